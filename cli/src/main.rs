@@ -1,0 +1,2 @@
+//! The `ortx` command.
+fn main() {}

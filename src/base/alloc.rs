@@ -1,0 +1,76 @@
+//! Aligned memory whose allocation can fail without harm.
+
+use crate::{bail, error::Result};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+/// Alignment of every buffer: a cache line, and the widest vector register.
+pub const ALIGN: usize = 64;
+
+/// A block of bytes at a multiple of [`ALIGN`]. Its contents may be uninitialised after [`Buffer::uninit`];
+/// it is meant to be reached through raw pointers.
+pub struct Buffer {
+    ptr: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a Buffer owns its bytes alone, like a Box<[u8]>.
+unsafe impl Send for Buffer {}
+// SAFETY: shared access only hands out a pointer; whoever writes through it answers for races.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// An empty buffer; allocates nothing.
+    pub const fn empty() -> Self {
+        // ALIGN as an address: dangling but well aligned, for a length of zero.
+        Buffer { ptr: NonNull::new(std::ptr::without_provenance_mut(ALIGN)).unwrap(), len: 0 }
+    }
+    /// `len` zero bytes, or an `OutOfMemory` error.
+    pub fn zeroed(len: usize) -> Result<Self> {
+        Self::with(len, true)
+    }
+    /// `len` bytes of anything, or an `OutOfMemory` error.
+    pub fn uninit(len: usize) -> Result<Self> {
+        Self::with(len, false)
+    }
+    fn with(len: usize, zero: bool) -> Result<Self> {
+        if len == 0 {
+            return Ok(Self::empty());
+        }
+        let Ok(layout) = Layout::from_size_align(len, ALIGN) else {
+            bail!(OutOfMemory, "a buffer of {len} bytes is larger than the address space");
+        };
+        // SAFETY: the layout's size is not zero.
+        let ptr = unsafe { if zero { alloc_zeroed(layout) } else { alloc(layout) } };
+        match NonNull::new(ptr) {
+            Some(ptr) => Ok(Buffer { ptr, len }),
+            None => bail!(OutOfMemory, "cannot allocate {len} bytes"),
+        }
+    }
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    /// Whether the length is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// The first byte; valid for `len` bytes as long as the buffer lives.
+    pub fn ptr(&self) -> *mut u8 {
+        self.ptr.as_ptr()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.len != 0 {
+            // SAFETY: allocated in `with` with this very layout, which was valid then.
+            unsafe { dealloc(self.ptr.as_ptr(), Layout::from_size_align_unchecked(self.len, ALIGN)) }
+        }
+    }
+}
+
+/// Rounds `n` up to a multiple of `to`, a power of two.
+pub const fn round_up(n: usize, to: usize) -> usize {
+    (n + to - 1) & !(to - 1)
+}

@@ -1,0 +1,1 @@
+//! Element types, shapes, tensors and views.
