@@ -1,8 +1,22 @@
-//! Sets the soname of the C library.
+//! Compiles `proto/onnx.proto` to Rust, and sets the soname of the C library.
 
-fn main() {
+use std::{env, error::Error};
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
-    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libortx.so.0");
     }
+    compile_proto()
+}
+
+/// protox parses the schema in Rust, so that no protoc need be installed.
+fn compile_proto() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto/onnx.proto");
+    let schema = protox::compile(["proto/onnx.proto"], ["proto"])?;
+    prost_build::Config::new()
+        // `Bytes` fields are slices of the file's own memory: a constant is never copied.
+        .bytes(["."])
+        .compile_fds(schema)?;
+    Ok(())
 }

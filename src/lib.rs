@@ -8,7 +8,7 @@
 //! | [`error`] | [`Error`]: kind, message, chain of contexts |
 //! | [`base`] | aligned fallible memory, checked arithmetic, the fork-join pool, cancellation |
 //! | [`tensor`] | element types, shapes, tensors and views |
-//! | `proto` | the bounded ONNX reader |
+//! | [`proto`] | the bounded ONNX reader |
 //! | `ir` | facts, graphs, the operator trait and its registry |
 //! | [`kernels`] | CPU SIMD over raw strided views; knows no graph |
 //! | `backend` | the backend and step traits; `cpu`, `opencl` |
@@ -25,6 +25,7 @@ compile_error!("ortx turns panics into errors at its ABI: build it with panic = 
 pub mod base;
 pub mod error;
 pub mod kernels;
+pub mod proto;
 pub mod tensor;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,7 @@
+//! The ONNX file format: generated messages, and their bounded, zero-copy reader.
+
+/// The messages of `proto/onnx.proto`, as generated.
+#[allow(missing_docs, clippy::all)]
+pub mod onnx {
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
