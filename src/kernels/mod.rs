@@ -2,3 +2,4 @@
 //! and whoever calls it splits the work into tasks.
 
 pub mod isa;
+pub mod simd;
