@@ -1,4 +1,4 @@
-//! Compiles `proto/onnx.proto` to Rust, and sets the soname of the C library.
+//! Compiles `proto/onnx.proto` to Rust and the OpenCL shim, and sets the soname of the C library.
 
 use std::{env, error::Error};
 
@@ -7,7 +7,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libortx.so.0");
     }
+    compile_opencl_shim();
     compile_proto()
+}
+
+/// Compiles the stand-in for libOpenCL, which `ocl` would otherwise make a hard dependency of everything linked with
+/// us. It is named as the real library, and found first.
+fn compile_opencl_shim() {
+    const SHIM: &str = "src/backend/opencl/shim.c";
+    println!("cargo:rerun-if-changed={SHIM}");
+    // On macOS OpenCL is a framework that every system has.
+    let macos = env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("macos");
+    if env::var_os("CARGO_FEATURE_OPENCL").is_some() && !macos {
+        cc::Build::new().file(SHIM).std("c99").compile("OpenCL");
+    }
 }
 
 /// protox parses the schema in Rust, so that no protoc need be installed.

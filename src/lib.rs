@@ -22,6 +22,7 @@
 #[cfg(panic = "abort")]
 compile_error!("ortx turns panics into errors at its ABI: build it with panic = \"unwind\"");
 
+pub mod backend;
 pub mod base;
 pub mod error;
 pub mod kernels;

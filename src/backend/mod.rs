@@ -1,0 +1,4 @@
+//! Where steps run.
+
+#[cfg(feature = "opencl")]
+pub mod opencl;

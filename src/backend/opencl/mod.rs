@@ -1,0 +1,12 @@
+//! The OpenCL backend: any device with OpenCL 1.2, found at run time.
+//!
+//! `driver` is the only file that speaks to the `ocl` crate; `shim.c` stands in for libOpenCL at link time and looks the
+//! real one up at the first call, so that ortx loads where there is none.
+
+mod cache;
+pub mod device;
+pub mod driver;
+mod status;
+
+#[cfg(test)]
+mod tests;
