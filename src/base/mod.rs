@@ -3,4 +3,6 @@
 pub mod alloc;
 pub mod cancel;
 pub mod checked;
+#[cfg(test)]
+pub(crate) mod counting;
 pub mod parallel;

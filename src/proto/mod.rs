@@ -1,5 +1,11 @@
 //! The ONNX file format: generated messages, and their bounded, zero-copy reader.
 
+pub mod external;
+pub mod read;
+pub mod scan;
+mod sniff;
+pub mod source;
+
 /// The messages of `proto/onnx.proto`, as generated.
 #[allow(missing_docs, clippy::all)]
 pub mod onnx {

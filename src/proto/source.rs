@@ -1,0 +1,162 @@
+//! A file's bytes, mapped or read.
+
+use crate::{
+    bail,
+    base::alloc::Buffer,
+    error::{Context, Result},
+};
+use bytes::Bytes;
+use std::{fs::File, io::Read, path::Path};
+
+/// How a file's bytes come into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Mapped: pages are read when touched, shared between processes, and can be given back. Whoever shortens the file
+    /// while it is mapped makes the process die of SIGBUS; whoever overwrites it changes the weights.
+    #[default]
+    Map,
+    /// Read into memory at once: safe against later changes of the file.
+    Read,
+}
+
+/// The bytes of a file, shared by clones.
+#[derive(Clone, Debug)]
+pub struct Source {
+    bytes: Bytes,
+    mapped: bool,
+}
+
+/// A `Buffer` that is all written.
+struct Filled(Buffer);
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `read` wrote all of the buffer's bytes before it made this; nobody writes to them again.
+        unsafe { std::slice::from_raw_parts(self.0.ptr(), self.0.len()) }
+    }
+}
+
+impl Source {
+    /// The bytes of the regular file at `path`; none if it is empty.
+    pub fn open(path: &Path, mode: Mode) -> Result<Self> {
+        Self::open_inner(path, mode).context(|| format!("'{}'", path.display()))
+    }
+
+    fn open_inner(path: &Path, mode: Mode) -> Result<Self> {
+        // Before opening: to open a pipe would wait for its other end.
+        let kind = std::fs::metadata(path)?.file_type();
+        if kind.is_dir() {
+            bail!(InvalidArgument, "this is a folder, where a file is wanted");
+        }
+        if !kind.is_file() {
+            bail!(InvalidArgument, "this is not a regular file (a pipe or a device?)");
+        }
+        let mut file = File::open(path)?;
+        let len = file.metadata()?.len();
+        let Ok(len) = usize::try_from(len) else {
+            bail!(OutOfMemory, "its {len} bytes do not fit the address space");
+        };
+        if len == 0 {
+            return Ok(Source { bytes: Bytes::new(), mapped: false });
+        }
+        match mode {
+            Mode::Map => {
+                // SAFETY: the mapping is read-only. That nobody shortens or changes the file meanwhile is the caller's
+                // part, told in `Mode::Map`; `Mode::Read` does without.
+                let map = unsafe { memmap2::Mmap::map(&file)? };
+                Ok(Source { bytes: Bytes::from_owner(map), mapped: true })
+            }
+            Mode::Read => Ok(Source { bytes: read(&mut file, len)?, mapped: false }),
+        }
+    }
+
+    /// Bytes that are in memory already.
+    pub fn from_bytes(bytes: Bytes) -> Self {
+        Source { bytes, mapped: false }
+    }
+
+    /// All bytes of the file.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Whether the bytes are a mapping, so that [`Source::release`] does something.
+    pub fn is_mapped(&self) -> bool {
+        self.mapped
+    }
+
+    /// Gives the memory of `part` back to the system if it is a part of a mapped file: its pages are read again when
+    /// touched. For weights that were packed and are not needed as they stand in the file.
+    pub fn release(&self, part: &[u8]) {
+        let all = self.bytes.as_ptr_range();
+        let part = part.as_ptr_range();
+        if self.mapped && all.start <= part.start && part.end <= all.end {
+            release_pages(part.start as usize, part.end as usize);
+        }
+    }
+}
+
+fn read(file: &mut File, len: usize) -> Result<Bytes> {
+    let buffer = Buffer::zeroed(len)?;
+    // SAFETY: the buffer has `len` initialised bytes, and this is the only reference to them.
+    let all = unsafe { std::slice::from_raw_parts_mut(buffer.ptr(), len) };
+    file.read_exact(all).context(|| "the file became shorter while it was read".to_string())?;
+    Ok(Bytes::from_owner(Filled(buffer)))
+}
+
+#[cfg(unix)]
+fn release_pages(start: usize, end: usize) {
+    // SAFETY: asks for a number.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096).max(1);
+    // Only whole pages: the ends are shared with neighbours that may be in use.
+    let (first, last) = (start.div_ceil(page) * page, end / page * page);
+    if first < last {
+        // SAFETY: the range lies in a live read-only file mapping, so dropped pages come back with the same contents.
+        unsafe { libc::madvise(first as *mut libc::c_void, last - first, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(not(unix))]
+fn release_pages(_start: usize, _end: usize) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn temp(name: &str, contents: &[u8]) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("ortx-source-{}-{name}", std::process::id()));
+        std::fs::write(&path, contents).unwrap();
+        path
+    }
+
+    #[test]
+    fn both_modes_give_the_bytes() {
+        let contents: Vec<u8> = (0..20_000u32).map(|i| (i % 251) as u8).collect();
+        let path = temp("modes", &contents);
+        for mode in [Mode::Map, Mode::Read] {
+            let source = Source::open(&path, mode).unwrap();
+            assert_eq!(source.bytes().as_ref(), &contents[..]);
+            assert_eq!(source.is_mapped(), mode == Mode::Map);
+            let part = source.bytes().slice(100..15_000);
+            source.release(&part);
+            source.release(&contents);
+            assert_eq!(source.bytes().as_ref(), &contents[..], "released pages come back");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let empty = temp("empty", b"");
+        assert!(Source::open(&empty, Mode::Map).unwrap().bytes().is_empty());
+        std::fs::remove_file(&empty).unwrap();
+        let e = Source::open(&empty, Mode::Read).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+        assert!(e.to_string().contains("empty"), "names the path: {e}");
+        let e = Source::open(&std::env::temp_dir(), Mode::Map).unwrap_err();
+        assert!(e.to_string().contains("folder"), "{e}");
+        #[cfg(unix)]
+        assert!(Source::open(Path::new("/dev/zero"), Mode::Read).unwrap_err().to_string().contains("regular"));
+    }
+}
