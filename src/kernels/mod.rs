@@ -1,5 +1,9 @@
 //! CPU kernels over raw strided memory. Nothing here knows graphs, tensors, or threads: a kernel does one task's work,
 //! and whoever calls it splits the work into tasks.
 
+pub mod gemm;
 pub mod isa;
+pub mod reorder;
 pub mod simd;
+#[cfg(test)]
+pub(crate) mod testing;

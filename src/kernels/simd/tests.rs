@@ -64,7 +64,7 @@ impl Kernel for Arithmetic {
             check("eq", V::select(va.eq(vb), one, zero), &|a, b| (a == b) as u8 as f32);
             check("is_nan", V::select(va.is_nan(), one, zero), &|a, _| a.is_nan() as u8 as f32);
             check("xor", V::select(va.lt(vb) ^ va.le(vb), one, zero), &|a, b| ((a < b) ^ (a <= b)) as u8 as f32);
-            check("not", V::select(!va.lt(vb), one, zero), &|a, b| !(a < b) as u8 as f32);
+            check("not", V::select(!va.lt(vb), one, zero), &|a, b| 1.0 - (a < b) as u8 as f32);
             for (x, v) in [(&a, va), (&b, vb)] {
                 let small = V::select(v.abs().lt(V::splat(1e6)), v, zero);
                 let keep = |i: usize| if x[i].abs() < 1e6 { x[i] } else { 0.0 };
