@@ -1,10 +1,14 @@
 //! CPU kernels over raw strided memory. Nothing here knows graphs, tensors, or threads: a kernel does one task's work,
 //! and whoever calls it splits the work into tasks.
 
-pub mod conv;
+pub mod convert;
+pub mod elem;
 pub mod gemm;
 pub mod isa;
+pub mod nd;
+pub mod pointwise;
 pub mod reorder;
 pub mod simd;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod vmath;

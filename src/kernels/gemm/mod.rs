@@ -8,7 +8,7 @@ pub(crate) mod micro;
 pub(crate) mod multiply;
 pub(crate) mod pack;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use crate::bail;
 use crate::base::checked::product;
