@@ -174,7 +174,8 @@ mod tests {
                 // SAFETY: both have n elements.
                 unsafe { load_strided(isa, elem, bits.as_ptr().cast(), 1, wide.as_mut_ptr(), n) };
                 for (b, w) in bits.iter().zip(&wide) {
-                    let want = if elem == Elem::F16 { f16::from_bits(*b).to_f32() } else { bf16::from_bits(*b).to_f32() };
+                    let want =
+                        if elem == Elem::F16 { f16::from_bits(*b).to_f32() } else { bf16::from_bits(*b).to_f32() };
                     assert!(want == *w || (want.is_nan() && w.is_nan()));
                 }
                 let xs: Vec<f32> = (0..n).map(|i| f32::from_bits((i as u32).wrapping_mul(65_521 * 3))).collect();
@@ -186,7 +187,10 @@ mod tests {
                         Elem::F16 => (f16::from_f32(*x).to_f32(), f16::from_bits(*b).to_f32()),
                         _ => (bf16::from_f32(*x).to_f32(), bf16::from_bits(*b).to_f32()),
                     };
-                    assert!(want.to_bits() == got.to_bits() || (want.is_nan() && got.is_nan()), "{isa:?} {elem:?} {x:e}");
+                    assert!(
+                        want.to_bits() == got.to_bits() || (want.is_nan() && got.is_nan()),
+                        "{isa:?} {elem:?} {x:e}"
+                    );
                 }
             }
         }

@@ -136,7 +136,13 @@ macro_rules! integer {
                     // 1 / self^|b|, rounded towards zero.
                     return match self {
                         1 => 1,
-                        _ if self.wrapping_add(1) == 0 => if b % 2 == 0 { 1 } else { self },
+                        _ if self.wrapping_add(1) == 0 => {
+                            if b % 2 == 0 {
+                                1
+                            } else {
+                                self
+                            }
+                        }
                         _ => 0,
                     };
                 }

@@ -7,9 +7,9 @@ mod generic;
 mod instructions;
 mod program;
 mod select;
-mod tiles;
 #[cfg(test)]
 mod tests;
+mod tiles;
 
 pub use cast::Cast;
 pub use generic::{Binary, BinaryKind, Unary, UnaryKind, binary_result};

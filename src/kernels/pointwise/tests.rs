@@ -102,8 +102,13 @@ fn check(rng: &mut Rng, isa: Isa, program: &Program, shape: &[usize]) {
             };
             // A truth value of something near zero may differ.
             let near_zero = elem == Elem::Bool && exact.abs() < 1e-5;
-            let same = want == got || (want.is_nan() && got.is_nan()) || (want - got).abs() <= unit * want.abs().max(0.1);
-            assert!(same || near_zero, "{isa:?} {program:?} {shape:?} {:?}: {args:?} gives {got}, not {want}", outs.layouts);
+            let same =
+                want == got || (want.is_nan() && got.is_nan()) || (want - got).abs() <= unit * want.abs().max(0.1);
+            assert!(
+                same || near_zero,
+                "{isa:?} {program:?} {shape:?} {:?}: {args:?} gives {got}, not {want}",
+                outs.layouts
+            );
             let bytes: Vec<u8> = outs.bytes[k][at * size..(at + 1) * size].into();
             untouched[at * size..(at + 1) * size].copy_from_slice(&bytes);
         }
@@ -156,7 +161,8 @@ fn random_program(rng: &mut Rng) -> Program {
             _ => b.unary(UnaryOp::IsNan, x),
         });
     }
-    let outputs: Vec<Register> = (0..1 + rng.below(3)).map(|_| all[all.len() - 1 - rng.below(all.len().min(4))]).collect();
+    let outputs: Vec<Register> =
+        (0..1 + rng.below(3)).map(|_| all[all.len() - 1 - rng.below(all.len().min(4))]).collect();
     b.finish(&outputs).unwrap()
 }
 
@@ -219,9 +225,10 @@ fn activations_mean_what_they_say() {
     type Plain = fn(f64) -> f64;
     let cases: [(Build, Plain); 12] = [
         (|b, x| b.gelu(x), |x| 0.5 * x * (1.0 + crate::kernels::vmath::scalar::erf64(x / 2f64.sqrt()))),
-        (|b, x| b.gelu_tanh(x), |x| {
-            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
-        }),
+        (
+            |b, x| b.gelu_tanh(x),
+            |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
+        ),
         (|b, x| b.elu(x, 1.5), |x| if x > 0.0 { x } else { 1.5 * (x.exp() - 1.0) }),
         (|b, x| b.selu(x, 1.67, 1.05), |x| 1.05 * if x > 0.0 { x } else { 1.67 * (x.exp() - 1.0) }),
         (|b, x| b.celu(x, 2.0), |x| x.max(0.0) + (2.0 * ((x / 2.0).exp() - 1.0)).min(0.0)),
@@ -230,15 +237,18 @@ fn activations_mean_what_they_say() {
         (|b, x| b.mish(x), |x| x * x.exp().ln_1p().tanh()),
         (|b, x| b.softsign(x), |x| x / (1.0 + x.abs())),
         (|b, x| b.thresholded_relu(x, 0.7), |x| if x > 0.7f32 as f64 { x } else { 0.0 }),
-        (|b, x| b.shrink(x, 0.5, 0.25), |x| {
-            if x < -0.5 {
-                x + 0.25
-            } else if x > 0.5 {
-                x - 0.25
-            } else {
-                0.0
-            }
-        }),
+        (
+            |b, x| b.shrink(x, 0.5, 0.25),
+            |x| {
+                if x < -0.5 {
+                    x + 0.25
+                } else if x > 0.5 {
+                    x - 0.25
+                } else {
+                    0.0
+                }
+            },
+        ),
         (|b, x| b.clip(x, Some(-0.5), None), |x| x.max(-0.5)),
     ];
     for (k, (build, plain)) in cases.into_iter().enumerate() {
@@ -250,7 +260,10 @@ fn activations_mean_what_they_say() {
             let x = i as f32 / 100.0;
             let (got, want) = (program.evaluate(&[x])[0], plain(f64::from(x)) as f32);
             // Some f32 roundings in a row, and 1 + erf cancels on the left: the error is relative to |x|.
-            assert!((got - want).abs() <= 4e-7 * (want.abs() + x.abs().max(0.1)), "activation {k} of {x}: {got}, not {want}");
+            assert!(
+                (got - want).abs() <= 4e-7 * (want.abs() + x.abs().max(0.1)),
+                "activation {k} of {x}: {got}, not {want}"
+            );
         }
     }
 }
@@ -286,7 +299,8 @@ fn check_binary<T: Number, R: Copy + PartialEq + std::fmt::Debug + Default>(
     plain: impl Fn(T, T) -> R,
 ) {
     let shape = random::shape(rng);
-    let (a, b, o) = (random::layout(rng, &shape, true), random::layout(rng, &shape, true), random::layout(rng, &shape, false));
+    let (a, b, o) =
+        (random::layout(rng, &shape, true), random::layout(rng, &shape, true), random::layout(rng, &shape, false));
     let xs: Vec<T> = (0..a.span).map(|_| make(rng)).collect();
     let ys: Vec<T> = (0..b.span).map(|_| make(rng)).collect();
     let mut out = vec![R::default(); o.span];
@@ -316,7 +330,11 @@ fn generic_operators() {
         check_binary(&mut rng, Elem::I64, BinaryKind::Div, i64s, |a, b| if b == 0 { 0 } else { a.wrapping_div(b) });
         check_binary(&mut rng, Elem::I64, BinaryKind::Fmod, i64s, |a, b| if b == 0 { 0 } else { a.wrapping_rem(b) });
         check_binary(&mut rng, Elem::I32, BinaryKind::Mod, i32s, |a, b| {
-            if b == 0 { 0 } else { (i64::from(a) - (i64::from(a) as f64 / f64::from(b)).floor() as i64 * i64::from(b)) as i32 }
+            if b == 0 {
+                0
+            } else {
+                (i64::from(a) - (i64::from(a) as f64 / f64::from(b)).floor() as i64 * i64::from(b)) as i32
+            }
         });
         check_binary(&mut rng, Elem::I64, BinaryKind::Less, i64s, |a, b| u8::from(a < b));
         check_binary(&mut rng, Elem::U8, BinaryKind::ShiftLeft, u8s, |a, b| if b < 8 { a << b } else { 0 });

@@ -230,31 +230,20 @@ impl Pointwise {
         }
     }
 
-    unsafe fn run_tile(
-        &self,
-        start: usize,
-        len: usize,
-        inputs: &[*const u8],
-        outputs: &[*mut u8],
-        scratch: *mut f32,
-    ) {
+    unsafe fn run_tile(&self, start: usize, len: usize, inputs: &[*const u8], outputs: &[*mut u8], scratch: *mut f32) {
         // SAFETY: slot `i` lies within the scratch memory (`scratch_bytes`).
         let slot = |i: u16| unsafe { scratch.add(self.inputs.len() * SPLAT + i as usize * self.tile) };
         let mut found: smallvec::SmallVec<[Source; 8]> = Default::default();
         for (i, input) in self.inputs.iter().enumerate() {
             // SAFETY: the caller's inputs, a walk within their shape, and this input's own splat and slot.
-            found.push(unsafe {
-                find(self.isa, input, inputs[i], start, len, scratch.add(i * SPLAT), slot(i as u16))
-            });
+            found.push(unsafe { find(self.isa, input, inputs[i], start, len, scratch.add(i * SPLAT), slot(i as u16)) });
         }
         let source = |p: Place| match p {
             Place::Slot(s) => Source { at: slot(s), scalar: false },
             Place::Constant(c) => Source { at: self.constants[c as usize].as_ptr(), scalar: true },
             Place::Input(i) => found[i as usize],
             // SAFETY: only dense f32 outputs are written directly.
-            Place::Output(o) => {
-                Source { at: unsafe { outputs[o as usize].cast::<f32>().add(start) }, scalar: false }
-            }
+            Place::Output(o) => Source { at: unsafe { outputs[o as usize].cast::<f32>().add(start) }, scalar: false },
         };
         for step in &self.steps {
             dispatch(

@@ -28,7 +28,9 @@ fn sweep() -> Vec<f32> {
         }
     }
     // Where functions change their ways.
-    for x in [0.0f32, 1.0, 2.0, 0.5, 0.9217, 3.95, 10.0, 18.0, 87.3, 88.72, 89.0, 104.0, 128.0, 150.0, 32768.0, 0.70710677] {
+    for x in
+        [0.0f32, 1.0, 2.0, 0.5, 0.9217, 3.95, 10.0, 18.0, 87.3, 88.72, 89.0, 104.0, 128.0, 150.0, 32768.0, 0.70710677]
+    {
         for d in 0..200 {
             for s in [0, 1 << 31] {
                 bits.push((x.to_bits() + d) | s);
@@ -77,7 +79,14 @@ macro_rules! check {
                         worst = (d, x, y, want);
                     }
                 }
-                assert!(worst.0 <= $bound, "{isa:?}: {} ulp at {:e}: {:e}, not {:e}", worst.0, worst.1, worst.2, worst.3);
+                assert!(
+                    worst.0 <= $bound,
+                    "{isa:?}: {} ulp at {:e}: {:e}, not {:e}",
+                    worst.0,
+                    worst.1,
+                    worst.2,
+                    worst.3
+                );
             }
         }
     };
@@ -106,7 +115,13 @@ check!(acosh, 2, scalar::acosh64);
 check!(atanh, 2, f64::atanh);
 check!(reciprocal, 1, |x| 1.0 / x);
 check!(rsqrt, 2, |x| 1.0 / x.sqrt());
-check!(sign, 0, |x| if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x + 0.0 });
+check!(sign, 0, |x| if x > 0.0 {
+    1.0
+} else if x < 0.0 {
+    -1.0
+} else {
+    x + 0.0
+});
 
 #[test]
 fn exp_of_nonpositive_flushes_only_denormals() {
