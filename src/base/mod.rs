@@ -3,6 +3,10 @@
 pub mod alloc;
 pub mod cancel;
 pub mod checked;
+pub mod cores;
 #[cfg(test)]
 pub(crate) mod counting;
+pub mod fpmode;
 pub mod parallel;
+mod park;
+pub mod pool;

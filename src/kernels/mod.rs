@@ -1,6 +1,7 @@
 //! CPU kernels over raw strided memory. Nothing here knows graphs, tensors, or threads: a kernel does one task's work,
 //! and whoever calls it splits the work into tasks.
 
+pub mod conv;
 pub mod convert;
 pub mod elem;
 pub mod gemm;

@@ -8,7 +8,7 @@ pub(crate) mod micro;
 pub(crate) mod multiply;
 pub(crate) mod pack;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::bail;
 use crate::base::checked::product;

@@ -1,0 +1,149 @@
+//! Each convolution kernel against nested loops, at every level, in memory that traps stray accesses.
+
+use super::dense::DenseConv;
+use super::*;
+use crate::kernels::gemm::tests::scalar;
+use crate::kernels::isa::Isa;
+use crate::kernels::testing::{Guarded, Rng, assert_close};
+
+/// The convolution in f64, and the sum of magnitudes from which the tolerance follows.
+pub(super) fn naive(s: &ConvSpec, x: &[f32], w: &[f32], bias: &[f32], res: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let (ci, co) = (s.c_in / s.groups, s.c_out / s.groups);
+    let (mut out, mut mag) = (Vec::new(), Vec::new());
+    for n in 0..s.n {
+        for oc in 0..s.c_out {
+            for o in 0..s.out_size() {
+                let at = [o / s.output[2] / s.output[1], o / s.output[2] % s.output[1], o % s.output[2]];
+                let (mut sum, mut abs) = (0f64, 0f64);
+                for ic in 0..ci {
+                    for t in 0..s.taps() {
+                        let k = [t / s.kernel[2] / s.kernel[1], t / s.kernel[2] % s.kernel[1], t % s.kernel[2]];
+                        let mut i = 0;
+                        let mut inside = true;
+                        for d in 0..3 {
+                            let p = (at[d] * s.stride[d] + k[d] * s.dilation[d]) as isize - s.pad[d] as isize;
+                            inside &= p >= 0 && p < s.input[d] as isize;
+                            i = i * s.input[d] as isize + p;
+                        }
+                        if inside {
+                            let c = oc / co * ci + ic;
+                            let v = x[(n * s.c_in + c) * s.in_size() + i as usize] as f64
+                                * w[(oc * ci + ic) * s.taps() + t] as f64;
+                            sum += v;
+                            abs += v.abs();
+                        }
+                    }
+                }
+                let b = if s.bias { bias[oc] as f64 } else { 0.0 };
+                let r = if s.residual { res[out.len()] as f64 } else { 0.0 };
+                out.push(scalar(s.activation, (sum + b + r) as f32));
+                mag.push((abs + b.abs() + r.abs()) as f32);
+            }
+        }
+    }
+    (out, mag)
+}
+
+/// The textbook bound of a sum of `terms` products, doubled for the activation's roundings.
+pub(super) fn bound(s: &ConvSpec) -> f32 {
+    (s.c_in / s.groups * s.taps() + 4) as f32 * f32::EPSILON
+}
+
+pub(super) struct Data {
+    pub x: Vec<f32>,
+    pub w: Vec<f32>,
+    pub bias: Vec<f32>,
+    pub res: Vec<f32>,
+}
+
+pub(super) fn data(s: &ConvSpec, rng: &mut Rng) -> Data {
+    Data {
+        x: rng.floats(s.n * s.c_in * s.in_size()),
+        w: rng.floats(s.c_out * (s.c_in / s.groups) * s.taps()),
+        bias: rng.floats(if s.bias { s.c_out } else { 0 }),
+        res: rng.floats(if s.residual { s.n * s.c_out * s.out_size() } else { 0 }),
+    }
+}
+
+/// A random shape; `dims` spatial dimensions.
+pub(super) fn random_spec(rng: &mut Rng, dims: usize) -> ConvSpec {
+    let groups = [1, 1, 1, 2, 3][rng.below(5)];
+    let depthwise = rng.below(6) == 0;
+    let (ci, co) = (1 + rng.below(20), 1 + rng.below(40));
+    let mut s = ConvSpec {
+        groups,
+        bias: rng.below(2) == 0,
+        residual: rng.below(2) == 0,
+        activation: [Activation::None, Activation::Relu, Activation::HardSwish][rng.below(3)],
+        ..ConvSpec::square(rng.below(3), [ci * groups, co * groups], [1, 1], 1, 1, 0)
+    };
+    if depthwise {
+        (s.groups, s.c_in, s.c_out) = (ci, ci, ci * (1 + rng.below(2)));
+    }
+    for d in 3 - dims..3 {
+        s.kernel[d] = 1 + rng.below(if dims == 3 { 3 } else { 5 });
+        s.stride[d] = 1 + rng.below(3);
+        s.dilation[d] = 1 + rng.below(2);
+        s.pad[d] = rng.below(4);
+        s.input[d] = 1 + rng.below([0, 60, 24, 8][dims]);
+        // Any output size is allowed: what lies outside the input counts as zero.
+        let reach = (s.kernel[d] - 1) * s.dilation[d] + 1;
+        s.output[d] = ((s.input[d] + 2 * s.pad[d]).saturating_sub(reach) / s.stride[d]) + rng.below(3);
+    }
+    s
+}
+
+fn check_dense(s: &ConvSpec, rng: &mut Rng, at_end: bool) {
+    let d = data(s, rng);
+    let (want, mag) = naive(s, &d.x, &d.w, &d.bias, &d.res);
+    let [x, w, bias, res] = [&d.x, &d.w, &d.bias, &d.res].map(|v| Guarded::new(v, at_end));
+    for isa in Isa::detect().levels() {
+        let conv = DenseConv::new(isa, *s).unwrap();
+        let y = Guarded::nan(want.len(), at_end);
+        let p = ConvPtrs { x: x.ptr, w: w.ptr, y: y.ptr, bias: bias.ptr, residual: res.ptr };
+        for task in (0..conv.tasks(0)).rev() {
+            let scratch = Guarded::nan(conv.scratch_bytes() / 4, true);
+            // SAFETY: the buffers have the lengths that the spec and the plan ask for.
+            unsafe { conv.run(0, task, &p, std::ptr::null_mut(), scratch.ptr.cast()) };
+        }
+        assert_close(&format!("{s:?}"), isa, y.slice(), &want, |i| bound(s) * mag[i] + 1e-30);
+    }
+}
+
+#[test]
+fn dense_random_shapes() {
+    let mut rng = Rng::new(21);
+    for round in 0..120 {
+        let s = random_spec(&mut rng, 1 + round % 3);
+        check_dense(&s, &mut rng, round % 2 == 0);
+    }
+}
+
+#[test]
+fn dense_several_tasks_and_blocks() {
+    let mut rng = Rng::new(22);
+    let base = ConvSpec {
+        bias: true,
+        residual: true,
+        activation: Activation::Relu,
+        ..ConvSpec::square(1, [70, 150], [19, 23], 3, 1, 1)
+    };
+    check_dense(&base, &mut rng, true);
+    check_dense(&ConvSpec { n: 2, ..ConvSpec::square(1, [3, 32], [64, 64], 7, 2, 3) }, &mut rng, true);
+    check_dense(&ConvSpec::square(1, [600, 33], [9, 9], 1, 1, 0), &mut rng, true);
+}
+
+#[test]
+fn impossible_sizes_are_errors() {
+    let ok = ConvSpec::square(1, [4, 4], [8, 8], 3, 1, 1);
+    for bad in [
+        ConvSpec { groups: 0, ..ok },
+        ConvSpec { groups: 3, ..ok },
+        ConvSpec { stride: [1, 0, 1], ..ok },
+        ConvSpec { input: [1 << 30, 1 << 30, 1 << 30], ..ok },
+        ConvSpec { dilation: [1, usize::MAX, 1], ..ok },
+        ConvSpec { pad: [0, usize::MAX, 0], ..ok },
+    ] {
+        assert!(DenseConv::new(Isa::SCALAR, bad).is_err(), "{bad:?}");
+    }
+}
