@@ -85,7 +85,7 @@ impl ConvSpec {
     /// Refuses sizes that do not belong together or do not fit into memory.
     pub(crate) fn check(&self) -> Result<()> {
         ensure!(self.groups > 0, InvalidModel, "a convolution needs at least one group");
-        if self.c_in % self.groups != 0 || self.c_out % self.groups != 0 {
+        if !self.c_in.is_multiple_of(self.groups) || !self.c_out.is_multiple_of(self.groups) {
             bail!(InvalidModel, "{} groups do not divide {} and {} channels", self.groups, self.c_in, self.c_out);
         }
         ensure!(
