@@ -1,13 +1,13 @@
 //! Finding, choosing and opening devices.
 
 use super::cache::ProgramCache;
-use super::driver::{self, Arg, Context, DeviceId, DeviceInfo, DeviceKind, Kernel, Queue};
+use super::driver::{self, Arg, Buffer, Context, DeviceId, DeviceInfo, DeviceKind, Kernel, Queue};
 use crate::{
     bail, ensure,
     error::{Context as _, Result},
 };
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A device in the list, not yet opened.
 #[derive(Clone)]
@@ -129,6 +129,14 @@ impl Device {
     pub fn kernel(&self, source: &str, options: &str, name: &str) -> Result<Kernel> {
         let options = if options.is_empty() { &self.options } else { &format!("{} {options}", self.options) };
         self.programs.get(&self.context, source, options)?.kernel(name)
+    }
+
+    /// A table of numbers that kernels read.
+    pub fn table(&self, values: &[i32]) -> Result<Arc<Buffer>> {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let buffer = self.context.buffer(bytes.len())?;
+        self.context.queue(false)?.write(&buffer, 0, &bytes)?;
+        Ok(Arc::new(buffer))
     }
 
     /// Runs the self-test, unless this process has done so for such a device.

@@ -4,8 +4,11 @@
 //! real one up at the first call, so that ortx loads where there is none.
 
 mod cache;
+pub mod call;
+pub mod conv;
 pub mod device;
 pub mod driver;
+pub mod gemm;
 mod status;
 
 #[cfg(test)]
