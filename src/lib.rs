@@ -25,6 +25,7 @@ compile_error!("ortx turns panics into errors at its ABI: build it with panic = 
 pub mod backend;
 pub mod base;
 pub mod error;
+pub mod ir;
 pub mod kernels;
 pub mod proto;
 pub mod tensor;
