@@ -1,1 +1,17 @@
-//! x
+//! The intermediate representation: what is known of each value, graphs of canonical operators, and the operators' registry.
+
+pub mod build;
+pub mod dim;
+pub mod dump;
+pub mod edit;
+pub mod fact;
+pub mod graph;
+pub mod op;
+pub mod parse;
+pub mod verify;
+
+pub use dim::Dim;
+pub use fact::{Contents, Fact, TensorFact};
+pub use graph::{Graph, Node, NodeId, ValueId, ValueInfo};
+pub use op::{Alias, InferCtx, Op, OpDef, Registry};
+pub use parse::{ParseCtx, Subgraph};

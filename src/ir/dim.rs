@@ -1,0 +1,219 @@
+//! Axis sizes, and the integers that become axis sizes: known, symbolic, or unknown.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A size, or a number on its way to be one (so it may be negative).
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub enum Dim {
+    /// A number.
+    Known(i64),
+    /// A name from the model, or an expression over such names.
+    Expr(Arc<Expr>),
+    /// Nothing is known.
+    #[default]
+    Unknown,
+}
+
+/// A symbolic size. Built through [`Dim`]'s arithmetic only, which folds what is known.
+#[derive(PartialEq, Eq, Hash)]
+pub enum Expr {
+    /// A `dim_param`.
+    Symbol(Arc<str>),
+    /// Left, operator, right.
+    Binary(DimOp, Dim, Dim),
+}
+
+/// Arithmetic on sizes; division rounds towards minus infinity.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum DimOp {
+    Add,
+    Sub,
+    Mul,
+    FloorDiv,
+    Mod,
+    Min,
+    Max,
+}
+
+impl DimOp {
+    fn eval(self, a: i64, b: i64) -> Option<i64> {
+        match self {
+            DimOp::Add => a.checked_add(b),
+            DimOp::Sub => a.checked_sub(b),
+            DimOp::Mul => a.checked_mul(b),
+            DimOp::FloorDiv => (b != 0).then(|| a.checked_div_euclid(b).map(|q| floor_fix(q, a, b))).flatten(),
+            DimOp::Mod => (b != 0).then(|| a.checked_rem_euclid(b).map(|r| if b < 0 && r != 0 { r + b } else { r })).flatten(),
+            DimOp::Min => Some(a.min(b)),
+            DimOp::Max => Some(a.max(b)),
+        }
+    }
+}
+
+/// From Euclid's quotient to the floor: they differ for negative divisors with a remainder.
+fn floor_fix(q: i64, a: i64, b: i64) -> i64 {
+    if b < 0 && a.rem_euclid(b) != 0 { q - 1 } else { q }
+}
+
+impl Dim {
+    /// The size of a known axis.
+    pub fn of(n: usize) -> Dim {
+        Dim::Known(n as i64)
+    }
+    /// A named size.
+    pub fn symbol(name: &str) -> Dim {
+        Dim::Expr(Arc::new(Expr::Symbol(name.into())))
+    }
+    /// The number, if known.
+    pub fn known(&self) -> Option<i64> {
+        match self {
+            Dim::Known(n) => Some(*n),
+            _ => None,
+        }
+    }
+    /// The number as a size, if known and not negative.
+    pub fn size(&self) -> Option<usize> {
+        self.known().and_then(|n| usize::try_from(n).ok())
+    }
+    /// The name, if it is a plain symbol.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Dim::Expr(e) => match &**e {
+                Expr::Symbol(s) => Some(s),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    /// Whether both are certainly the same.
+    pub fn same(&self, other: &Dim) -> bool {
+        *self != Dim::Unknown && self == other
+    }
+    /// One operation; what overflows or divides by zero is `Unknown`.
+    pub fn binary(op: DimOp, a: &Dim, b: &Dim) -> Dim {
+        use Dim::*;
+        match (a, b) {
+            (Unknown, _) | (_, Unknown) => Unknown,
+            (Known(x), Known(y)) => op.eval(*x, *y).map_or(Unknown, Known),
+            _ => match (op, a, b) {
+                (DimOp::Add, a, Known(0)) | (DimOp::Sub, a, Known(0)) => a.clone(),
+                (DimOp::Add, Known(0), b) => b.clone(),
+                (DimOp::Mul | DimOp::FloorDiv, a, Known(1)) => a.clone(),
+                (DimOp::Mul, Known(1), b) => b.clone(),
+                (DimOp::Mul, Known(0), _) | (DimOp::Mul, _, Known(0)) => Known(0),
+                (DimOp::Sub, a, b) if a == b => Known(0),
+                (DimOp::Min | DimOp::Max, a, b) if a == b => a.clone(),
+                // (x + 2) + 3 is x + 5, so that chains of paddings stay short.
+                (DimOp::Add, Expr(e), Known(y)) => match &**e {
+                    self::Expr::Binary(DimOp::Add, x, Known(k)) => Dim::binary(DimOp::Add, x, &Known(k.saturating_add(*y))),
+                    _ => Expr(Arc::new(self::Expr::Binary(op, a.clone(), b.clone()))),
+                },
+                (DimOp::Sub, a, Known(y)) if *y != i64::MIN => Dim::binary(DimOp::Add, a, &Known(-y)),
+                // (x * y) / y is x.
+                (DimOp::FloorDiv, Expr(e), b) => match &**e {
+                    self::Expr::Binary(DimOp::Mul, x, y) if y == b => x.clone(),
+                    self::Expr::Binary(DimOp::Mul, x, y) if x == b => y.clone(),
+                    _ if a == b => Known(1),
+                    _ => Expr(Arc::new(self::Expr::Binary(op, a.clone(), b.clone()))),
+                },
+                _ => Expr(Arc::new(self::Expr::Binary(op, a.clone(), b.clone()))),
+            },
+        }
+    }
+    /// Rounded-down quotient.
+    pub fn floor_div(&self, b: &Dim) -> Dim {
+        Dim::binary(DimOp::FloorDiv, self, b)
+    }
+    /// Rounded-up quotient.
+    pub fn ceil_div(&self, b: &Dim) -> Dim {
+        (self.clone() + b.clone() - Dim::Known(1)).floor_div(b)
+    }
+    /// The smaller one.
+    pub fn min(&self, b: &Dim) -> Dim {
+        Dim::binary(DimOp::Min, self, b)
+    }
+    /// The larger one.
+    pub fn max(&self, b: &Dim) -> Dim {
+        Dim::binary(DimOp::Max, self, b)
+    }
+    /// The product of sizes; 1 for none.
+    pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
+        dims.into_iter().fold(Dim::Known(1), |a, d| a * d.clone())
+    }
+    /// The expression with each symbol replaced by `f`'s answer.
+    pub fn substitute(&self, f: &dyn Fn(&str) -> Dim) -> Dim {
+        match self {
+            Dim::Expr(e) => match &**e {
+                Expr::Symbol(s) => f(s),
+                Expr::Binary(op, a, b) => Dim::binary(*op, &a.substitute(f), &b.substitute(f)),
+            },
+            d => d.clone(),
+        }
+    }
+}
+
+macro_rules! operator {
+    ($($tr:ident $method:ident $op:ident),*) => { $(
+        impl std::ops::$tr for Dim {
+            type Output = Dim;
+            fn $method(self, b: Dim) -> Dim { Dim::binary(DimOp::$op, &self, &b) }
+        }
+    )* };
+}
+operator!(Add add Add, Sub sub Sub, Mul mul Mul);
+
+impl From<usize> for Dim {
+    fn from(n: usize) -> Dim {
+        Dim::of(n)
+    }
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dim::Known(n) => write!(f, "{n}"),
+            Dim::Unknown => f.write_str("?"),
+            Dim::Expr(e) => match &**e {
+                Expr::Symbol(s) => f.write_str(s),
+                Expr::Binary(DimOp::Min, a, b) => write!(f, "min({a}, {b})"),
+                Expr::Binary(DimOp::Max, a, b) => write!(f, "max({a}, {b})"),
+                Expr::Binary(op, a, b) => {
+                    let sign = match op {
+                        DimOp::Add => "+",
+                        DimOp::Sub => "-",
+                        DimOp::Mul => "*",
+                        DimOp::FloorDiv => "/",
+                        _ => "%",
+                    };
+                    write!(f, "({a}{sign}{b})")
+                }
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arithmetic_folds_what_is_known() {
+        let n = Dim::symbol("n");
+        assert_eq!((n.clone() + Dim::Known(2) + Dim::Known(-2)).to_string(), "n");
+        assert_eq!((n.clone() * Dim::Known(4)).floor_div(&Dim::Known(4)), n);
+        assert_eq!(n.clone() - n.clone(), Dim::Known(0));
+        assert_eq!(Dim::Known(7).ceil_div(&Dim::Known(2)), Dim::Known(4));
+        assert_eq!(Dim::Known(i64::MAX) + Dim::Known(1), Dim::Unknown);
+        assert_eq!(Dim::Known(-7).floor_div(&Dim::Known(2)), Dim::Known(-4));
+        assert_eq!(Dim::Known(7).floor_div(&Dim::Known(-2)), Dim::Known(-4));
+        let e = (n.clone() + Dim::Known(1)).floor_div(&Dim::Known(2));
+        assert_eq!(e.substitute(&|_| Dim::Known(9)), Dim::Known(5));
+    }
+}

@@ -1,0 +1,164 @@
+//! The operator trait, definitions, and the registry that the importer asks.
+
+use super::{Fact, Graph, ParseCtx, TensorFact};
+use crate::error::Result;
+use crate::tensor::DType;
+use crate::{bail, ensure};
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A canonical operator: one typed struct an operation, a superset of every ONNX version's meaning. It knows no backend.
+pub trait Op: Any + fmt::Debug + Send + Sync {
+    /// The canonical name: ONNX's where there is one.
+    fn name(&self) -> &'static str;
+    /// The facts of the outputs from those of the inputs. Serves load time (symbolic) and specialisation (concrete)
+    /// alike. An output whose size depends on data gets an unknown dim. Errors where the inputs are impossible.
+    fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>>;
+    /// Which memory an output may share.
+    fn alias(&self) -> Alias {
+        Alias::None
+    }
+    /// The graphs inside it (branches and bodies).
+    fn subgraphs(&self) -> Vec<&Graph> {
+        Vec::new()
+    }
+    /// Whether the same inputs always give the same outputs, so that it may be folded and shared.
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+    /// A description of the attributes for dumps.
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl dyn Op {
+    /// The operator as its own type.
+    pub fn downcast<T: Op>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
+    /// Whether it is of type `T`.
+    pub fn is<T: Op>(&self) -> bool {
+        self.downcast::<T>().is_some()
+    }
+}
+
+/// Which input's memory an output may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alias {
+    /// None.
+    None,
+    /// Output 0 is input 0's bytes under another shape: no work at all.
+    View,
+    /// Output 0 may overwrite any of these inputs, if it has the same byte size: each element is read before the
+    /// element at the same place is written.
+    InPlace(&'static [usize]),
+}
+
+/// What [`Op::infer`] sees.
+pub struct InferCtx<'a> {
+    /// Facts of the inputs; trailing missing ones may be cut off.
+    pub inputs: &'a [&'a Fact],
+    /// How many outputs the node has.
+    pub outputs: usize,
+}
+
+impl<'a> InferCtx<'a> {
+    /// The input's fact, `Absent` if it is not given.
+    pub fn fact(&self, i: usize) -> &'a Fact {
+        self.inputs.get(i).copied().unwrap_or(&Fact::Absent)
+    }
+    /// Whether the input is given.
+    pub fn has(&self, i: usize) -> bool {
+        !self.fact(i).is_absent()
+    }
+    /// The fact of an input that must be a tensor.
+    pub fn tensor(&self, i: usize) -> Result<&'a TensorFact> {
+        match self.fact(i) {
+            Fact::Tensor(t) => Ok(t),
+            Fact::Absent => bail!(InvalidModel, "input {i} is missing"),
+            f => bail!(InvalidModel, "input {i} must be a tensor, it is {f}"),
+        }
+    }
+    /// The fact of an optional tensor input.
+    pub fn opt_tensor(&self, i: usize) -> Result<Option<&'a TensorFact>> {
+        if self.has(i) { self.tensor(i).map(Some) } else { Ok(None) }
+    }
+    /// The element type of a tensor input.
+    pub fn dtype(&self, i: usize) -> Result<DType> {
+        Ok(self.tensor(i)?.dtype)
+    }
+    /// The integers in a small tensor input, if they are all known. `Ok(None)` if absent or not known.
+    pub fn ints(&self, i: usize) -> Result<Option<Vec<i64>>> {
+        Ok(self.opt_tensor(i)?.and_then(TensorFact::ints))
+    }
+    /// Fails unless the input has one of the types.
+    pub fn expect_dtype(&self, i: usize, allowed: &[DType]) -> Result<()> {
+        let d = self.dtype(i)?;
+        ensure!(allowed.contains(&d), InvalidModel, "input {i} has type {d}, which the operator does not take");
+        Ok(())
+    }
+    /// Fails unless the two inputs have the same element type.
+    pub fn expect_same_dtype(&self, a: usize, b: usize) -> Result<()> {
+        let (x, y) = (self.dtype(a)?, self.dtype(b)?);
+        ensure!(x == y, InvalidModel, "inputs {a} and {b} must have one type, they have {x} and {y}");
+        Ok(())
+    }
+    /// The common answer of shape-preserving operators: input `i`'s axes with an element type.
+    pub fn like(&self, i: usize, dtype: DType) -> Result<Fact> {
+        let t = self.tensor(i)?;
+        Ok(Fact::Tensor(TensorFact { dtype, dims: t.dims.clone(), contents: Default::default() }))
+    }
+}
+
+/// Makes an axis non-negative; `rank` axes exist.
+pub fn resolve_axis(axis: i64, rank: usize) -> Result<usize> {
+    let r = rank as i64;
+    ensure!((-r..r).contains(&axis), InvalidModel, "axis {axis} is outside a tensor of rank {rank}");
+    Ok(if axis < 0 { axis + r } else { axis } as usize)
+}
+
+/// How an ONNX operator becomes a canonical one.
+#[derive(Clone, Copy)]
+pub struct OpDef {
+    /// The operator set's domain; empty for the default one.
+    pub domain: &'static str,
+    /// ONNX's name.
+    pub name: &'static str,
+    /// The versions at which the meaning changed, ascending: the first is the oldest that is understood.
+    pub versions: &'static [u32],
+    /// Reads the attributes into a canonical operator; may add inputs and nodes through the context.
+    pub parse: fn(&mut ParseCtx<'_>) -> Result<Arc<dyn Op>>,
+}
+
+impl fmt::Debug for OpDef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}::{}{:?}", self.domain, self.name, self.versions)
+    }
+}
+
+/// The operators an environment knows.
+#[derive(Clone, Default, Debug)]
+pub struct Registry {
+    defs: HashMap<&'static str, HashMap<&'static str, OpDef>>,
+}
+
+impl Registry {
+    /// Adds a definition; a later one replaces an earlier one of the same domain and name.
+    pub fn add(&mut self, def: OpDef) {
+        self.defs.entry(def.domain).or_default().insert(def.name, def);
+    }
+    /// The definition of an operator; `ai.onnx` is the default domain's other name.
+    pub fn find(&self, domain: &str, name: &str) -> Option<&OpDef> {
+        let domain = if domain == "ai.onnx" { "" } else { domain };
+        self.defs.get(domain)?.get(name)
+    }
+    /// All definitions, sorted by domain and name.
+    pub fn all(&self) -> Vec<&OpDef> {
+        let mut v: Vec<_> = self.defs.values().flat_map(HashMap::values).collect();
+        v.sort_by_key(|d| (d.domain, d.name));
+        v
+    }
+}
