@@ -1,0 +1,158 @@
+//! Steps: what a plan is a list of.
+
+use super::Memory;
+use crate::error::Result;
+use std::sync::Arc;
+
+/// Where a value is during a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Host memory: the address. Other spaces: the byte offset, as an address. Null for what is not there.
+    pub addr: *mut u8,
+    /// 0 is the host; others index the frame's device memories.
+    pub space: u32,
+}
+
+impl Place {
+    /// Of a value that is not there.
+    pub const NONE: Place = Place { addr: std::ptr::null_mut(), space: 0 };
+}
+
+/// The index that stands for an operand that is not given.
+pub const NO_VALUE: u32 = u32::MAX;
+
+/// One run's operands of one step.
+#[derive(Clone, Copy)]
+pub struct StepArgs<'a> {
+    places: &'a [Place],
+    memories: &'a [Option<Arc<dyn Memory>>],
+    inputs: &'a [u32],
+    outputs: &'a [u32],
+    workspace: *mut u8,
+}
+
+// SAFETY: a step's tasks run on several threads at once over these pointers; that they write disjoint parts is the
+// contract of `Step::run`.
+unsafe impl Send for StepArgs<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for StepArgs<'_> {}
+
+impl<'a> StepArgs<'a> {
+    /// For the executor, and for tests of steps.
+    pub fn new(
+        places: &'a [Place],
+        memories: &'a [Option<Arc<dyn Memory>>],
+        inputs: &'a [u32],
+        outputs: &'a [u32],
+        workspace: *mut u8,
+    ) -> Self {
+        StepArgs { places, memories, inputs, outputs, workspace }
+    }
+    fn place(&self, list: &[u32], i: usize) -> Place {
+        list.get(i).and_then(|&v| self.places.get(v as usize)).copied().unwrap_or(Place::NONE)
+    }
+    /// The host address of input `i`; null if it is not given.
+    pub fn input<T>(&self, i: usize) -> *const T {
+        self.place(self.inputs, i).addr.cast::<T>().cast_const()
+    }
+    /// The host address of output `i`; null if it is not asked for.
+    pub fn output<T>(&self, i: usize) -> *mut T {
+        self.place(self.outputs, i).addr.cast()
+    }
+    /// Memory that the phases of this step share, of `Step::workspace_bytes`.
+    pub fn workspace<T>(&self) -> *mut T {
+        self.workspace.cast()
+    }
+    /// The device memory and byte offset of input `i`, if it is in a device's memory.
+    pub fn device_input(&self, i: usize) -> Option<(&'a dyn Memory, usize)> {
+        self.device(self.place(self.inputs, i))
+    }
+    /// The device memory and byte offset of output `i`, if it is in a device's memory.
+    pub fn device_output(&self, i: usize) -> Option<(&'a dyn Memory, usize)> {
+        self.device(self.place(self.outputs, i))
+    }
+    fn device(&self, p: Place) -> Option<(&'a dyn Memory, usize)> {
+        if p.space == 0 {
+            return None;
+        }
+        Some((self.memories.get(p.space as usize)?.as_deref()?, p.addr as usize))
+    }
+    /// How many inputs there are, absent ones counted.
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+}
+
+/// A bound kernel: phases of independent tasks. The counts follow from shapes and ISA, never from the thread count.
+/// All phases but the last are barriers.
+pub trait Step: Send + Sync {
+    /// How many phases.
+    fn phases(&self) -> usize {
+        1
+    }
+    /// How many tasks a phase has; small work has one.
+    fn tasks(&self, _phase: usize) -> usize {
+        1
+    }
+    /// Bytes of scratch a thread needs; not initialised, aligned to a cache line.
+    fn scratch_bytes(&self) -> usize {
+        0
+    }
+    /// Bytes that all tasks of all phases share; not initialised, aligned to a cache line.
+    fn workspace_bytes(&self) -> usize {
+        0
+    }
+    /// Does one task.
+    ///
+    /// # Safety
+    /// The operands are those the step was bound for; `scratch` is valid for `scratch_bytes` and not used by another
+    /// task at this time; earlier phases are done; each task of a phase runs once. Tasks of a phase write disjoint bytes.
+    unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()>;
+    /// The kernel's name, for plans and profiles.
+    fn kernel(&self) -> &str {
+        "?"
+    }
+}
+
+/// A step of one phase from a closure.
+pub struct FnStep<F> {
+    kernel: &'static str,
+    tasks: usize,
+    scratch: usize,
+    run: F,
+}
+
+impl<F> FnStep<F>
+where
+    F: Fn(&StepArgs<'_>, usize, *mut u8) -> Result<()> + Send + Sync + 'static,
+{
+    /// `run(args, task, scratch)` does one of `tasks` tasks with `scratch` bytes of scratch, under the contract of
+    /// [`Step::run`].
+    pub fn boxed(kernel: &'static str, tasks: usize, scratch: usize, run: F) -> Box<dyn Step> {
+        Box::new(FnStep { kernel, tasks, scratch, run })
+    }
+}
+
+impl<F> Step for FnStep<F>
+where
+    F: Fn(&StepArgs<'_>, usize, *mut u8) -> Result<()> + Send + Sync,
+{
+    fn tasks(&self, _phase: usize) -> usize {
+        self.tasks
+    }
+    fn scratch_bytes(&self) -> usize {
+        self.scratch
+    }
+    unsafe fn run(&self, args: &StepArgs<'_>, _phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
+        (self.run)(args, task, scratch)
+    }
+    fn kernel(&self) -> &str {
+        self.kernel
+    }
+}
+
+/// Splits `n` items into tasks of about `grain` items, at most 4096 of them: returns the task count and the items a task.
+pub fn split(n: usize, grain: usize) -> (usize, usize) {
+    let per = grain.max(n.div_ceil(4096)).max(1);
+    (n.div_ceil(per).max(1), per)
+}
