@@ -20,8 +20,14 @@ impl PackedCache {
     pub fn new() -> Self {
         Self::default()
     }
+    /// Tensors of so few elements are not kept: among them are the lists of sizes that differ from plan to plan.
+    const SMALL: usize = 256;
+
     /// The constant `source` in `format` (a name that tells everything `make` depends on), made at first need.
     pub fn get<T: Any + Send + Sync>(&self, source: &Tensor, format: &str, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        if source.len() <= Self::SMALL {
+            return Ok(Arc::new(make()?));
+        }
         let key = (source.data_ptr() as usize, source.byte_len(), format.to_string());
         let found = self.lock().get(&key).map(|e| e.1.clone());
         if let Some(Ok(x)) = found.map(Arc::downcast::<T>) {

@@ -67,7 +67,12 @@ pub fn infer_node(graph: &Graph, node: &Node, outputs: usize) -> Result<Vec<Fact
 
 /// The facts of an operator's outputs, exactly `outputs` of them.
 pub fn infer_op(op: &Arc<dyn Op>, inputs: &[&Fact], outputs: usize) -> Result<Vec<Fact>> {
-    let mut facts = op.infer(&mut InferCtx { inputs, outputs })?;
+    let mut facts = match op.infer(&mut InferCtx { inputs, outputs }) {
+        Ok(facts) => facts,
+        // Inside a graph whose inputs are not even typed nothing can be said, nor held against it.
+        Err(_) if inputs.iter().any(|f| matches!(f, Fact::Unknown)) => return Ok(vec![Fact::Unknown; outputs]),
+        Err(e) => return Err(e),
+    };
     if facts.len() < outputs {
         bail!(InvalidModel, "the operator has {} outputs, the model asks for {outputs}", facts.len());
     }

@@ -1,8 +1,10 @@
 //! The CPU backend: looks up an operator's binding and binds it at the session's ISA level.
 
 mod eager;
+mod eval;
 
 pub use eager::{Arg, EagerCtx, EagerFn};
+pub use eval::evaluate;
 
 use super::{Backend, Layout, NodeLayouts, NodeView, Operand, PackedCache, Step};
 use crate::bail;
@@ -71,12 +73,18 @@ impl CpuBindings {
     }
     /// Whether a step can be bound for the operator.
     pub fn has_step(&self, op: &dyn Op) -> bool {
-        self.steps.contains_key(&op.type_id())
+        self.steps.contains_key(&type_of(op))
     }
     /// The eager implementation, if there is one.
     pub fn find_eager(&self, op: &dyn Op) -> Option<&EagerFn> {
-        self.eager.get(&op.type_id())
+        self.eager.get(&type_of(op))
     }
+}
+
+/// The operator's own type (not that of the trait object).
+fn type_of(op: &dyn Op) -> TypeId {
+    let any: &dyn std::any::Any = op;
+    any.type_id()
 }
 
 /// The host's processor.
@@ -111,13 +119,13 @@ impl Backend for CpuBackend {
         if self.bindings.has_step(node.op) { Ok(()) } else { Err(format!("the CPU has no kernel for {}", node.op.name())) }
     }
     fn layouts(&self, node: &NodeView<'_>) -> NodeLayouts {
-        match self.bindings.layouts.get(&node.op.type_id()) {
+        match self.bindings.layouts.get(&type_of(node.op)) {
             Some(f) => f(node.op, node, self.isa.f32_lanes()),
             None => NodeLayouts::dense(),
         }
     }
     fn bind(&self, node: &NodeView<'_>, cache: &PackedCache) -> Result<Box<dyn Step>> {
-        match self.bindings.steps.get(&node.op.type_id()) {
+        match self.bindings.steps.get(&type_of(node.op)) {
             Some(bind) => bind(node.op, &CpuCtx { node, isa: self.isa, cache }),
             None => bail!(Unsupported, "the CPU has no kernel for {}", node.op.name()),
         }

@@ -1,0 +1,197 @@
+//! Control flow: If, Loop, Scan. They only infer; `plan::control` runs them.
+
+use super::Family;
+use crate::bail;
+use crate::error::Result;
+use crate::ir::{Dim, Fact, Graph, InferCtx, Op, OpDef, ParseCtx};
+use std::fmt;
+use std::sync::Arc;
+
+pub(super) const FAMILY: Family = Family { name: "control", ops: OPS, cpu: |_| {} };
+
+const OPS: &[OpDef] = &[
+    OpDef { domain: "", name: "If", versions: &[1, 11, 13, 16, 19, 21, 23, 24, 25], parse: parse_if },
+    OpDef { domain: "", name: "Loop", versions: &[1, 11, 13, 16, 19, 21, 23, 24, 25], parse: parse_loop },
+    OpDef { domain: "", name: "Scan", versions: &[9, 11, 16, 19, 21, 23, 24, 25], parse: parse_scan },
+];
+
+/// ONNX If (1 to 25): runs one of two graphs. Input 0 is the condition; the branches read the captures.
+pub struct If {
+    /// Run where the condition holds.
+    pub then_branch: Arc<Graph>,
+    /// Run where it does not.
+    pub else_branch: Arc<Graph>,
+    /// For each input of the branch the node's input that feeds it.
+    pub then_captures: Vec<usize>,
+    /// As above.
+    pub else_captures: Vec<usize>,
+}
+
+/// ONNX Loop (1 to 25). Inputs: trip count or none, condition or none, state, captures.
+pub struct Loop {
+    /// Takes iteration number, condition, state, captures; gives condition, state, scan outputs.
+    pub body: Arc<Graph>,
+    /// Number of state values.
+    pub state: usize,
+    /// Number of scan outputs.
+    pub scans: usize,
+    /// What one iteration's scan outputs are, for loops that never run.
+    pub scan_facts: Vec<Fact>,
+    /// The node's inputs that feed the body's captures.
+    pub captures: Vec<usize>,
+}
+
+/// ONNX Scan (9 to 25). Inputs: state, scan inputs, captures.
+#[allow(missing_docs)]
+pub struct Scan {
+    pub body: Arc<Graph>,
+    pub state: usize,
+    pub scan_inputs: usize,
+    pub scan_outputs: usize,
+    pub input_axes: Vec<i64>,
+    pub output_axes: Vec<i64>,
+    pub input_reversed: Vec<bool>,
+    pub output_reversed: Vec<bool>,
+    pub scan_facts: Vec<Fact>,
+    pub captures: Vec<usize>,
+}
+
+macro_rules! debug_name {
+    ($($t:ident),*) => { $(
+        impl fmt::Debug for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(stringify!($t)) }
+        }
+    )* };
+}
+debug_name!(If, Loop, Scan);
+
+impl Op for If {
+    fn name(&self) -> &'static str {
+        "If"
+    }
+    fn subgraphs(&self) -> Vec<&Graph> {
+        vec![&self.then_branch, &self.else_branch]
+    }
+    fn is_deterministic(&self) -> bool {
+        false
+    }
+    fn infer(&self, _cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
+        let of = |g: &Graph| g.outputs().iter().map(|&v| g.fact(v).without_contents()).collect::<Vec<_>>();
+        let (a, b) = (of(&self.then_branch), of(&self.else_branch));
+        if a.len() != b.len() {
+            bail!(InvalidModel, "the branches have {} and {} outputs", a.len(), b.len());
+        }
+        // The graphs' own facts are symbolic and may name sizes that are not the outer graph's: only numbers count.
+        Ok(a.iter().zip(&b).map(|(x, y)| join(&x.substitute(&|_| Dim::Unknown), &y.substitute(&|_| Dim::Unknown))).collect())
+    }
+}
+
+/// What two facts have in common.
+pub fn join(a: &Fact, b: &Fact) -> Fact {
+    match (a, b) {
+        (Fact::Tensor(x), Fact::Tensor(y)) if x.dtype == y.dtype => {
+            let dims = match (&x.dims, &y.dims) {
+                (Some(p), Some(q)) if p.len() == q.len() => {
+                    Some(p.iter().zip(q).map(|(p, q)| if p.same(q) { p.clone() } else { Dim::Unknown }).collect())
+                }
+                _ => None,
+            };
+            Fact::Tensor(crate::ir::TensorFact { dtype: x.dtype, dims, contents: Default::default() })
+        }
+        (Fact::Sequence(x), Fact::Sequence(y)) => Fact::Sequence(Box::new(join(x, y))),
+        (Fact::Optional(x), Fact::Optional(y)) => Fact::Optional(Box::new(join(x, y))),
+        _ => Fact::Unknown,
+    }
+}
+
+fn parse_if(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    cx.expect_inputs(1, 1)?;
+    let (then_branch, then_captures) = cx.subgraph("then_branch")?;
+    let (else_branch, else_captures) = cx.subgraph("else_branch")?;
+    Ok(Arc::new(If { then_branch, else_branch, then_captures, else_captures }))
+}
+
+impl Op for Loop {
+    fn name(&self) -> &'static str {
+        "Loop"
+    }
+    fn subgraphs(&self) -> Vec<&Graph> {
+        vec![&self.body]
+    }
+    fn is_deterministic(&self) -> bool {
+        false
+    }
+    fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
+        // A state value may change its shape from one iteration to the next; its type stays.
+        let state = (0..self.state).map(|i| loosen(cx.fact(2 + i)));
+        let scans = self.scan_facts.iter().map(|f| match f {
+            Fact::Tensor(t) => Fact::any_tensor(t.dtype),
+            _ => Fact::Unknown,
+        });
+        Ok(state.chain(scans).collect())
+    }
+}
+
+/// The fact without sizes.
+fn loosen(f: &Fact) -> Fact {
+    match f {
+        Fact::Tensor(t) => Fact::any_tensor(t.dtype),
+        f => f.clone(),
+    }
+}
+
+fn parse_loop(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    while cx.inputs.len() < 2 {
+        cx.inputs.push(None);
+    }
+    let state = cx.inputs.len() - 2;
+    let (body, captures) = cx.subgraph("body")?;
+    let Some(scans) = body.outputs().len().checked_sub(1 + state) else {
+        bail!(InvalidModel, "the body has {} outputs for {state} state values and a condition", body.outputs().len());
+    };
+    if body.inputs().len() != 2 + state + captures.len() {
+        bail!(InvalidModel, "the body takes {} values for {state} state values", body.inputs().len() - captures.len());
+    }
+    let scan_facts = body.outputs()[1 + state..].iter().map(|&v| body.fact(v).without_contents()).collect();
+    Ok(Arc::new(Loop { body, state, scans, scan_facts, captures }))
+}
+
+impl Op for Scan {
+    fn name(&self) -> &'static str {
+        "Scan"
+    }
+    fn subgraphs(&self) -> Vec<&Graph> {
+        vec![&self.body]
+    }
+    fn is_deterministic(&self) -> bool {
+        false
+    }
+    fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
+        let state = (0..self.state).map(|i| loosen(cx.fact(i)));
+        let scans = self.scan_facts.iter().map(|f| f.dtype().map_or(Fact::Unknown, Fact::any_tensor));
+        Ok(state.chain(scans).collect())
+    }
+}
+
+fn parse_scan(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    let scan_inputs = usize::try_from(cx.int("num_scan_inputs")?).unwrap_or(0);
+    let Some(state) = cx.inputs.len().checked_sub(scan_inputs) else {
+        bail!(InvalidModel, "num_scan_inputs is {scan_inputs}, the node has {} inputs", cx.inputs.len());
+    };
+    let flags = |v: Option<Vec<i64>>| v.unwrap_or_default().into_iter().map(|x| x != 0).collect();
+    let input_axes = cx.ints_opt("scan_input_axes")?.unwrap_or_default();
+    let output_axes = cx.ints_opt("scan_output_axes")?.unwrap_or_default();
+    let input_reversed = flags(cx.ints_opt("scan_input_directions")?);
+    let output_reversed = flags(cx.ints_opt("scan_output_directions")?);
+    let (body, captures) = cx.subgraph("body")?;
+    let Some(scan_outputs) = body.outputs().len().checked_sub(state) else {
+        bail!(InvalidModel, "the body has {} outputs for {state} state values", body.outputs().len());
+    };
+    if body.inputs().len() != state + scan_inputs + captures.len() {
+        bail!(InvalidModel, "the body takes {} values, the node gives {}", body.inputs().len() - captures.len(), state + scan_inputs);
+    }
+    let scan_facts = body.outputs()[state..].iter().map(|&v| body.fact(v).without_contents()).collect();
+    Ok(Arc::new(Scan {
+        body, state, scan_inputs, scan_outputs, input_axes, output_axes, input_reversed, output_reversed, scan_facts, captures,
+    }))
+}

@@ -1,0 +1,36 @@
+//! Operators, one file or folder a family: definitions (semantics), bindings to backends, test cases.
+//!
+//! To add an operator, add it to its family's file and tables; `docs/adding-an-operator.md` walks through it.
+
+pub mod control;
+pub mod infer;
+
+use crate::backend::cpu::CpuBindings;
+use crate::ir::{OpDef, Registry};
+
+/// One family's share of the library.
+pub struct Family {
+    /// For the coverage table.
+    pub name: &'static str,
+    /// What ONNX calls its operators, and how they are read.
+    pub ops: &'static [OpDef],
+    /// Adds its CPU kernels.
+    pub cpu: fn(&mut CpuBindings),
+}
+
+/// All families.
+pub const FAMILIES: &[Family] = &[control::FAMILY];
+
+/// The operators of all families.
+pub fn registry() -> Registry {
+    let mut r = Registry::default();
+    FAMILIES.iter().flat_map(|f| f.ops).for_each(|d| r.add(*d));
+    r
+}
+
+/// The CPU kernels of all families.
+pub fn cpu_bindings() -> CpuBindings {
+    let mut b = CpuBindings::default();
+    FAMILIES.iter().for_each(|f| (f.cpu)(&mut b));
+    b
+}

@@ -1,0 +1,174 @@
+//! If, Loop and Scan: programs run inside a program.
+
+use super::program::Program;
+use super::run::RunCtx;
+use crate::backend::cpu::Arg;
+use crate::base::checked;
+use crate::error::{Context, Result};
+use crate::ir::NodeId;
+use crate::ops::control::{If, Loop, Scan};
+use crate::tensor::{DType, Tensor, Value};
+use crate::{bail, ensure, err};
+
+/// Runs the node's subgraphs as its operator says.
+pub fn run(program: &Program, cx: &RunCtx<'_>, id: NodeId, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+    let node = program.graph.node(id);
+    let inner = program.inner.get(&id).map_or(&[][..], Vec::as_slice);
+    if let Some(op) = node.op.downcast::<If>() {
+        let cond = truth(&args[0])?;
+        let (which, captures) = if cond { (0, &op.then_captures) } else { (1, &op.else_captures) };
+        let inputs = captures.iter().map(|&i| args[i].to_value()).collect::<Result<Vec<_>>>()?;
+        return call(&inner[which], cx, &inputs).context(|| if cond { "then_branch".into() } else { "else_branch".into() });
+    }
+    if let Some(op) = node.op.downcast::<Loop>() {
+        return run_loop(op, &inner[0], cx, args);
+    }
+    if let Some(op) = node.op.downcast::<Scan>() {
+        return run_scan(op, &inner[0], cx, args);
+    }
+    bail!(Unsupported, "the control operator {} is not implemented", node.op.name())
+}
+
+/// Runs a program on values, returns all its outputs.
+fn call(p: &Program, cx: &RunCtx<'_>, inputs: &[Value]) -> Result<Vec<Value>> {
+    let mut out = vec![None; p.graph().outputs().len()];
+    p.run(cx, inputs, &mut out)?;
+    out.into_iter().map(|v| v.ok_or_else(|| err!(Internal, "a subgraph gave no value"))).collect()
+}
+
+/// A condition: one element of type bool.
+fn truth(a: &Arg<'_>) -> Result<bool> {
+    let t = a.tensor()?;
+    ensure!(t.dtype() == DType::Bool && t.len() == 1, InvalidModel, "a condition must be one bool, it is {}{:?}", t.dtype(), t.shape());
+    Ok(t.bytes()[0] != 0)
+}
+
+fn run_loop(op: &Loop, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+    let trips = match &args[0] {
+        Arg::Absent => i64::MAX,
+        a => *a.tensor()?.to_i64s()?.first().ok_or_else(|| err!(InvalidModel, "the trip count is empty"))?,
+    };
+    let mut cond = match &args[1] {
+        Arg::Absent => true,
+        a => truth(a)?,
+    };
+    let mut state = args[2..2 + op.state].iter().map(Arg::to_value).collect::<Result<Vec<_>>>()?;
+    let captures = op.captures.iter().map(|&i| args[i].to_value()).collect::<Result<Vec<_>>>()?;
+    let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); op.scans];
+    let mut i = 0i64;
+    while cond && i < trips {
+        if let Some(c) = cx.cancel {
+            c.check()?;
+        }
+        let mut inputs = Vec::with_capacity(2 + state.len() + captures.len());
+        inputs.push(Value::Tensor(Tensor::scalar(i)?));
+        inputs.push(Value::Tensor(Tensor::scalar(true)?));
+        inputs.extend(state.iter().cloned());
+        inputs.extend(captures.iter().cloned());
+        let mut out = call(body, cx, &inputs).context(|| format!("loop body, iteration {i}"))?;
+        let scans = out.split_off(1 + op.state);
+        cond = truth(&Arg::of(&out[0]))?;
+        state = out.split_off(1);
+        for (c, v) in collected.iter_mut().zip(scans) {
+            c.push(v.as_tensor()?.clone());
+        }
+        i += 1;
+    }
+    for (k, c) in collected.into_iter().enumerate() {
+        let empty = op.scan_facts.get(k).cloned().unwrap_or_default();
+        state.push(Value::Tensor(stack(&c, 0, &empty)?));
+    }
+    Ok(state)
+}
+
+fn run_scan(op: &Scan, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+    let mut state = args[..op.state].iter().map(Arg::to_value).collect::<Result<Vec<_>>>()?;
+    let captures = op.captures.iter().map(|&i| args[i].to_value()).collect::<Result<Vec<_>>>()?;
+    let mut sequences = Vec::new();
+    for (k, a) in args[op.state..op.state + op.scan_inputs].iter().enumerate() {
+        let t = a.tensor()?.to_tensor()?;
+        let axis = crate::ir::op::resolve_axis(op.input_axes.get(k).copied().unwrap_or(0), t.shape().len())?;
+        sequences.push((t, axis));
+    }
+    let Some((first, axis)) = sequences.first() else { bail!(InvalidModel, "a Scan without scan inputs") };
+    let n = first.shape()[*axis];
+    for (t, axis) in &sequences {
+        ensure!(t.shape()[*axis] == n, InvalidModel, "scan inputs have {n} and {} elements", t.shape()[*axis]);
+    }
+    let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); op.scan_outputs];
+    for i in 0..n {
+        if let Some(c) = cx.cancel {
+            c.check()?;
+        }
+        let mut inputs = state.clone();
+        for (k, (t, axis)) in sequences.iter().enumerate() {
+            let at = if op.input_reversed.get(k).copied().unwrap_or(false) { n - 1 - i } else { i };
+            inputs.push(Value::Tensor(slice_axis(t, *axis, at)?));
+        }
+        inputs.extend(captures.iter().cloned());
+        let mut out = call(body, cx, &inputs).context(|| format!("scan body, iteration {i}"))?;
+        let scans = out.split_off(op.state);
+        state = out;
+        for (c, v) in collected.iter_mut().zip(scans) {
+            c.push(v.as_tensor()?.clone());
+        }
+    }
+    for (k, mut c) in collected.into_iter().enumerate() {
+        if op.output_reversed.get(k).copied().unwrap_or(false) {
+            c.reverse();
+        }
+        let empty = op.scan_facts.get(k).cloned().unwrap_or_default();
+        state.push(Value::Tensor(stack(&c, op.output_axes.get(k).copied().unwrap_or(0), &empty)?));
+    }
+    Ok(state)
+}
+
+/// Element `at` of an axis, the axis gone. Not for packed or string elements.
+fn slice_axis(t: &Tensor, axis: usize, at: usize) -> Result<Tensor> {
+    let size = t.dtype().size().ok_or_else(|| err!(Unsupported, "a Scan over elements of type {}", t.dtype()))?;
+    let outer: usize = t.shape()[..axis].iter().product();
+    let inner: usize = t.shape()[axis + 1..].iter().product::<usize>() * size;
+    let mut shape: Vec<usize> = t.shape().to_vec();
+    shape.remove(axis);
+    let mut out = Tensor::zeroed(t.dtype(), &shape)?;
+    let (src, n) = (t.bytes(), t.shape()[axis]);
+    let dst = bytes_mut(&mut out)?;
+    for o in 0..outer {
+        dst[o * inner..][..inner].copy_from_slice(&src[(o * n + at) * inner..][..inner]);
+    }
+    Ok(out)
+}
+
+/// Tensors of one shape along a new axis; for none of them, `empty` tells the type and the shape of an element.
+fn stack(parts: &[Tensor], axis: i64, empty: &crate::ir::Fact) -> Result<Tensor> {
+    let Some(first) = parts.first() else {
+        let dtype = empty.dtype().unwrap_or(DType::F32);
+        let dims = empty.as_tensor().and_then(|t| t.dims.clone()).unwrap_or_default();
+        let mut shape: Vec<usize> = dims.iter().map(|d| d.size().unwrap_or(0)).collect();
+        let axis = crate::ir::op::resolve_axis(axis, shape.len() + 1)?;
+        shape.insert(axis, 0);
+        return Tensor::zeroed(dtype, &shape);
+    };
+    let size = first.dtype().size().ok_or_else(|| err!(Unsupported, "scan outputs of type {}", first.dtype()))?;
+    let axis = crate::ir::op::resolve_axis(axis, first.shape().len() + 1)?;
+    let mut shape = first.shape().to_vec();
+    shape.insert(axis, parts.len());
+    let inner = checked::product(&first.shape()[axis..])? * size;
+    let outer = checked::product(&first.shape()[..axis])?;
+    let mut out = Tensor::zeroed(first.dtype(), &shape)?;
+    let dst = bytes_mut(&mut out)?;
+    for (k, p) in parts.iter().enumerate() {
+        ensure!(p.shape() == first.shape() && p.dtype() == first.dtype(), InvalidModel, "scan outputs differ: {first:?} and {p:?}");
+        for o in 0..outer {
+            dst[(o * parts.len() + k) * inner..][..inner].copy_from_slice(&p.bytes()[o * inner..][..inner]);
+        }
+    }
+    Ok(out)
+}
+
+fn bytes_mut(t: &mut Tensor) -> Result<&mut [u8]> {
+    let n = t.byte_len();
+    let p = t.data_mut_ptr().ok_or_else(|| err!(Internal, "a new tensor is shared"))?;
+    // SAFETY: the tensor's own bytes, all initialised, borrowed as long as the tensor.
+    Ok(if n == 0 { &mut [] } else { unsafe { std::slice::from_raw_parts_mut(p, n) } })
+}

@@ -1,0 +1,109 @@
+//! The state of one run.
+
+use super::program::Target;
+use super::{Segment, SlotKind};
+use crate::backend::Memory;
+use crate::backend::step::Place;
+use crate::base::alloc::Buffer;
+use crate::ensure;
+use crate::error::Result;
+use crate::tensor::Value;
+use std::sync::Arc;
+
+/// The state of one run; kept and used again, so that a run of a known shape allocates nothing.
+pub struct Frame {
+    /// Values that are not in an arena, by graph value: what eager items made, inputs that are no plain tensors.
+    pub values: Vec<Option<Value>>,
+    /// Where values of earlier segments are, by graph value.
+    pub carried: Vec<Place>,
+    /// By segment.
+    pub parts: Vec<Part>,
+    /// Scratch of all threads.
+    pub scratch: Buffer,
+}
+
+/// One segment's share of a frame.
+#[derive(Default)]
+pub struct Part {
+    /// The table of places, by slot.
+    pub places: Vec<Place>,
+    /// Arenas in device memory, by space; the host's is `arena`.
+    pub memories: Vec<Option<Arc<dyn Memory>>>,
+    /// The host's arena.
+    pub arena: Option<Buffer>,
+    /// The segment the table was laid out for, by address; 0 for none.
+    laid_out: usize,
+    /// Keeps that segment alive, so that its address stays its own.
+    segment: Option<Arc<Segment>>,
+}
+
+// SAFETY: the places point into memory that the frame itself owns, constants, or the caller's tensors during one run;
+// a frame is used by one run at a time.
+unsafe impl Send for Frame {}
+
+impl Frame {
+    /// An empty frame for a graph of so many values.
+    pub fn new(values: usize) -> Self {
+        Frame {
+            values: vec![None; values],
+            carried: vec![Place::NONE; values],
+            parts: Vec::new(),
+            scratch: Buffer::empty(),
+        }
+    }
+    /// Lets go of the values of a run, but not of memory.
+    pub fn end_run(&mut self) {
+        self.values.iter_mut().for_each(|v| *v = None);
+    }
+    /// Makes scratch for `width` threads of `each` bytes.
+    pub fn need_scratch(&mut self, bytes: usize) -> Result<()> {
+        if self.scratch.len() < bytes {
+            self.scratch = Buffer::empty();
+            self.scratch = Buffer::uninit(bytes)?;
+        }
+        Ok(())
+    }
+    /// Readies part `depth` for a segment: its arenas and the places of constants and arena slots.
+    pub fn lay_out(&mut self, depth: usize, segment: &Arc<Segment>, target: &Target) -> Result<()> {
+        if self.parts.len() <= depth {
+            self.parts.resize_with(depth + 1, Part::default);
+        }
+        let part = &mut self.parts[depth];
+        let id = Arc::as_ptr(segment) as usize;
+        if part.laid_out == id {
+            return Ok(());
+        }
+        part.laid_out = 0;
+        let host = segment.arena.first().copied().unwrap_or(0);
+        if part.arena.as_ref().is_none_or(|a| a.len() < host) {
+            part.arena = None;
+            part.arena = Some(Buffer::uninit(host)?);
+        }
+        part.memories.resize(target.spaces() + 1, None);
+        for (space, &bytes) in segment.arena.iter().enumerate().skip(1) {
+            if bytes > 0 && part.memories[space].as_ref().is_none_or(|m| m.len() < bytes) {
+                part.memories[space] = None;
+                part.memories[space] = Some(target.backend(space - 1).alloc(bytes)?);
+            }
+        }
+        let base = part.arena.as_ref().map_or(std::ptr::null_mut(), Buffer::ptr);
+        part.places.clear();
+        part.places.resize(segment.slots.len(), Place::NONE);
+        for (i, slot) in segment.slots.iter().enumerate() {
+            let root = slot.alias_of.map_or(slot, |r| &segment.slots[r as usize]);
+            part.places[i] = match &root.kind {
+                SlotKind::Arena(offset) if root.space == 0 => {
+                    ensure!(offset + root.bytes <= host, Internal, "a slot lies outside the arena");
+                    // SAFETY: just checked: within the arena of `host` bytes.
+                    Place { addr: unsafe { base.add(*offset) }, space: 0 }
+                }
+                SlotKind::Arena(offset) => Place { addr: std::ptr::without_provenance_mut(*offset), space: root.space },
+                SlotKind::Constant(t) => Place { addr: t.data_ptr().cast_mut(), space: 0 },
+                _ => Place::NONE,
+            };
+        }
+        part.laid_out = id;
+        part.segment = Some(segment.clone());
+        Ok(())
+    }
+}

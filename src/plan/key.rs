@@ -1,0 +1,80 @@
+//! Plan cache keys: the shapes (and small contents) that a plan was made for.
+
+use super::Segment;
+use crate::tensor::{Tensor, Value};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a plan depends on, flattened. Stays on the stack for usual models.
+pub type Key = SmallVec<[u64; 48]>;
+
+/// Adds a value to a key.
+pub fn push_value(key: &mut Key, v: &Value, contents: bool) {
+    match v {
+        Value::Tensor(t) => push_tensor(key, t, contents),
+        Value::Sequence(s) => key.extend([1001, s.len() as u64]),
+        Value::Optional(o) => key.extend([1002, u64::from(o.is_some())]),
+        Value::Map(_) => key.push(1003),
+    }
+}
+
+fn push_tensor(key: &mut Key, t: &Tensor, contents: bool) {
+    push_shape(key, t.dtype() as u64, t.shape());
+    if contents {
+        push_bytes(key, t.bytes());
+    }
+}
+
+/// Adds a dtype number and a shape.
+pub fn push_shape(key: &mut Key, dtype: u64, shape: &[usize]) {
+    key.push(dtype << 32 | shape.len() as u64);
+    key.extend(shape.iter().map(|&d| d as u64));
+}
+
+/// Adds contents.
+pub fn push_bytes(key: &mut Key, bytes: &[u8]) {
+    key.extend(bytes.chunks(8).map(|c| {
+        let mut w = [0; 8];
+        w[..c.len()].copy_from_slice(c);
+        u64::from_le_bytes(w)
+    }));
+}
+
+/// Segments by key, at most [`SegmentCache::CAPACITY`]; the longest unused one goes first.
+#[derive(Default)]
+pub struct SegmentCache(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    map: HashMap<Key, (Arc<Segment>, u64)>,
+    clock: u64,
+}
+
+impl SegmentCache {
+    /// How many shapes are remembered.
+    pub const CAPACITY: usize = 32;
+
+    /// The segment of a key.
+    pub fn get(&self, key: &Key) -> Option<Arc<Segment>> {
+        let mut s = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        s.clock += 1;
+        let now = s.clock;
+        s.map.get_mut(key).map(|e| {
+            e.1 = now;
+            e.0.clone()
+        })
+    }
+    /// Remembers a segment.
+    pub fn put(&self, key: Key, segment: Arc<Segment>) {
+        let mut s = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if s.map.len() >= Self::CAPACITY
+            && let Some(old) = s.map.iter().min_by_key(|e| e.1.1).map(|e| e.0.clone())
+        {
+            s.map.remove(&old);
+        }
+        s.clock += 1;
+        let now = s.clock;
+        s.map.insert(key, (segment, now));
+    }
+}

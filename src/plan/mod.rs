@@ -1,0 +1,18 @@
+//! From a program (a graph with symbolic shapes) to plans for concrete ones, and their execution.
+//!
+//! A plan is a chain of segments. A segment is a straight list of steps over planned memory; it ends where the next
+//! node's shapes hang on data that only running gives (the length of a NonZero, the contents of a Reshape's shape that
+//! a network computes). The continuation is planned from the values met, and cached by their shapes.
+
+mod control;
+mod frame;
+mod key;
+mod memory;
+mod program;
+mod run;
+mod segment;
+mod specialise;
+
+pub use program::{Program, Target};
+pub use run::RunCtx;
+pub use segment::{Item, Segment, Slot, SlotKind, StepItem};

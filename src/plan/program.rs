@@ -1,0 +1,97 @@
+//! A program: a graph with the backends it runs on, and the plans made so far.
+
+use super::frame::Frame;
+use super::key::SegmentCache;
+use crate::backend::cpu::CpuBackend;
+use crate::backend::{Backend, PackedCache};
+use crate::error::Result;
+use crate::ir::{Graph, NodeId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What programs run on.
+pub struct Target {
+    /// The CPU, which takes what no other backend claims.
+    pub cpu: Arc<CpuBackend>,
+    /// Other backends in order of preference.
+    pub devices: Vec<Arc<dyn Backend>>,
+    /// Packed constants, shared by all graphs of a session.
+    pub cache: PackedCache,
+}
+
+impl Target {
+    /// The CPU alone.
+    pub fn cpu(cpu: Arc<CpuBackend>) -> Self {
+        Target { cpu, devices: Vec::new(), cache: PackedCache::new() }
+    }
+    /// The backend of an index: devices in order, then the CPU.
+    pub fn backend(&self, i: usize) -> &dyn Backend {
+        match self.devices.get(i) {
+            Some(d) => &**d,
+            None => &*self.cpu,
+        }
+    }
+    /// The CPU's index.
+    pub fn cpu_index(&self) -> usize {
+        self.devices.len()
+    }
+    /// The memory space of a backend.
+    pub fn space(&self, backend: usize) -> u32 {
+        if self.backend(backend).uses_host_memory() { 0 } else { backend as u32 + 1 }
+    }
+    /// How many spaces there can be, the host's included.
+    pub fn spaces(&self) -> usize {
+        self.devices.len() + 1
+    }
+}
+
+/// A graph that can run. Immutable but for its caches; shared by all threads.
+pub struct Program {
+    pub(super) graph: Arc<Graph>,
+    pub(super) target: Arc<Target>,
+    /// Programs of the subgraphs, by node, in the order of `Op::subgraphs`.
+    pub(super) inner: HashMap<NodeId, Vec<Program>>,
+    /// For each value the position in the order of its last user; `usize::MAX` for graph outputs.
+    pub(super) last_use: Vec<usize>,
+    pub(super) first: SegmentCache,
+    frames: Mutex<Vec<Box<Frame>>>,
+}
+
+impl Program {
+    /// A program of a graph and, inside, of its subgraphs.
+    pub fn new(graph: Arc<Graph>, target: Arc<Target>) -> Result<Program> {
+        let mut inner = HashMap::new();
+        let mut last_use = vec![0; graph.value_count()];
+        for (pos, (id, node)) in graph.nodes().enumerate() {
+            node.inputs.iter().flatten().for_each(|v| last_use[v.index()] = pos);
+            let subs = node.op.subgraphs();
+            if !subs.is_empty() {
+                let programs = subs.into_iter().map(|g| Program::new(Arc::new(g.clone()), target.clone()));
+                inner.insert(id, programs.collect::<Result<_>>()?);
+            }
+        }
+        graph.outputs().iter().for_each(|v| last_use[v.index()] = usize::MAX);
+        Ok(Program { graph, target, inner, last_use, first: Default::default(), frames: Default::default() })
+    }
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+    /// What it runs on.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+    pub(super) fn take_frame(&self) -> Box<Frame> {
+        let frame = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        frame.unwrap_or_else(|| Box::new(Frame::new(self.graph.value_count())))
+    }
+    pub(super) fn give_frame(&self, mut frame: Box<Frame>) {
+        frame.end_run();
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+    }
+    /// Frees the memory of idle frames.
+    pub fn trim(&self) {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.inner.values().flatten().for_each(Program::trim);
+    }
+}

@@ -1,0 +1,436 @@
+//! Runs a program: finds or makes the plan of the inputs' shapes, readies a frame, and goes through the items.
+
+use super::frame::Frame;
+use super::key::{Key, push_bytes, push_shape, push_value};
+use super::program::Program;
+use super::segment::{DynamicItem, Item, Segment, SlotKind, StepItem, Tail};
+use super::specialise::{Ready, Start, missing, specialise};
+use super::control;
+use crate::backend::cpu::{Arg, EagerCtx};
+use crate::backend::step::{NO_VALUE, Place, StepArgs};
+use crate::base::cancel::CancelToken;
+use crate::base::parallel::Parallel;
+use crate::error::{Context, Error, Result};
+use crate::ir::{Alias, Fact, TensorFact, ValueId};
+use crate::tensor::{DType, Tensor, TensorView, Value};
+use crate::{bail, ensure, err};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a run uses beside the program.
+pub struct RunCtx<'a> {
+    /// Threads.
+    pub pool: &'a dyn Parallel,
+    /// Stops the run between steps.
+    pub cancel: Option<&'a CancelToken>,
+    /// Is told the time of each item, if there is one.
+    pub profile: Option<&'a Mutex<Vec<(String, String, u64)>>>,
+}
+
+impl Program {
+    /// Runs the graph. `outputs` has an entry a graph output: a tensor there is written in place if its type and shape
+    /// are right and nobody else holds it, anything else is replaced.
+    pub fn run(&self, cx: &RunCtx<'_>, inputs: &[Value], outputs: &mut [Option<Value>]) -> Result<()> {
+        ensure!(inputs.len() == self.graph.inputs().len(), InvalidArgument, "{} inputs are needed, {} are given", self.graph.inputs().len(), inputs.len());
+        ensure!(outputs.len() == self.graph.outputs().len(), InvalidArgument, "{} outputs are needed, {} are given", self.graph.outputs().len(), outputs.len());
+        let mut segment = self.first_segment(inputs)?;
+        let mut frame = self.take_frame();
+        let mut depth = 0;
+        let result = loop {
+            match self.run_segment(cx, &mut frame, depth, &segment, inputs, outputs) {
+                Err(e) => break Err(e),
+                Ok(()) => match &segment.tail {
+                    None => break Ok(()),
+                    Some(tail) => match self.next_segment(tail, &frame, depth, inputs, &segment) {
+                        Err(e) => break Err(e),
+                        Ok(next) => segment = next,
+                    },
+                },
+            }
+            depth += 1;
+        };
+        let result = result.and_then(|()| self.dynamic_outputs(&frame, inputs, outputs));
+        self.give_frame(frame);
+        result
+    }
+
+    /// The plan's first segment for the shapes of these inputs; `inspect` shows it.
+    pub fn first_segment(&self, inputs: &[Value]) -> Result<Arc<Segment>> {
+        let mut key = Key::new();
+        inputs.iter().for_each(|v| push_value(&mut key, v, false));
+        if let Some(s) = self.first.get(&key) {
+            return Ok(s);
+        }
+        let mut facts: Vec<Fact> = (0..self.graph.value_count()).map(|_| Fact::Unknown).collect();
+        for i in 0..facts.len() {
+            let v = ValueId(i as u32);
+            let info = self.graph.value(v);
+            if info.producer.is_none() {
+                facts[i] = info.fact.clone();
+            }
+        }
+        for (&v, value) in self.graph.inputs().iter().zip(inputs) {
+            facts[v.index()] = fact_of(value, self.graph.fact(v));
+        }
+        let s = Arc::new(specialise(self, Start { at: 0, facts, ready: Ready::Inputs })?);
+        self.first.put(key, s.clone());
+        Ok(s)
+    }
+
+    fn next_segment(&self, tail: &Tail, frame: &Frame, depth: usize, inputs: &[Value], segment: &Segment) -> Result<Arc<Segment>> {
+        let look = |v: ValueId| self.look(v, frame, depth, inputs, segment, tail);
+        let mut key = Key::new();
+        for &(v, contents) in &tail.watch {
+            match look(v)? {
+                Arg::Tensor(t) => {
+                    push_shape(&mut key, t.dtype() as u64, t.shape());
+                    if contents {
+                        push_bytes(&mut key, t.bytes());
+                    }
+                }
+                Arg::Value(v) => push_value(&mut key, v, false),
+                Arg::Absent => key.push(0),
+            }
+        }
+        if let Some(s) = tail.next.get(&key) {
+            return Ok(s);
+        }
+        let mut facts = tail.facts.clone();
+        for &(v, contents) in &tail.watch {
+            facts[v.index()] = match look(v)? {
+                Arg::Tensor(t) if contents => {
+                    let own = Tensor::from_bytes(t.dtype(), t.shape(), bytes::Bytes::copy_from_slice(t.bytes()))?;
+                    Fact::Tensor(TensorFact::constant(own))
+                }
+                Arg::Tensor(t) => Fact::sized(t.dtype(), t.shape()),
+                Arg::Value(value) => fact_of(value, &facts[v.index()]),
+                Arg::Absent => Fact::Absent,
+            };
+        }
+        let s = Arc::new(specialise(self, Start { at: tail.at, facts, ready: Ready::Before(tail.at) })?);
+        tail.next.put(key, s.clone());
+        Ok(s)
+    }
+
+    /// A value at the end of a segment.
+    fn look<'a>(&'a self, v: ValueId, frame: &'a Frame, depth: usize, inputs: &'a [Value], segment: &Segment, tail: &Tail) -> Result<Arg<'a>> {
+        if let Some(x) = &frame.values[v.index()] {
+            return Ok(Arg::of(x));
+        }
+        if let Some(i) = self.graph.inputs().iter().position(|&i| i == v) {
+            return Ok(Arg::of(&inputs[i]));
+        }
+        let fact = &tail.facts[v.index()];
+        let place = match segment.exports.iter().find(|e| e.0 == v) {
+            Some((_, slot)) => frame.parts[depth].places[*slot as usize],
+            None => frame.carried[v.index()],
+        };
+        let (Some(dtype), Some(shape), false) = (fact.dtype(), fact.shape(), place.addr.is_null()) else {
+            return Err(missing(&self.graph.value(v).name));
+        };
+        // SAFETY: the slot holds a dense host tensor of this fact, written by now, alive until the run ends.
+        Ok(Arg::Tensor(unsafe { TensorView::from_raw(dtype, &shape, place.addr) }))
+    }
+
+    fn run_segment(&self, cx: &RunCtx<'_>, frame: &mut Frame, depth: usize, segment: &Arc<Segment>, inputs: &[Value], outputs: &mut [Option<Value>]) -> Result<()> {
+        frame.lay_out(depth, segment, &self.target)?;
+        frame.need_scratch(segment.scratch * cx.pool.width())?;
+        for (&(i, root), &(_, seen)) in segment.direct_outputs.iter().zip(&segment.output_slots) {
+            let s = &segment.slots[seen as usize];
+            let addr = ready_output(&mut outputs[i], s.dtype, &s.shape)?;
+            frame.parts[depth].places[root as usize] = Place { addr, space: 0 };
+        }
+        let part = &mut frame.parts[depth];
+        for (i, slot) in segment.slots.iter().enumerate() {
+            match slot.kind {
+                SlotKind::Input(k) => {
+                    let t = inputs[k].as_tensor()?;
+                    part.places[i] = Place { addr: t.data_ptr().cast_mut(), space: 0 };
+                }
+                SlotKind::Carried(v) => {
+                    let place = match &frame.values[v.index()] {
+                        Some(Value::Tensor(t)) => Place { addr: t.data_ptr().cast_mut(), space: 0 },
+                        _ => frame.carried[v.index()],
+                    };
+                    ensure!(!place.addr.is_null() || slot.bytes == 0, Internal, "value '{}' was not carried over", self.graph.value(v).name);
+                    part.places[i] = place;
+                }
+                _ => {}
+            }
+        }
+        for &(slot, root) in &segment.late_aliases {
+            part.places[slot as usize] = part.places[root as usize];
+        }
+        for item in &segment.items {
+            if let Some(c) = cx.cancel {
+                c.check()?;
+            }
+            let start = cx.profile.map(|_| std::time::Instant::now());
+            match item {
+                Item::Step(s) => {
+                    let part = &frame.parts[depth];
+                    let arena = part.arena.as_ref().map_or(std::ptr::null_mut(), |a| a.ptr());
+                    let args = StepArgs::new(&part.places, &part.memories, &s.inputs, &s.outputs, arena.wrapping_add(s.workspace));
+                    run_step(cx, s, &args, frame.scratch.ptr(), segment.scratch).context(|| self.describe(s))?;
+                }
+                &Item::CopyIn { backend, from, to, bytes } => {
+                    let part = &frame.parts[depth];
+                    let (a, b) = (part.places[from as usize], part.places[to as usize]);
+                    let memory = part.memories.get(b.space as usize).and_then(Option::as_deref).ok_or_else(|| err!(Internal, "no device memory"))?;
+                    // SAFETY: slot `from` is host memory of these bytes.
+                    unsafe { self.target.backend(backend).copy_in(a.addr, memory, b.addr as usize, bytes)? };
+                }
+                &Item::CopyOut { backend, from, to, bytes } => {
+                    let part = &frame.parts[depth];
+                    let (a, b) = (part.places[from as usize], part.places[to as usize]);
+                    let memory = part.memories.get(a.space as usize).and_then(Option::as_deref).ok_or_else(|| err!(Internal, "no device memory"))?;
+                    // SAFETY: slot `to` is host memory of these bytes.
+                    unsafe { self.target.backend(backend).copy_out(memory, a.addr as usize, b.addr, bytes)? };
+                }
+                Item::Eager(d) => self.run_dynamic(cx, frame, depth, segment, d, inputs, false)?,
+                Item::Control(d) => self.run_dynamic(cx, frame, depth, segment, d, inputs, true)?,
+            }
+            if let (Some(p), Some(t)) = (cx.profile, start) {
+                let (node, kernel) = self.item_names(item);
+                p.lock().unwrap_or_else(PoisonError::into_inner).push((node, kernel, t.elapsed().as_nanos() as u64));
+            }
+        }
+        let part = &frame.parts[depth];
+        for &(i, slot) in &segment.copied_outputs {
+            let s = &segment.slots[slot as usize];
+            let addr = ready_output(&mut outputs[i], s.dtype, &s.shape)?;
+            let from = part.places[slot as usize].addr;
+            if s.bytes > 0 {
+                // SAFETY: both hold s.bytes bytes; an output never is the memory of another value.
+                unsafe { std::ptr::copy(from, addr, s.bytes) };
+            }
+        }
+        for &(v, slot) in &segment.exports {
+            frame.carried[v.index()] = part.places[slot as usize];
+        }
+        Ok(())
+    }
+
+    fn describe(&self, s: &StepItem) -> String {
+        if self.graph.has_node(s.node) {
+            self.graph.node(s.node).describe()
+        } else {
+            s.step.kernel().to_string()
+        }
+    }
+
+    fn item_names(&self, item: &Item) -> (String, String) {
+        match item {
+            Item::Step(s) => (self.describe(s), s.step.kernel().to_string()),
+            Item::CopyIn { .. } => (String::new(), "copy_in".into()),
+            Item::CopyOut { .. } => (String::new(), "copy_out".into()),
+            Item::Eager(d) | Item::Control(d) => (self.graph.node(d.node).describe(), "eager".into()),
+        }
+    }
+
+    /// Inputs of an eager or control item.
+    fn args<'a>(&'a self, frame: &'a Frame, depth: usize, segment: &'a Segment, d: &DynamicItem, inputs: &'a [Value]) -> Result<Vec<Arg<'a>>> {
+        let node = self.graph.node(d.node);
+        let mut args = Vec::with_capacity(node.inputs.len());
+        for (v, &slot) in node.inputs.iter().zip(&d.inputs) {
+            let Some(v) = v else {
+                args.push(Arg::Absent);
+                continue;
+            };
+            if let Some(x) = &frame.values[v.index()] {
+                args.push(Arg::of(x));
+            } else if let Some(i) = self.graph.inputs().iter().position(|i| i == v) {
+                args.push(Arg::of(&inputs[i]));
+            } else if slot != NO_VALUE {
+                let s = &segment.slots[slot as usize];
+                let addr = frame.parts[depth].places[slot as usize].addr;
+                if let SlotKind::Constant(t) = &s.kind {
+                    args.push(Arg::Tensor(t.as_view()));
+                } else {
+                    // SAFETY: a dense host slot of this type and shape, written by an earlier item.
+                    args.push(Arg::Tensor(unsafe { TensorView::from_raw(s.dtype, &s.shape, addr) }));
+                }
+            } else if let Some(t) = self.graph.fact(*v).constant() {
+                args.push(Arg::Tensor(t.as_view()));
+            } else {
+                return Err(missing(&self.graph.value(*v).name));
+            }
+        }
+        Ok(args)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run_dynamic(&self, cx: &RunCtx<'_>, frame: &mut Frame, depth: usize, segment: &Arc<Segment>, d: &DynamicItem, inputs: &[Value], control: bool) -> Result<()> {
+        let node = self.graph.node(d.node);
+        let args = self.args(frame, depth, segment, d, inputs)?;
+        let results = if control {
+            control::run(self, cx, d.node, &args)
+        } else if let Some(run) = self.target.cpu.bindings().find_eager(&*node.op) {
+            run(&*node.op, &EagerCtx { pool: cx.pool, outputs: node.outputs.len() }, &args)
+        } else if node.op.alias() == Alias::View {
+            dynamic_view(node, &args)
+        } else {
+            Err(err!(Internal, "no way to run it"))
+        };
+        let results = results.context(|| {
+            let facts: Vec<String> = args.iter().map(describe_arg).collect();
+            format!("{} of {}", node.describe(), facts.join(", "))
+        })?;
+        drop(args);
+        ensure!(results.len() >= node.outputs.len(), Internal, "{} gave {} results", node.describe(), results.len());
+        for ((v, &slot), value) in node.outputs.iter().zip(&d.outputs).zip(results) {
+            let Some(v) = v else { continue };
+            if slot != NO_VALUE {
+                let (s, t) = (&segment.slots[slot as usize], value.as_tensor()?);
+                ensure!(
+                    t.shape() == &s.shape[..] && t.dtype() == s.dtype,
+                    Internal,
+                    "{}: {} {:?} was foreseen, it is {t:?}",
+                    node.describe(),
+                    s.dtype,
+                    s.shape
+                );
+                let place = Place { addr: t.data_ptr().cast_mut(), space: 0 };
+                let part = &mut frame.parts[depth];
+                part.places[slot as usize] = place;
+                segment.late_aliases.iter().filter(|a| a.1 == slot).for_each(|a| part.places[a.0 as usize] = place);
+            }
+            frame.values[v.index()] = Some(value);
+        }
+        Ok(())
+    }
+
+    /// Graph outputs that no segment wrote: values made on the fly, strings, sequences, inputs passed through.
+    fn dynamic_outputs(&self, frame: &Frame, inputs: &[Value], outputs: &mut [Option<Value>]) -> Result<()> {
+        for (i, &v) in self.graph.outputs().iter().enumerate() {
+            if let Some(x) = &frame.values[v.index()] {
+                give_output(&mut outputs[i], x)?;
+            } else if let Some(k) = self.graph.inputs().iter().position(|&x| x == v) {
+                give_output(&mut outputs[i], &inputs[k])?;
+            } else if let Some(t) = self.graph.fact(v).constant().filter(|t| t.dtype() == DType::String) {
+                give_output(&mut outputs[i], &Value::Tensor(t.clone()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is known of a value that is there.
+fn fact_of(v: &Value, declared: &Fact) -> Fact {
+    match v {
+        Value::Tensor(t) => Fact::sized(t.dtype(), t.shape()),
+        Value::Sequence(s) => match (s.first(), declared) {
+            (_, Fact::Sequence(e)) => Fact::Sequence(e.clone()),
+            (Some(Value::Tensor(t)), _) => Fact::Sequence(Box::new(Fact::any_tensor(t.dtype()))),
+            _ => Fact::Sequence(Box::new(Fact::Unknown)),
+        },
+        Value::Optional(o) => match declared {
+            Fact::Optional(e) => Fact::Optional(e.clone()),
+            _ => Fact::Optional(Box::new(o.as_ref().map_or(Fact::Unknown, |v| fact_of(v, &Fact::Unknown)))),
+        },
+        Value::Map(m) => Fact::Map(m.keys.dtype(), Box::new(fact_of(&m.values, &Fact::Unknown))),
+    }
+}
+
+/// A description of an argument, for errors.
+fn describe_arg(a: &Arg<'_>) -> String {
+    match a {
+        Arg::Absent => "-".into(),
+        Arg::Tensor(t) => format!("{}{:?}", t.dtype(), t.shape()),
+        Arg::Value(v) => v.kind().into(),
+    }
+}
+
+/// Views of values that have no planned place: strings, and tensors whose shape was not known.
+fn dynamic_view(node: &crate::ir::Node, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+    let facts: Vec<Fact> = args
+        .iter()
+        .map(|a| {
+            Ok(match a {
+                Arg::Absent => Fact::Absent,
+                Arg::Tensor(t) if t.dtype() == DType::String => Fact::sized(t.dtype(), t.shape()),
+                Arg::Tensor(t) if t.len() <= crate::ir::fact::MAX_CONTENTS => Fact::Tensor(TensorFact::constant(t.to_tensor()?)),
+                Arg::Tensor(t) => Fact::sized(t.dtype(), t.shape()),
+                Arg::Value(v) => fact_of(v, &Fact::Unknown),
+            })
+        })
+        .collect::<Result<_>>()?;
+    let refs: Vec<&Fact> = facts.iter().collect();
+    let out = crate::ir::build::infer_op(&node.op, &refs, 1)?;
+    match (&args[0], out[0].shape()) {
+        (Arg::Tensor(t), Some(shape)) => Ok(vec![Value::Tensor(t.to_tensor()?.reshaped(&shape)?)]),
+        (a, None) if matches!(a, Arg::Value(_)) => Ok(vec![a.to_value()?]),
+        _ => bail!(Unsupported, "the shape of the result cannot be known"),
+    }
+}
+
+/// Makes an output tensor ready for writing; keeps the caller's where it fits.
+fn ready_output(out: &mut Option<Value>, dtype: DType, shape: &[usize]) -> Result<*mut u8> {
+    if let Some(Value::Tensor(t)) = out
+        && t.dtype() == dtype
+        && t.shape() == shape
+        && let Some(p) = t.data_mut_ptr()
+    {
+        return Ok(p);
+    }
+    let mut t = Tensor::uninit(dtype, shape)?;
+    let p = t.data_mut_ptr().ok_or_else(|| err!(Internal, "a new tensor is shared"))?;
+    *out = Some(Value::Tensor(t));
+    Ok(p)
+}
+
+/// Hands out a value: copied into the caller's tensor where that fits.
+fn give_output(out: &mut Option<Value>, v: &Value) -> Result<()> {
+    if let (Some(Value::Tensor(o)), Value::Tensor(t)) = (&mut *out, v)
+        && o.dtype() == t.dtype()
+        && o.shape() == t.shape()
+        && t.dtype() != DType::String
+        && let Some(p) = o.data_mut_ptr()
+    {
+        // SAFETY: both have the same type and shape, and o's storage is its own.
+        unsafe { std::ptr::copy_nonoverlapping(t.data_ptr(), p, t.byte_len()) };
+        return Ok(());
+    }
+    *out = Some(v.clone());
+    Ok(())
+}
+
+/// Runs a step's phases over the pool.
+fn run_step(cx: &RunCtx<'_>, s: &StepItem, args: &StepArgs<'_>, scratch: *mut u8, each: usize) -> Result<()> {
+    for phase in 0..s.step.phases() {
+        let n = s.step.tasks(phase);
+        if n == 1 || cx.pool.width() == 1 {
+            for task in 0..n {
+                // SAFETY: operands as bound; one thread uses the scratch; phases go in order.
+                unsafe { s.step.run(args, phase, task, scratch)? };
+            }
+            continue;
+        }
+        let failed: Mutex<Option<Error>> = Mutex::new(None);
+        let scratch = SendPtr(scratch);
+        cx.pool.run(n, &|worker, task| {
+            let mine = scratch.at(worker * each);
+            // SAFETY: as above; each worker has its own scratch, for `worker` is below the width it was made for.
+            if let Err(e) = unsafe { s.step.run(args, phase, task, mine) } {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+            }
+        });
+        if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(e);
+        }
+    }
+    Ok(())
+}
+
+/// The scratch of all workers.
+struct SendPtr(*mut u8);
+
+impl SendPtr {
+    fn at(&self, offset: usize) -> *mut u8 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+// SAFETY: workers use disjoint parts.
+unsafe impl Send for SendPtr {}
+// SAFETY: as above.
+unsafe impl Sync for SendPtr {}

@@ -1,0 +1,120 @@
+//! The finished form of a plan's part: items over slots.
+
+use super::key::SegmentCache;
+use crate::backend::{Layout, Step};
+use crate::ir::{Fact, NodeId, ValueId};
+use crate::tensor::{DType, Dims, Tensor};
+
+/// A place in a segment's table: a graph's value in one layout and memory space.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// Element type.
+    pub dtype: DType,
+    /// Axis sizes.
+    pub shape: Dims,
+    /// Layout.
+    pub layout: Layout,
+    /// 0 is the host; others are index of the backend in the target's list, plus one.
+    pub space: u32,
+    /// Size in bytes.
+    pub bytes: usize,
+    /// Where its memory comes from.
+    pub kind: SlotKind,
+    /// The slot whose memory this one is (a view, or in place).
+    pub alias_of: Option<u32>,
+}
+
+/// Where a slot's memory comes from.
+#[derive(Clone, Debug)]
+pub enum SlotKind {
+    /// The caller's input of this index.
+    Input(usize),
+    /// A constant of the plan or graph.
+    Constant(Tensor),
+    /// The arena of its space, at this byte offset once planned.
+    Arena(usize),
+    /// The caller's output of this index.
+    Output(usize),
+    /// Made by an eager or control item of this segment.
+    Dynamic,
+    /// Made by an earlier segment.
+    Carried(ValueId),
+}
+
+/// One entry of the list.
+pub enum Item {
+    /// A bound kernel.
+    Step(StepItem),
+    /// Host to device: from slot, to slot, bytes; `backend` indexes the target's list.
+    CopyIn { backend: usize, from: u32, to: u32, bytes: usize },
+    /// Device to host.
+    CopyOut { backend: usize, from: u32, to: u32, bytes: usize },
+    /// An eager operator, or a view of something that is not plain data.
+    Eager(DynamicItem),
+    /// A node with subgraphs.
+    Control(DynamicItem),
+}
+
+/// A bound kernel with its operands.
+pub struct StepItem {
+    /// The node, for messages and profiles.
+    pub node: NodeId,
+    /// The kernel.
+    pub step: Box<dyn Step>,
+    /// Slots of the inputs; `NO_VALUE` where one is not given.
+    pub inputs: Box<[u32]>,
+    /// Slots of the outputs; `NO_VALUE` where one is not asked for.
+    pub outputs: Box<[u32]>,
+    /// Inputs whose memory output 0 may take.
+    pub in_place: &'static [usize],
+    /// Index of the backend in the target's list.
+    pub backend: usize,
+    /// Offset of the workspace in the host arena.
+    pub workspace: usize,
+}
+
+/// A node that works on values.
+pub struct DynamicItem {
+    /// The node.
+    pub node: NodeId,
+    /// For each input the dense host slot, or `NO_VALUE` where it is a frame value, constant, or not given.
+    pub inputs: Box<[u32]>,
+    /// For each output: a `Dynamic` slot if later items read it as plain data.
+    pub outputs: Box<[u32]>,
+}
+
+/// A straight list of items, its memory planned.
+pub struct Segment {
+    /// What to do, in order.
+    pub items: Vec<Item>,
+    /// The table of places.
+    pub slots: Vec<Slot>,
+    /// Arena bytes by space.
+    pub arena: Vec<usize>,
+    /// Scratch bytes a thread.
+    pub scratch: usize,
+    /// Graph outputs that steps write directly: output index, slot.
+    pub direct_outputs: Vec<(usize, u32)>,
+    /// The slots under which the directly written outputs are seen (a view of the slot written): output index, slot.
+    pub output_slots: Vec<(usize, u32)>,
+    /// Graph outputs copied from a host slot at the end of this segment: output index, slot.
+    pub copied_outputs: Vec<(usize, u32)>,
+    /// Plain values that later segments read: value, dense host slot.
+    pub exports: Vec<(ValueId, u32)>,
+    /// Slots whose place follows, in each run, that of another (views of inputs, outputs, and values made on the fly).
+    pub late_aliases: Vec<(u32, u32)>,
+    /// What follows.
+    pub tail: Option<Tail>,
+}
+
+/// The continuation of a segment, planned when the watched values are there.
+pub struct Tail {
+    /// Position in the graph's order of the node to plan next.
+    pub at: usize,
+    /// Values whose shapes (and contents, where `true`) decide the continuation.
+    pub watch: Vec<(ValueId, bool)>,
+    /// What is known of each value so far.
+    pub facts: Vec<Fact>,
+    /// Continuations made so far.
+    pub next: SegmentCache,
+}

@@ -1,0 +1,576 @@
+//! Makes a segment: walks the nodes in order with concrete facts, folds shape arithmetic, picks backends and layouts,
+//! binds kernels, and inserts the copies and reorders between them.
+
+use super::key::SegmentCache;
+use super::memory;
+use super::program::Program;
+use super::segment::{DynamicItem, Item, Segment, Slot, SlotKind, StepItem, Tail};
+use crate::backend::cpu::evaluate;
+use crate::backend::step::NO_VALUE;
+use crate::backend::{Backend, Layout, NodeView, Operand};
+use crate::error::{Context, Result};
+use crate::ir::build::{describe_with_inputs, infer_op};
+use crate::ir::fact::MAX_CONTENTS;
+use crate::ir::{Alias, Contents, Dim, Fact, Node, NodeId, TensorFact, ValueId};
+use crate::tensor::{DType, Tensor};
+use crate::{bail, ensure, err};
+
+/// The longest list of sizes that a plan depends on.
+const MAX_LIST: usize = 64;
+
+/// Where a segment starts: the position in the graph's order, and what is known by then.
+pub struct Start {
+    /// Position of the first node.
+    pub at: usize,
+    /// By value: what is known.
+    pub facts: Vec<Fact>,
+    /// By value: made by an earlier segment, or a graph input.
+    pub ready: Ready,
+}
+
+/// What is there before a segment begins.
+pub enum Ready {
+    /// The graph's inputs.
+    Inputs,
+    /// What earlier segments made: all values produced before this position.
+    Before(usize),
+}
+
+/// Makes the segment that begins at `start`.
+pub fn specialise(program: &Program, start: Start) -> Result<Segment> {
+    let n = program.graph.value_count();
+    let b = Specialiser {
+        program,
+        start: start.at,
+        facts: start.facts,
+        slots: Vec::new(),
+        variants: vec![Vec::new(); n],
+        items: Vec::new(),
+        made: vec![Made::No; n],
+    };
+    b.run(start.ready)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Made {
+    /// Not in this segment.
+    No,
+    /// By a step of this segment, or folded: its fact is concrete.
+    Planned,
+    /// By an eager or control item of this segment.
+    Dynamic,
+}
+
+struct Specialiser<'p> {
+    program: &'p Program,
+    start: usize,
+    facts: Vec<Fact>,
+    slots: Vec<Slot>,
+    /// By value: its slots in the layouts and spaces it has been needed in.
+    variants: Vec<Vec<u32>>,
+    items: Vec<Item>,
+    made: Vec<Made>,
+}
+
+enum Flow {
+    Next,
+    /// The segment ends before this node; watch these values.
+    Cut(Vec<(ValueId, bool)>),
+}
+
+impl Specialiser<'_> {
+    fn run(mut self, ready: Ready) -> Result<Segment> {
+        let program = self.program;
+        let graph = &program.graph;
+        for (i, &v) in graph.inputs().iter().enumerate() {
+            if self.facts[v.index()].is_concrete() && self.variants[v.index()].is_empty() {
+                self.add_slot(v, SlotKind::Input(i))?;
+            }
+        }
+        if let Ready::Before(at) = ready {
+            for &id in &graph.order()[..at] {
+                for &v in graph.node(id).outputs.iter().flatten() {
+                    let needed = program.last_use[v.index()] >= at;
+                    let folded = self.facts[v.index()].constant().is_some();
+                    if needed && !folded && self.facts[v.index()].is_concrete() {
+                        self.add_slot(v, SlotKind::Carried(v))?;
+                    }
+                }
+            }
+        }
+        let mut tail = None;
+        for (at, &id) in graph.order().iter().enumerate().skip(self.start) {
+            let node = graph.node(id);
+            let flow = self.node(id, node).context(|| self.describe(node))?;
+            if let Flow::Cut(watch) = flow {
+                ensure!(at > self.start || !self.items.is_empty() || !watch.is_empty(), Internal, "an empty segment");
+                tail = Some(Tail { at, watch, facts: Vec::new(), next: SegmentCache::default() });
+                break;
+            }
+        }
+        self.finish(tail)
+    }
+
+    fn describe(&self, node: &Node) -> String {
+        describe_with_inputs(node, &self.input_facts(node))
+    }
+
+    fn input_facts(&self, node: &Node) -> Vec<&Fact> {
+        node.inputs.iter().map(|v| v.map_or(&Fact::Absent, |v| &self.facts[v.index()])).collect()
+    }
+
+    fn node(&mut self, id: NodeId, node: &Node) -> Result<Flow> {
+        let cpu = &self.program.target.cpu;
+        let has_eager = cpu.bindings().find_eager(&*node.op).is_some();
+        let is_control = self.program.inner.contains_key(&id) && !has_eager;
+        let outputs = infer_op(&node.op, &self.input_facts(node), node.outputs.len())?;
+        if !is_control && self.fold(node, &outputs)? {
+            return Ok(Flow::Next);
+        }
+        // Values made on the fly in this segment have no planned place: whoever needs one waits for the next segment,
+        // but for eager and control items, which take values as they come.
+        let is_late = |v: &ValueId| self.made[v.index()] == Made::Dynamic && !self.facts[v.index()].is_concrete();
+        let late: Vec<_> = node.inputs.iter().flatten().filter(|v| is_late(v)).map(|&v| (v, false)).collect();
+        let inputs_plain = self.input_facts(node).iter().all(|f| f.is_concrete());
+        let outputs_plain = outputs.iter().all(Fact::is_concrete);
+        let dynamic_view = node.op.alias() == Alias::View && !(inputs_plain && outputs_plain);
+
+        if is_control {
+            return self.dynamic(id, node, outputs, true);
+        }
+        if inputs_plain && outputs_plain && (node.op.alias() == Alias::View || cpu.bindings().has_step(&*node.op) || self.device_for(node, &outputs).is_some()) {
+            self.step(id, node, outputs)?;
+            return Ok(Flow::Next);
+        }
+        if !late.is_empty() && !has_eager {
+            return Ok(Flow::Cut(late));
+        }
+        let has_step = cpu.bindings().has_step(&*node.op);
+        if inputs_plain && (has_step || dynamic_view) {
+            // A shape that hangs on the contents of small integer tensors which a step computes: cut, and look at them.
+            let watch: Vec<_> = node.inputs.iter().flatten().filter(|v| self.is_watchable(**v)).map(|&v| (v, true)).collect();
+            if !watch.is_empty() {
+                return Ok(Flow::Cut(watch));
+            }
+        }
+        if has_eager || dynamic_view {
+            return self.dynamic(id, node, outputs, false);
+        }
+        if !has_step {
+            bail!(Unsupported, "operator {} is not implemented", node.op.name());
+        }
+        bail!(Unsupported, "operator {} is not implemented for these types, or its output shape cannot be known", node.op.name())
+    }
+
+    /// Whether a value's contents could decide a shape (a list of sizes, axes or scales) and are not known yet.
+    fn is_watchable(&self, v: ValueId) -> bool {
+        let Fact::Tensor(t) = &self.facts[v.index()] else { return false };
+        let Some(shape) = t.shape() else { return false };
+        let n: usize = shape.iter().product();
+        let kind = (t.dtype.is_int() || t.dtype == DType::Bool) && n <= MAX_LIST || t.dtype == DType::F32 && n <= 16;
+        kind && shape.len() <= 1 && t.tensor().is_none()
+    }
+
+    /// Computes the node now if all it needs is known and small.
+    fn fold(&mut self, node: &Node, outputs: &[Fact]) -> Result<bool> {
+        if !node.op.is_deterministic() || node.outputs.iter().flatten().next().is_none() {
+            return Ok(false);
+        }
+        // What `infer` itself knows (Shape, Size, ...).
+        let known: Option<Vec<Option<Tensor>>> = outputs.iter().map(|f| contents_tensor(f).map(Some)).collect();
+        let tensors = match known {
+            Some(t) => t,
+            None => {
+                let small = |f: &Fact| f.shape().is_some_and(|s| s.iter().product::<usize>() <= MAX_CONTENTS);
+                if !outputs.iter().all(small) {
+                    return Ok(false);
+                }
+                let mut inputs = Vec::with_capacity(node.inputs.len());
+                for f in self.input_facts(node) {
+                    match f {
+                        Fact::Absent => inputs.push(None),
+                        f => match contents_tensor(f) {
+                            Some(t) => inputs.push(Some(t)),
+                            None => return Ok(false),
+                        },
+                    }
+                }
+                match evaluate(&self.program.target.cpu, &node.name, &*node.op, &inputs, outputs)? {
+                    Some(t) => t.into_iter().map(Some).collect(),
+                    None => return Ok(false),
+                }
+            }
+        };
+        for (v, t) in node.outputs.iter().zip(tensors) {
+            if let (Some(v), Some(t)) = (v, t) {
+                self.facts[v.index()] = Fact::Tensor(TensorFact::constant(t));
+                self.made[v.index()] = Made::Planned;
+            }
+        }
+        Ok(true)
+    }
+
+    fn add_slot(&mut self, v: ValueId, kind: SlotKind) -> Result<u32> {
+        let f = &self.facts[v.index()];
+        let (Some(dtype), Some(shape)) = (f.dtype(), f.shape()) else { bail!(Internal, "a slot needs a concrete fact, not {f}") };
+        let s = self.new_slot(Operand::dense(dtype, &shape), 0, kind)?;
+        self.variants[v.index()].push(s);
+        Ok(s)
+    }
+
+    fn new_slot(&mut self, o: Operand, space: u32, kind: SlotKind) -> Result<u32> {
+        let bytes = o.byte_len()?;
+        self.slots.push(Slot { dtype: o.dtype, shape: o.shape, layout: o.layout, space, bytes, kind, alias_of: None });
+        Ok(self.slots.len() as u32 - 1)
+    }
+
+    /// The layout a value has now in a space (dense where it is not there yet).
+    fn current_layout(&self, v: ValueId, space: u32) -> Layout {
+        let slots = self.variants[v.index()].iter().map(|&s| &self.slots[s as usize]);
+        slots.filter(|s| s.space == space).map(|s| s.layout).next().unwrap_or_default()
+    }
+
+    /// The value's slot in a space and layout, made by copies and reorders where need be.
+    fn variant(&mut self, v: ValueId, space: u32, layout: Layout) -> Result<u32> {
+        let find = |this: &Self, space, layout| {
+            this.variants[v.index()].iter().copied().find(|&s| {
+                let s = &this.slots[s as usize];
+                s.space == space && s.layout == layout
+            })
+        };
+        if let Some(s) = find(self, space, layout) {
+            return Ok(s);
+        }
+        if self.variants[v.index()].is_empty() {
+            let Some(t) = contents_tensor(&self.facts[v.index()]) else {
+                bail!(Internal, "value '{}' has no place", self.program.graph.value(v).name)
+            };
+            self.add_slot(v, SlotKind::Constant(t))?;
+            return self.variant(v, space, layout);
+        }
+        if layout != Layout::Dense || find(self, space, Layout::Dense).is_none() && space == 0 && self.device_only(v).is_none() {
+            // A reorder within the space, from dense or to it.
+            let from = match find(self, space, Layout::Dense) {
+                Some(s) => s,
+                None if layout == Layout::Dense => match self.variants[v.index()].iter().copied().find(|&s| self.slots[s as usize].space == space) {
+                    Some(s) => s,
+                    None => bail!(Internal, "no variant to reorder"),
+                },
+                None => self.variant(v, space, Layout::Dense)?,
+            };
+            return self.reorder(v, from, layout);
+        }
+        // Dense in another space: through the host.
+        match (space, self.device_only(v)) {
+            (0, Some(from)) => {
+                let backend = self.slots[from as usize].space as usize - 1;
+                let to = self.copy_slot(v, 0)?;
+                let bytes = self.slots[from as usize].bytes;
+                self.items.push(Item::CopyOut { backend, from, to, bytes });
+                Ok(to)
+            }
+            (space, _) => {
+                let from = self.variant(v, 0, Layout::Dense)?;
+                let to = self.copy_slot(v, space)?;
+                let bytes = self.slots[from as usize].bytes;
+                self.items.push(Item::CopyIn { backend: space as usize - 1, from, to, bytes });
+                Ok(to)
+            }
+        }
+    }
+
+    /// A dense device slot of a value that has no host slot.
+    fn device_only(&self, v: ValueId) -> Option<u32> {
+        let slots = &self.variants[v.index()];
+        if slots.iter().any(|&s| self.slots[s as usize].space == 0) {
+            return None;
+        }
+        slots.iter().copied().find(|&s| self.slots[s as usize].layout == Layout::Dense)
+    }
+
+    fn copy_slot(&mut self, v: ValueId, space: u32) -> Result<u32> {
+        let s = &self.slots[self.variants[v.index()][0] as usize];
+        let o = Operand::dense(s.dtype, &s.shape);
+        let s = self.new_slot(o, space, SlotKind::Arena(0))?;
+        self.variants[v.index()].push(s);
+        Ok(s)
+    }
+
+    fn reorder(&mut self, v: ValueId, from: u32, layout: Layout) -> Result<u32> {
+        let s = self.slots[from as usize].clone();
+        let backend = if s.space == 0 { self.program.target.cpu_index() } else { s.space as usize - 1 };
+        let a = Operand { layout: s.layout, ..Operand::dense(s.dtype, &s.shape) };
+        let b = Operand { layout, ..a.clone() };
+        let step = self.program.target.backend(backend).bind_reorder(&a, &b)?;
+        let to = self.new_slot(b, s.space, SlotKind::Arena(0))?;
+        self.variants[v.index()].push(to);
+        let node = self.program.graph.value(v).producer.map_or(NodeId(u32::MAX), |p| p.0);
+        self.items.push(Item::Step(StepItem {
+            node,
+            step,
+            inputs: Box::new([from]),
+            outputs: Box::new([to]),
+            in_place: &[],
+            backend,
+            workspace: 0,
+        }));
+        Ok(to)
+    }
+
+    fn operand(&self, v: ValueId, space: u32) -> Result<Operand> {
+        let f = &self.facts[v.index()];
+        let (Some(dtype), Some(shape)) = (f.dtype(), f.shape()) else { bail!(Internal, "an operand needs a concrete fact, not {f}") };
+        Ok(Operand { dtype, shape, layout: self.current_layout(v, space), constant: contents_tensor(f) })
+    }
+
+    /// The device that takes the node, by index in the target's list.
+    fn device_for(&self, node: &Node, outputs: &[Fact]) -> Option<usize> {
+        let target = &self.program.target;
+        if target.devices.is_empty() {
+            return None;
+        }
+        let ins: Option<Vec<_>> = node.inputs.iter().map(|v| match v {
+            None => Some(None),
+            Some(v) => self.operand(*v, u32::MAX).ok().map(Some),
+        }).collect();
+        let (ins, outs) = (ins?, self.output_operands(node, outputs).ok()?);
+        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
+        (0..target.devices.len()).find(|&i| target.devices[i].claims(&view).is_ok())
+    }
+
+    fn output_operands(&self, node: &Node, outputs: &[Fact]) -> Result<Vec<Option<Operand>>> {
+        node.outputs.iter().zip(outputs).map(|(v, f)| match (v, f.dtype(), f.shape()) {
+            (None, ..) => Ok(None),
+            (Some(_), Some(d), Some(s)) => Ok(Some(Operand::dense(d, &s))),
+            _ => bail!(Internal, "an output's fact is not concrete: {f}"),
+        }).collect()
+    }
+
+    fn step(&mut self, id: NodeId, node: &Node, outputs: Vec<Fact>) -> Result<()> {
+        if node.op.alias() == Alias::View && self.view(node, &outputs)? {
+            return Ok(());
+        }
+        let target = &self.program.target;
+        let backend = self.device_for(node, &outputs).unwrap_or(target.cpu_index());
+        let space = target.space(backend);
+        let backend_ref: &dyn Backend = target.backend(backend);
+
+        let mut ins: Vec<Option<Operand>> = Vec::with_capacity(node.inputs.len());
+        for v in &node.inputs {
+            ins.push(v.map(|v| self.operand(v, space)).transpose()?);
+        }
+        let mut outs = self.output_operands(node, &outputs)?;
+        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
+        let layouts = backend_ref.layouts(&view);
+        for (i, o) in ins.iter_mut().enumerate() {
+            o.iter_mut().for_each(|o| o.layout = layouts.input(i));
+        }
+        for (i, o) in outs.iter_mut().enumerate() {
+            o.iter_mut().for_each(|o| o.layout = layouts.output(i));
+        }
+        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
+        let step = backend_ref.bind(&view, &target.cache)?;
+
+        let mut in_slots = Vec::with_capacity(node.inputs.len());
+        for (i, v) in node.inputs.iter().enumerate() {
+            in_slots.push(match v {
+                None => NO_VALUE,
+                // Devices keep constants themselves: they took them when the step was bound.
+                Some(_) if space != 0 && ins[i].as_ref().is_some_and(|o| o.constant.is_some()) => NO_VALUE,
+                Some(v) => self.variant(*v, space, layouts.input(i))?,
+            });
+        }
+        let mut out_slots = Vec::with_capacity(node.outputs.len());
+        for ((v, o), fact) in node.outputs.iter().zip(outs).zip(outputs) {
+            out_slots.push(match (v, o) {
+                (Some(v), Some(o)) => {
+                    self.facts[v.index()] = fact;
+                    self.made[v.index()] = Made::Planned;
+                    let s = self.new_slot(o, space, SlotKind::Arena(0))?;
+                    self.variants[v.index()].push(s);
+                    s
+                }
+                _ => NO_VALUE,
+            });
+        }
+        let in_place = match node.op.alias() {
+            Alias::InPlace(k) => k,
+            _ => &[],
+        };
+        self.items.push(Item::Step(StepItem {
+            node: id,
+            step,
+            inputs: in_slots.into(),
+            outputs: out_slots.into(),
+            in_place,
+            backend,
+            workspace: 0,
+        }));
+        Ok(())
+    }
+
+    /// Makes output 0 the same memory as input 0. False where the operator has to run after all.
+    fn view(&mut self, node: &Node, outputs: &[Fact]) -> Result<bool> {
+        let (Some(&Some(from)), Some(&Some(to))) = (node.inputs.first(), node.outputs.first()) else { return Ok(true) };
+        // Where the value lies on a device only, the view stays there.
+        let space = self.device_only(from).map_or(0, |s| self.slots[s as usize].space);
+        let s = self.variant(from, space, Layout::Dense)?;
+        self.facts[to.index()] = outputs[0].clone();
+        self.made[to.index()] = Made::Planned;
+        let (Some(dtype), Some(shape)) = (outputs[0].dtype(), outputs[0].shape()) else {
+            bail!(Internal, "a view's fact is not concrete")
+        };
+        let new = self.new_slot(Operand::dense(dtype, &shape), space, SlotKind::Arena(0))?;
+        ensure!(self.slots[new as usize].bytes == self.slots[s as usize].bytes, Internal, "a view changes the size");
+        let root = self.slots[s as usize].alias_of.unwrap_or(s);
+        self.slots[new as usize].alias_of = Some(root);
+        self.variants[to.index()].push(new);
+        for v in node.outputs.iter().skip(1).flatten() {
+            bail!(Unsupported, "output '{}' of a view", self.program.graph.value(*v).name);
+        }
+        Ok(true)
+    }
+
+    /// An eager or control item.
+    fn dynamic(&mut self, id: NodeId, node: &Node, outputs: Vec<Fact>, control: bool) -> Result<Flow> {
+        let mut ins = Vec::with_capacity(node.inputs.len());
+        for v in &node.inputs {
+            ins.push(match v {
+                Some(v) if self.variants[v.index()].is_empty() => NO_VALUE,
+                Some(v) => self.variant(*v, 0, Layout::Dense)?,
+                None => NO_VALUE,
+            });
+        }
+        let mut outs = Vec::with_capacity(node.outputs.len());
+        for (v, fact) in node.outputs.iter().zip(outputs) {
+            outs.push(match v {
+                None => NO_VALUE,
+                Some(v) => {
+                    let concrete = fact.is_concrete();
+                    self.facts[v.index()] = fact.without_contents();
+                    self.made[v.index()] = Made::Dynamic;
+                    if concrete { self.add_slot(*v, SlotKind::Dynamic)? } else { NO_VALUE }
+                }
+            });
+        }
+        let item = DynamicItem { node: id, inputs: ins.into(), outputs: outs.into() };
+        self.items.push(if control { Item::Control(item) } else { Item::Eager(item) });
+        Ok(Flow::Next)
+    }
+
+    fn finish(mut self, mut tail: Option<Tail>) -> Result<Segment> {
+        let program = self.program;
+        let graph = &program.graph;
+        let end = tail.as_ref().map_or(graph.order().len(), |t| t.at);
+        let (mut direct, mut output_slots, mut copied) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pinned = Vec::new();
+        // Graph outputs that are plain data by now; each is seen to in the segment that makes it, the rest at the end.
+        for (i, &v) in graph.outputs().iter().enumerate() {
+            let here = self.made[v.index()] == Made::Planned;
+            let at_end = tail.is_none() && self.made[v.index()] == Made::No && !self.variants[v.index()].is_empty();
+            let constant = contents_tensor(&self.facts[v.index()]).is_some();
+            if !(here || at_end) && !(tail.is_none() && constant) {
+                continue;
+            }
+            if self.facts[v.index()].dtype() == Some(DType::String) {
+                continue;
+            }
+            let s = self.variant(v, 0, Layout::Dense)?;
+            let root = self.slots[s as usize].alias_of.unwrap_or(s);
+            if matches!(self.slots[root as usize].kind, SlotKind::Arena(_)) {
+                self.slots[root as usize].kind = SlotKind::Output(i);
+                direct.push((i, root));
+                output_slots.push((i, s));
+            } else {
+                copied.push((i, s));
+            }
+            pinned.push(s);
+        }
+        let mut exports = Vec::new();
+        if let Some(t) = &mut tail {
+            for &id in &graph.order()[self.start..end] {
+                for &v in graph.node(id).outputs.iter().flatten() {
+                    let needed = program.last_use[v.index()] >= end;
+                    if needed && self.made[v.index()] == Made::Planned && self.facts[v.index()].constant().is_none() {
+                        let s = self.variant(v, 0, Layout::Dense)?;
+                        exports.push((v, s));
+                        pinned.push(s);
+                    }
+                }
+            }
+            for (v, _) in &t.watch {
+                ensure!(self.facts[v.index()].constant().is_none(), Internal, "a constant is watched");
+            }
+            t.facts = std::mem::take(&mut self.facts);
+        }
+        self.prune(&pinned);
+        let spaces = program.target.spaces();
+        let arena = memory::plan(&mut self.items, &mut self.slots, &pinned, spaces);
+        let late_aliases = self.slots.iter().enumerate().filter_map(|(i, s)| {
+            let root = s.alias_of?;
+            (!matches!(self.slots[root as usize].kind, SlotKind::Arena(_) | SlotKind::Constant(_))).then_some((i as u32, root))
+        });
+        let late_aliases = late_aliases.collect();
+        let scratch = self.items.iter().map(|i| if let Item::Step(s) = i { s.step.scratch_bytes() } else { 0 }).max();
+        Ok(Segment {
+            items: self.items,
+            slots: self.slots,
+            arena,
+            scratch: scratch.unwrap_or(0),
+            direct_outputs: direct,
+            output_slots,
+            copied_outputs: copied,
+            exports,
+            late_aliases,
+            tail,
+        })
+    }
+
+    /// Drops steps whose results nobody reads (they fed shape arithmetic that is gone now).
+    fn prune(&mut self, pinned: &[u32]) {
+        let root = |slots: &[Slot], s: u32| slots[s as usize].alias_of.unwrap_or(s);
+        let mut needed = vec![false; self.slots.len()];
+        pinned.iter().for_each(|&s| needed[root(&self.slots, s) as usize] = true);
+        let mut keep = vec![true; self.items.len()];
+        for (i, item) in self.items.iter().enumerate().rev() {
+            let mut live = matches!(item, Item::Eager(_) | Item::Control(_));
+            memory::visit(item, |s, is_output| live |= is_output && needed[root(&self.slots, s) as usize]);
+            keep[i] = live;
+            if live {
+                memory::visit(item, |s, is_output| {
+                    if !is_output {
+                        needed[root(&self.slots, s) as usize] = true;
+                    }
+                });
+            }
+        }
+        let mut k = keep.into_iter();
+        self.items.retain(|_| k.next().unwrap_or(true));
+    }
+}
+
+/// A value's contents as a tensor, if all are known.
+pub fn contents_tensor(f: &Fact) -> Option<Tensor> {
+    let t = f.as_tensor()?;
+    match &t.contents {
+        Contents::Known(t) => Some(t.clone()),
+        Contents::Unknown => None,
+        Contents::Dims(d) => {
+            let v: Option<Vec<i64>> = d.iter().map(Dim::known).collect();
+            let (v, shape) = (v?, t.shape()?);
+            match t.dtype {
+                DType::I64 => Tensor::from_slice(&shape, &v).ok(),
+                DType::I32 => {
+                    let v: Option<Vec<i32>> = v.into_iter().map(|x| i32::try_from(x).ok()).collect();
+                    Tensor::from_slice(&shape, &v?).ok()
+                }
+                _ => None,
+            }
+        }
+    }
+}
+
+/// For errors where a value should be there.
+pub fn missing(name: &str) -> crate::Error {
+    err!(Internal, "value '{name}' is not there")
+}
