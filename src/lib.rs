@@ -25,8 +25,11 @@ compile_error!("ortx turns panics into errors at its ABI: build it with panic = 
 pub mod backend;
 pub mod base;
 pub mod error;
+pub mod import;
 pub mod ir;
 pub mod kernels;
+pub mod ops;
+pub mod plan;
 pub mod proto;
 pub mod tensor;
 

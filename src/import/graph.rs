@@ -1,0 +1,368 @@
+//! Graphs, nodes, functions.
+
+use super::order::{free_names, topological};
+use super::tensor::{dense_from_sparse, tensor_from_proto};
+use super::types::fact_from_type;
+use crate::error::{Context, ErrorKind, Result};
+use crate::ir::build::GraphBuilder;
+use crate::ir::parse::Attr;
+use crate::ir::{Fact, Graph, ParseCtx, Registry, Subgraph, ValueId, verify};
+use crate::proto::external::External;
+use crate::proto::onnx::attribute_proto::AttributeType;
+use crate::proto::onnx::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
+use crate::{bail, ensure, err};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A model in the IR.
+#[derive(Debug)]
+pub struct Imported {
+    /// The main graph.
+    pub graph: Graph,
+    /// Domain and version of each operator set the model imports.
+    pub opsets: Vec<(String, u32)>,
+    /// Names of initialisers that the file also lists as inputs.
+    pub default_inputs: Vec<String>,
+}
+
+/// An operator that nobody here understands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Missing {
+    /// Domain, `ai.onnx` for the default one.
+    pub domain: String,
+    /// Operator.
+    pub op: String,
+    /// Operator set version.
+    pub version: u32,
+    /// Names of nodes with it.
+    pub nodes: Vec<String>,
+}
+
+/// Functions nested in each other deeper than this are taken for a cycle.
+const MAX_CALLS: usize = 64;
+/// Nodes after inlining.
+const MAX_NODES: usize = 2_000_000;
+
+/// Builds the IR of a model. All operators that are missing are named at once.
+pub fn import_model(model: &ModelProto, registry: &Registry, external: &External) -> Result<Imported> {
+    let Some(graph) = &model.graph else { bail!(InvalidModel, "the model has no graph") };
+    let opsets = opsets(&model.opset_import);
+    let functions = model.functions.iter().map(|f| ((f.domain().into(), f.name().into(), f.overload().into()), f)).collect();
+    let mut im = Importer { registry, external, functions, missing: Vec::new(), nodes: 0 };
+    let scope = Scope { opsets: &opsets, attrs: None, prefix: String::new(), depth: 0 };
+    let (graph, default_inputs) = im.graph(graph, &scope, None)?;
+    if !im.missing.is_empty() {
+        let list: Vec<String> = im
+            .missing
+            .iter()
+            .map(|m| {
+                let more = if m.nodes.len() > 1 { format!(" and {} more", m.nodes.len() - 1) } else { String::new() };
+                format!("{}::{} (opset {}; node '{}'{more})", m.domain, m.op, m.version, m.nodes[0])
+            })
+            .collect();
+        bail!(Unsupported, "operators not supported: {}", list.join(", "));
+    }
+    verify::verify(&graph)?;
+    let mut opsets: Vec<_> = opsets.into_iter().collect();
+    opsets.sort();
+    Ok(Imported { graph, opsets, default_inputs })
+}
+
+type FunctionKey = (String, String, String);
+
+struct Importer<'a> {
+    registry: &'a Registry,
+    external: &'a External,
+    functions: HashMap<FunctionKey, &'a FunctionProto>,
+    missing: Vec<Missing>,
+    nodes: usize,
+}
+
+/// What nodes are read within: the file's graph, or a function's body.
+struct Scope<'a> {
+    opsets: &'a HashMap<String, u32>,
+    /// In a function: the call's attributes.
+    attrs: Option<&'a [AttributeProto]>,
+    /// In a function: goes before the names of its nodes.
+    prefix: String,
+    depth: usize,
+}
+
+type Names = HashMap<String, ValueId>;
+
+/// What a subgraph may capture.
+struct Outer<'a> {
+    names: &'a Names,
+    builder: &'a GraphBuilder,
+    captures: &'a mut Vec<ValueId>,
+}
+
+fn opsets(list: &[OperatorSetIdProto]) -> HashMap<String, u32> {
+    let domain = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_string() };
+    list.iter().map(|o| (domain(o.domain()), u32::try_from(o.version()).unwrap_or(0))).collect()
+}
+
+impl Importer<'_> {
+    /// A graph and the names of initialisers that are also inputs.
+    fn graph(&mut self, g: &GraphProto, scope: &Scope<'_>, outer: Option<Outer<'_>>) -> Result<(Graph, Vec<String>)> {
+        let mut b = GraphBuilder::new(g.name());
+        let mut names = Names::new();
+        let mut constants = HashMap::new();
+        for t in &g.initializer {
+            constants.insert(t.name(), tensor_from_proto(t, self.external)?);
+        }
+        for s in &g.sparse_initializer {
+            let name = s.values.as_ref().map_or("", |v| v.name());
+            constants.insert(name, dense_from_sparse(s, self.external).context(|| format!("sparse tensor '{name}'"))?);
+        }
+        let mut default_inputs = Vec::new();
+        for v in &g.input {
+            if constants.contains_key(v.name()) {
+                default_inputs.push(v.name().to_string());
+                continue;
+            }
+            let fact = fact_from_type(v.r#type.as_ref()).context(|| format!("input '{}'", v.name()))?;
+            let id = b.input(v.name(), fact);
+            ensure!(names.insert(v.name().into(), id).is_none(), InvalidModel, "two inputs are named '{}'", v.name());
+        }
+        if let Some(outer) = outer {
+            for name in free_names(g) {
+                let Some(&v) = outer.names.get(&name) else {
+                    bail!(InvalidModel, "graph '{}' reads '{name}', which nothing before it makes", g.name());
+                };
+                let fact = outer.builder.graph().fact(v);
+                let id = match fact.constant() {
+                    Some(t) => b.constant(&name, t.clone()),
+                    None => {
+                        outer.captures.push(v);
+                        b.input(&name, fact.without_contents())
+                    }
+                };
+                names.insert(name, id);
+            }
+        }
+        for (name, t) in constants {
+            names.insert(name.to_string(), b.constant(name, t));
+        }
+        self.nodes(&mut b, &mut names, &g.node, scope)?;
+        let outputs = g.output.iter().map(|o| {
+            names.get(o.name()).copied().ok_or_else(|| err!(InvalidModel, "nothing makes output '{}' of graph '{}'", o.name(), g.name()))
+        });
+        let outputs = if self.missing.is_empty() { outputs.collect::<Result<_>>()? } else { Vec::new() };
+        Ok((b.finish(outputs)?, default_inputs))
+    }
+
+    fn nodes(&mut self, b: &mut GraphBuilder, names: &mut Names, nodes: &[NodeProto], scope: &Scope<'_>) -> Result<()> {
+        for i in topological(nodes)? {
+            let n = &nodes[i];
+            self.nodes += 1;
+            ensure!(self.nodes <= MAX_NODES, InvalidModel, "the model has more than {MAX_NODES} nodes with its functions inlined");
+            let name = self.node_name(n, scope);
+            self.node(b, names, n, &name, scope).context(|| format!("node '{name}' ({})", n.op_type()))?;
+        }
+        Ok(())
+    }
+
+    fn node_name(&self, n: &NodeProto, scope: &Scope<'_>) -> String {
+        let own = if n.name().is_empty() { n.output.iter().find(|o| !o.is_empty()).map_or("", |o| o) } else { n.name() };
+        format!("{}{own}", scope.prefix)
+    }
+
+    fn node(&mut self, b: &mut GraphBuilder, names: &mut Names, n: &NodeProto, name: &str, scope: &Scope<'_>) -> Result<()> {
+        let mut inputs = Vec::with_capacity(n.input.len());
+        for i in &n.input {
+            inputs.push(match names.get(i) {
+                Some(&v) => Some(v),
+                None if i.is_empty() => None,
+                // After a missing operator its results are missing too; that one is reported.
+                None if !self.missing.is_empty() => return self.note_rest(n, name, scope),
+                None => bail!(InvalidModel, "nothing makes its input '{i}'"),
+            });
+        }
+        let domain = if n.domain() == "ai.onnx" { "" } else { n.domain() };
+        let key = (n.domain().to_string(), n.op_type().to_string(), n.overload().to_string());
+        if let Some(f) = self.functions.get(&key).copied() {
+            return self.call(b, names, n, f, inputs, name, scope);
+        }
+        let version = scope.opsets.get(domain).copied();
+        let def = self.registry.find(domain, n.op_type()).filter(|d| version.is_none_or(|v| d.versions.first().is_none_or(|&f| v >= f)));
+        let Some(def) = def else {
+            self.note_missing(n, name, version.unwrap_or(0));
+            return Ok(());
+        };
+        // A model may use a domain without importing it (com.microsoft, from careless exporters): take the newest.
+        let version = version.unwrap_or_else(|| def.versions.last().copied().unwrap_or(1));
+        let outputs: Vec<bool> = n.output.iter().map(|o| !o.is_empty()).collect();
+        let mut attrs = Vec::with_capacity(n.attribute.len());
+        for a in &n.attribute {
+            let source = if a.ref_attr_name().is_empty() {
+                Some(a)
+            } else {
+                scope.attrs.and_then(|list| list.iter().find(|x| x.name() == a.ref_attr_name()))
+            };
+            if let Some(source) = source {
+                let value = self.attribute(b, names, source, scope).context(|| format!("attribute '{}'", a.name()))?;
+                attrs.push((a.name(), value));
+            }
+        }
+        let had_missing = !self.missing.is_empty();
+        let mut cx = ParseCtx::new(b, name, n.op_type(), version, inputs, &outputs, attrs);
+        let parsed = (def.parse)(&mut cx);
+        let inputs = std::mem::take(&mut cx.inputs);
+        if had_missing && parsed.is_err() {
+            return self.note_rest(n, name, scope);
+        }
+        let op = parsed?;
+        let out_names: Vec<Option<&str>> = n.output.iter().map(|o| (!o.is_empty()).then_some(o.as_str())).collect();
+        match b.node(name, op, inputs, &out_names) {
+            Ok(values) => {
+                for (o, v) in n.output.iter().zip(values) {
+                    if let Some(v) = v {
+                        names.insert(o.clone(), v);
+                    }
+                }
+                Ok(())
+            }
+            Err(e) if had_missing && e.kind() != ErrorKind::OutOfMemory => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Where something before is missing: only notes whether this operator is too.
+    fn note_rest(&mut self, n: &NodeProto, name: &str, scope: &Scope<'_>) -> Result<()> {
+        let domain = if n.domain() == "ai.onnx" { "" } else { n.domain() };
+        if self.registry.find(domain, n.op_type()).is_none() {
+            self.note_missing(n, name, scope.opsets.get(domain).copied().unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    fn note_missing(&mut self, n: &NodeProto, name: &str, version: u32) {
+        let domain = if n.domain().is_empty() { "ai.onnx" } else { n.domain() };
+        match self.missing.iter_mut().find(|m| m.domain == domain && m.op == n.op_type()) {
+            Some(m) => m.nodes.push(name.into()),
+            None => self.missing.push(Missing { domain: domain.into(), op: n.op_type().into(), version, nodes: vec![name.into()] }),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn call(&mut self, b: &mut GraphBuilder, names: &mut Names, n: &NodeProto, f: &FunctionProto, inputs: Vec<Option<ValueId>>, name: &str, scope: &Scope<'_>) -> Result<()> {
+        ensure!(scope.depth < MAX_CALLS, InvalidModel, "functions call each other more than {MAX_CALLS} deep");
+        ensure!(inputs.len() <= f.input.len(), InvalidModel, "the function takes {} inputs, the call gives {}", f.input.len(), inputs.len());
+        let mut inner = Names::new();
+        for (formal, v) in f.input.iter().zip(inputs) {
+            if let Some(v) = v {
+                inner.insert(formal.clone(), v);
+            }
+        }
+        // An input that the call leaves out reads as absent inside: an empty name.
+        let absent: Vec<&str> = f.input.iter().filter(|i| !inner.contains_key(*i)).map(String::as_str).collect();
+        let body: Vec<NodeProto> = f
+            .node
+            .iter()
+            .map(|n| {
+                let mut n = n.clone();
+                n.input.iter_mut().filter(|i| absent.contains(&i.as_str())).for_each(String::clear);
+                n
+            })
+            .collect();
+        // The call's attributes, resolved if they refer to those of a call around it; then the function's defaults.
+        let mut attrs: Vec<AttributeProto> = Vec::new();
+        for a in &n.attribute {
+            if a.ref_attr_name().is_empty() {
+                attrs.push(a.clone());
+            } else if let Some(x) = scope.attrs.and_then(|l| l.iter().find(|x| x.name() == a.ref_attr_name())) {
+                attrs.push(AttributeProto { name: a.name.clone(), ..x.clone() });
+            }
+        }
+        for d in &f.attribute_proto {
+            if !attrs.iter().any(|a| a.name() == d.name()) {
+                attrs.push(d.clone());
+            }
+        }
+        let mut sets = opsets(&f.opset_import);
+        for (d, v) in scope.opsets {
+            sets.entry(d.clone()).or_insert(*v);
+        }
+        let inner_scope = Scope { opsets: &sets, attrs: Some(&attrs), prefix: format!("{name}/"), depth: scope.depth + 1 };
+        self.nodes(b, &mut inner, &body, &inner_scope)?;
+        for (formal, actual) in f.output.iter().zip(&n.output).filter(|(_, a)| !a.is_empty()) {
+            match inner.get(formal) {
+                Some(&v) => {
+                    names.insert(actual.clone(), v);
+                }
+                None if !self.missing.is_empty() => {}
+                None => bail!(InvalidModel, "function '{}' does not make its output '{formal}'", f.name()),
+            }
+        }
+        Ok(())
+    }
+
+    fn attribute(&mut self, b: &GraphBuilder, names: &Names, a: &AttributeProto, scope: &Scope<'_>) -> Result<Attr> {
+        use AttributeType as T;
+        let ty = match a.r#type() {
+            T::Undefined => guess_type(a),
+            t => t,
+        };
+        Ok(match ty {
+            T::Float => Attr::Float(a.f()),
+            T::Int => Attr::Int(a.i()),
+            T::String => Attr::String(a.s().to_vec()),
+            T::Floats => Attr::Floats(a.floats.clone()),
+            T::Ints => Attr::Ints(a.ints.clone()),
+            T::Strings => Attr::Strings(a.strings.iter().map(|s| s.to_vec()).collect()),
+            T::Tensor => match &a.t {
+                Some(t) => Attr::Tensor(tensor_from_proto(t, self.external)?),
+                None => bail!(InvalidModel, "it says it is a tensor and has none"),
+            },
+            T::Tensors => Attr::Tensors(a.tensors.iter().map(|t| tensor_from_proto(t, self.external)).collect::<Result<_>>()?),
+            T::SparseTensor => match &a.sparse_tensor {
+                Some(t) => Attr::Tensor(dense_from_sparse(t, self.external)?),
+                None => bail!(InvalidModel, "it says it is a sparse tensor and has none"),
+            },
+            T::SparseTensors => {
+                Attr::Tensors(a.sparse_tensors.iter().map(|t| dense_from_sparse(t, self.external)).collect::<Result<_>>()?)
+            }
+            T::Graph => match &a.g {
+                Some(g) => Attr::Graph(self.subgraph(b, names, g, scope)?),
+                None => bail!(InvalidModel, "it says it is a graph and has none"),
+            },
+            T::Graphs => Attr::Graphs(a.graphs.iter().map(|g| self.subgraph(b, names, g, scope)).collect::<Result<_>>()?),
+            T::TypeProto => Attr::Type(fact_from_type(a.tp.as_deref())?),
+            T::TypeProtos => match a.type_protos.first() {
+                Some(t) => Attr::Type(fact_from_type(Some(t))?),
+                None => Attr::Type(Fact::Unknown),
+            },
+            T::Undefined => bail!(InvalidModel, "it has no value"),
+        })
+    }
+
+    fn subgraph(&mut self, b: &GraphBuilder, names: &Names, g: &GraphProto, scope: &Scope<'_>) -> Result<Subgraph> {
+        let mut captures = Vec::new();
+        let outer = Outer { names, builder: b, captures: &mut captures };
+        let (graph, _) = self.graph(g, scope, Some(outer))?;
+        Ok(Subgraph { formal_inputs: graph.inputs().len() - captures.len(), graph: Arc::new(graph), captures })
+    }
+}
+
+/// Files of IR version 1 do not say an attribute's type.
+fn guess_type(a: &AttributeProto) -> AttributeType {
+    use AttributeType as T;
+    if a.f.is_some() {
+        T::Float
+    } else if a.i.is_some() {
+        T::Int
+    } else if a.s.is_some() {
+        T::String
+    } else if a.t.is_some() {
+        T::Tensor
+    } else if a.g.is_some() {
+        T::Graph
+    } else if !a.floats.is_empty() {
+        T::Floats
+    } else if !a.strings.is_empty() {
+        T::Strings
+    } else {
+        T::Ints
+    }
+}

@@ -1,0 +1,136 @@
+//! Tensors as the file stores them: raw bytes, typed fields, external files, sparse coordinates.
+
+use crate::base::checked;
+use crate::error::{Context, Result};
+use crate::proto::external::External;
+use crate::proto::onnx::tensor_proto::DataLocation;
+use crate::proto::onnx::{OptionalProto, SequenceProto, SparseTensorProto, TensorProto, optional_proto, sequence_proto};
+use crate::tensor::{DType, Element, Tensor, Value};
+use crate::{bail, ensure, err};
+use std::sync::Arc;
+
+/// The tensor; raw data is shared with the file where alignment allows.
+pub fn tensor_from_proto(p: &TensorProto, external: &External) -> Result<Tensor> {
+    build(p, external).context(|| format!("tensor '{}'", p.name()))
+}
+
+fn build(p: &TensorProto, external: &External) -> Result<Tensor> {
+    let dtype = DType::from_onnx(p.data_type())?;
+    let shape = sizes(&p.dims)?;
+    let n = checked::product(&shape)?;
+    ensure!(p.segment.is_none(), Unsupported, "segmented tensors");
+    if p.data_location() == DataLocation::External {
+        return Tensor::from_bytes(dtype, &shape, external.load(p)?);
+    }
+    if dtype == DType::String {
+        let text = |b: &bytes::Bytes| String::from_utf8(b.to_vec()).map_err(|_| err!(InvalidModel, "a string is not UTF-8"));
+        return Tensor::from_strings(&shape, p.string_data.iter().map(text).collect::<Result<_>>()?);
+    }
+    if let Some(raw) = &p.raw_data {
+        // An empty raw field beside filled typed ones is what some writers leave behind.
+        if !raw.is_empty() || n == 0 || p.float_data.len() + p.int32_data.len() + p.int64_data.len() == 0 {
+            return Tensor::from_bytes(dtype, &shape, raw.clone());
+        }
+    }
+    macro_rules! cast {
+        ($field:ident as $t:ty) => {{
+            let v: Vec<$t> = p.$field.iter().map(|&x| x as $t).collect();
+            Tensor::from_slice(&shape, &v)
+        }};
+    }
+    match dtype {
+        DType::F32 => Tensor::from_slice(&shape, &p.float_data),
+        DType::F64 => Tensor::from_slice(&shape, &p.double_data),
+        DType::I32 => Tensor::from_slice(&shape, &p.int32_data),
+        DType::I64 => Tensor::from_slice(&shape, &p.int64_data),
+        DType::I16 => cast!(int32_data as i16),
+        DType::I8 => cast!(int32_data as i8),
+        DType::U16 => cast!(int32_data as u16),
+        DType::U8 => cast!(int32_data as u8),
+        DType::U32 => cast!(uint64_data as u32),
+        DType::U64 => Tensor::from_slice(&shape, &p.uint64_data),
+        DType::C64 => raw(dtype, &shape, &p.float_data),
+        DType::C128 => raw(dtype, &shape, &p.double_data),
+        DType::F16 | DType::BF16 => {
+            let v: Vec<u16> = p.int32_data.iter().map(|&x| x as u16).collect();
+            raw(dtype, &shape, &v)
+        }
+        DType::Bool => {
+            let v: Vec<u8> = p.int32_data.iter().map(|&x| u8::from(x != 0)).collect();
+            raw(dtype, &shape, &v)
+        }
+        // Eight bits and fewer: each entry is a byte of the tensor's memory, packed where the type is.
+        _ => {
+            let v: Vec<u8> = p.int32_data.iter().map(|&x| x as u8).collect();
+            raw(dtype, &shape, &v)
+        }
+    }
+}
+
+fn raw<T: Element>(dtype: DType, shape: &[usize], data: &[T]) -> Result<Tensor> {
+    let flat = Tensor::from_slice(&[data.len()], data)?;
+    Tensor::from_bytes(dtype, shape, bytes::Bytes::copy_from_slice(flat.bytes()))
+}
+
+/// Dims as sizes.
+pub fn sizes(dims: &[i64]) -> Result<Vec<usize>> {
+    dims.iter().map(|&d| usize::try_from(d).map_err(|_| err!(InvalidModel, "a tensor has size {d}"))).collect()
+}
+
+/// A sparse tensor, made dense.
+pub fn dense_from_sparse(p: &SparseTensorProto, external: &External) -> Result<Tensor> {
+    let (Some(values), Some(indices)) = (&p.values, &p.indices) else { bail!(InvalidModel, "a sparse tensor lacks values or indices") };
+    let (values, indices) = (tensor_from_proto(values, external)?, tensor_from_proto(indices, external)?);
+    let shape = sizes(&p.dims)?;
+    let Some(size) = values.dtype().size() else { bail!(Unsupported, "sparse tensors of type {}", values.dtype()) };
+    let n = values.len();
+    let idx = indices.to_i64s()?;
+    let flat: Vec<i64> = match indices.shape() {
+        [k] if *k == n => idx,
+        [k, r] if *k == n && *r == shape.len() => {
+            idx.chunks(*r).map(|c| c.iter().zip(&shape).fold(0i64, |a, (&i, &d)| a.wrapping_mul(d as i64).wrapping_add(i))).collect()
+        }
+        s => bail!(InvalidModel, "indices of shape {s:?} for {n} values of a tensor {shape:?}"),
+    };
+    let mut out = Tensor::zeroed(values.dtype(), &shape)?;
+    let total = out.len();
+    let Some(dst) = out.data_mut_ptr() else { bail!(Internal, "a new tensor is shared") };
+    for (k, &i) in flat.iter().enumerate() {
+        let i = usize::try_from(i).ok().filter(|&i| i < total).ok_or_else(|| err!(InvalidModel, "index {i} is outside {shape:?}"))?;
+        // SAFETY: i and k were checked against the element counts of both tensors.
+        unsafe { std::ptr::copy_nonoverlapping(values.data_ptr().add(k * size), dst.add(i * size), size) };
+    }
+    Ok(out)
+}
+
+/// A sequence as test data stores it.
+pub fn value_from_sequence(p: &SequenceProto) -> Result<Value> {
+    use sequence_proto::DataType as D;
+    let external = External::none();
+    let items: Vec<Value> = match D::try_from(p.elem_type()).unwrap_or(D::Undefined) {
+        D::Tensor => p.tensor_values.iter().map(|t| Ok(Value::Tensor(tensor_from_proto(t, &external)?))).collect::<Result<_>>()?,
+        D::SparseTensor => p.sparse_tensor_values.iter().map(|t| Ok(Value::Tensor(dense_from_sparse(t, &external)?))).collect::<Result<_>>()?,
+        D::Sequence => p.sequence_values.iter().map(value_from_sequence).collect::<Result<_>>()?,
+        D::Optional => p.optional_values.iter().map(value_from_optional).collect::<Result<_>>()?,
+        D::Map => bail!(Unsupported, "a sequence of maps in a file"),
+        D::Undefined => Vec::new(),
+    };
+    Ok(Value::Sequence(Arc::new(items)))
+}
+
+/// An optional as test data stores it.
+pub fn value_from_optional(p: &OptionalProto) -> Result<Value> {
+    use optional_proto::DataType as D;
+    let external = External::none();
+    let inner = match D::try_from(p.elem_type()).unwrap_or(D::Undefined) {
+        D::Undefined => None,
+        D::Tensor => p.tensor_value.as_ref().map(|t| Ok::<_, crate::Error>(Value::Tensor(tensor_from_proto(t, &external)?))).transpose()?,
+        D::SparseTensor => {
+            p.sparse_tensor_value.as_ref().map(|t| Ok::<_, crate::Error>(Value::Tensor(dense_from_sparse(t, &external)?))).transpose()?
+        }
+        D::Sequence => p.sequence_value.as_ref().map(value_from_sequence).transpose()?,
+        D::Optional => p.optional_value.as_deref().map(value_from_optional).transpose()?,
+        D::Map => bail!(Unsupported, "an optional map in a file"),
+    };
+    Ok(Value::Optional(inner.map(Box::new)))
+}
