@@ -31,6 +31,9 @@ pub mod kernels;
 pub mod ops;
 pub mod plan;
 pub mod proto;
+pub mod session;
 pub mod tensor;
 
 pub use error::{Error, ErrorKind, Result};
+pub use session::{Environment, ModelSource, RunOptions, Session, SessionOptions};
+pub use tensor::{DType, Tensor, Value};

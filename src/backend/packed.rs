@@ -24,7 +24,12 @@ impl PackedCache {
     const SMALL: usize = 256;
 
     /// The constant `source` in `format` (a name that tells everything `make` depends on), made at first need.
-    pub fn get<T: Any + Send + Sync>(&self, source: &Tensor, format: &str, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    pub fn get<T: Any + Send + Sync>(
+        &self,
+        source: &Tensor,
+        format: &str,
+        make: impl FnOnce() -> Result<T>,
+    ) -> Result<Arc<T>> {
         if source.len() <= Self::SMALL {
             return Ok(Arc::new(make()?));
         }

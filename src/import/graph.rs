@@ -47,7 +47,8 @@ const MAX_NODES: usize = 2_000_000;
 pub fn import_model(model: &ModelProto, registry: &Registry, external: &External) -> Result<Imported> {
     let Some(graph) = &model.graph else { bail!(InvalidModel, "the model has no graph") };
     let opsets = opsets(&model.opset_import);
-    let functions = model.functions.iter().map(|f| ((f.domain().into(), f.name().into(), f.overload().into()), f)).collect();
+    let functions =
+        model.functions.iter().map(|f| ((f.domain().into(), f.name().into(), f.overload().into()), f)).collect();
     let mut im = Importer { registry, external, functions, missing: Vec::new(), nodes: 0 };
     let scope = Scope { opsets: &opsets, attrs: None, prefix: String::new(), depth: 0 };
     let (graph, default_inputs) = im.graph(graph, &scope, None)?;
@@ -146,7 +147,10 @@ impl Importer<'_> {
         }
         self.nodes(&mut b, &mut names, &g.node, scope)?;
         let outputs = g.output.iter().map(|o| {
-            names.get(o.name()).copied().ok_or_else(|| err!(InvalidModel, "nothing makes output '{}' of graph '{}'", o.name(), g.name()))
+            names
+                .get(o.name())
+                .copied()
+                .ok_or_else(|| err!(InvalidModel, "nothing makes output '{}' of graph '{}'", o.name(), g.name()))
         });
         let outputs = if self.missing.is_empty() { outputs.collect::<Result<_>>()? } else { Vec::new() };
         Ok((b.finish(outputs)?, default_inputs))
@@ -156,7 +160,11 @@ impl Importer<'_> {
         for i in topological(nodes)? {
             let n = &nodes[i];
             self.nodes += 1;
-            ensure!(self.nodes <= MAX_NODES, InvalidModel, "the model has more than {MAX_NODES} nodes with its functions inlined");
+            ensure!(
+                self.nodes <= MAX_NODES,
+                InvalidModel,
+                "the model has more than {MAX_NODES} nodes with its functions inlined"
+            );
             let name = self.node_name(n, scope);
             self.node(b, names, n, &name, scope).context(|| format!("node '{name}' ({})", n.op_type()))?;
         }
@@ -164,11 +172,19 @@ impl Importer<'_> {
     }
 
     fn node_name(&self, n: &NodeProto, scope: &Scope<'_>) -> String {
-        let own = if n.name().is_empty() { n.output.iter().find(|o| !o.is_empty()).map_or("", |o| o) } else { n.name() };
+        let own =
+            if n.name().is_empty() { n.output.iter().find(|o| !o.is_empty()).map_or("", |o| o) } else { n.name() };
         format!("{}{own}", scope.prefix)
     }
 
-    fn node(&mut self, b: &mut GraphBuilder, names: &mut Names, n: &NodeProto, name: &str, scope: &Scope<'_>) -> Result<()> {
+    fn node(
+        &mut self,
+        b: &mut GraphBuilder,
+        names: &mut Names,
+        n: &NodeProto,
+        name: &str,
+        scope: &Scope<'_>,
+    ) -> Result<()> {
         let mut inputs = Vec::with_capacity(n.input.len());
         for i in &n.input {
             inputs.push(match names.get(i) {
@@ -185,7 +201,10 @@ impl Importer<'_> {
             return self.call(b, names, n, f, inputs, name, scope);
         }
         let version = scope.opsets.get(domain).copied();
-        let def = self.registry.find(domain, n.op_type()).filter(|d| version.is_none_or(|v| d.versions.first().is_none_or(|&f| v >= f)));
+        let def = self
+            .registry
+            .find(domain, n.op_type())
+            .filter(|d| version.is_none_or(|v| d.versions.first().is_none_or(|&f| v >= f)));
         let Some(def) = def else {
             self.note_missing(n, name, version.unwrap_or(0));
             return Ok(());
@@ -241,14 +260,34 @@ impl Importer<'_> {
         let domain = if n.domain().is_empty() { "ai.onnx" } else { n.domain() };
         match self.missing.iter_mut().find(|m| m.domain == domain && m.op == n.op_type()) {
             Some(m) => m.nodes.push(name.into()),
-            None => self.missing.push(Missing { domain: domain.into(), op: n.op_type().into(), version, nodes: vec![name.into()] }),
+            None => self.missing.push(Missing {
+                domain: domain.into(),
+                op: n.op_type().into(),
+                version,
+                nodes: vec![name.into()],
+            }),
         }
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn call(&mut self, b: &mut GraphBuilder, names: &mut Names, n: &NodeProto, f: &FunctionProto, inputs: Vec<Option<ValueId>>, name: &str, scope: &Scope<'_>) -> Result<()> {
+    fn call(
+        &mut self,
+        b: &mut GraphBuilder,
+        names: &mut Names,
+        n: &NodeProto,
+        f: &FunctionProto,
+        inputs: Vec<Option<ValueId>>,
+        name: &str,
+        scope: &Scope<'_>,
+    ) -> Result<()> {
         ensure!(scope.depth < MAX_CALLS, InvalidModel, "functions call each other more than {MAX_CALLS} deep");
-        ensure!(inputs.len() <= f.input.len(), InvalidModel, "the function takes {} inputs, the call gives {}", f.input.len(), inputs.len());
+        ensure!(
+            inputs.len() <= f.input.len(),
+            InvalidModel,
+            "the function takes {} inputs, the call gives {}",
+            f.input.len(),
+            inputs.len()
+        );
         let mut inner = Names::new();
         for (formal, v) in f.input.iter().zip(inputs) {
             if let Some(v) = v {
@@ -284,7 +323,8 @@ impl Importer<'_> {
         for (d, v) in scope.opsets {
             sets.entry(d.clone()).or_insert(*v);
         }
-        let inner_scope = Scope { opsets: &sets, attrs: Some(&attrs), prefix: format!("{name}/"), depth: scope.depth + 1 };
+        let inner_scope =
+            Scope { opsets: &sets, attrs: Some(&attrs), prefix: format!("{name}/"), depth: scope.depth + 1 };
         self.nodes(b, &mut inner, &body, &inner_scope)?;
         for (formal, actual) in f.output.iter().zip(&n.output).filter(|(_, a)| !a.is_empty()) {
             match inner.get(formal) {
@@ -315,19 +355,23 @@ impl Importer<'_> {
                 Some(t) => Attr::Tensor(tensor_from_proto(t, self.external)?),
                 None => bail!(InvalidModel, "it says it is a tensor and has none"),
             },
-            T::Tensors => Attr::Tensors(a.tensors.iter().map(|t| tensor_from_proto(t, self.external)).collect::<Result<_>>()?),
+            T::Tensors => {
+                Attr::Tensors(a.tensors.iter().map(|t| tensor_from_proto(t, self.external)).collect::<Result<_>>()?)
+            }
             T::SparseTensor => match &a.sparse_tensor {
                 Some(t) => Attr::Tensor(dense_from_sparse(t, self.external)?),
                 None => bail!(InvalidModel, "it says it is a sparse tensor and has none"),
             },
-            T::SparseTensors => {
-                Attr::Tensors(a.sparse_tensors.iter().map(|t| dense_from_sparse(t, self.external)).collect::<Result<_>>()?)
-            }
+            T::SparseTensors => Attr::Tensors(
+                a.sparse_tensors.iter().map(|t| dense_from_sparse(t, self.external)).collect::<Result<_>>()?,
+            ),
             T::Graph => match &a.g {
                 Some(g) => Attr::Graph(self.subgraph(b, names, g, scope)?),
                 None => bail!(InvalidModel, "it says it is a graph and has none"),
             },
-            T::Graphs => Attr::Graphs(a.graphs.iter().map(|g| self.subgraph(b, names, g, scope)).collect::<Result<_>>()?),
+            T::Graphs => {
+                Attr::Graphs(a.graphs.iter().map(|g| self.subgraph(b, names, g, scope)).collect::<Result<_>>()?)
+            }
             T::TypeProto => Attr::Type(fact_from_type(a.tp.as_deref())?),
             T::TypeProtos => match a.type_protos.first() {
                 Some(t) => Attr::Type(fact_from_type(Some(t))?),

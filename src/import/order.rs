@@ -46,7 +46,12 @@ pub fn topological(nodes: &[NodeProto]) -> Result<Vec<usize>> {
                             state[j] = 1;
                             stack.push((j, 0));
                         }
-                        1 => bail!(InvalidModel, "the graph has a cycle through node '{}' ({})", nodes[j].name(), nodes[j].op_type()),
+                        1 => bail!(
+                            InvalidModel,
+                            "the graph has a cycle through node '{}' ({})",
+                            nodes[j].name(),
+                            nodes[j].op_type()
+                        ),
                         _ => {}
                     }
                 }

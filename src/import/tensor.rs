@@ -4,7 +4,9 @@ use crate::base::checked;
 use crate::error::{Context, Result};
 use crate::proto::external::External;
 use crate::proto::onnx::tensor_proto::DataLocation;
-use crate::proto::onnx::{OptionalProto, SequenceProto, SparseTensorProto, TensorProto, optional_proto, sequence_proto};
+use crate::proto::onnx::{
+    OptionalProto, SequenceProto, SparseTensorProto, TensorProto, optional_proto, sequence_proto,
+};
 use crate::tensor::{DType, Element, Tensor, Value};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
@@ -23,7 +25,8 @@ fn build(p: &TensorProto, external: &External) -> Result<Tensor> {
         return Tensor::from_bytes(dtype, &shape, external.load(p)?);
     }
     if dtype == DType::String {
-        let text = |b: &bytes::Bytes| String::from_utf8(b.to_vec()).map_err(|_| err!(InvalidModel, "a string is not UTF-8"));
+        let text =
+            |b: &bytes::Bytes| String::from_utf8(b.to_vec()).map_err(|_| err!(InvalidModel, "a string is not UTF-8"));
         return Tensor::from_strings(&shape, p.string_data.iter().map(text).collect::<Result<_>>()?);
     }
     if let Some(raw) = &p.raw_data {
@@ -79,7 +82,9 @@ pub fn sizes(dims: &[i64]) -> Result<Vec<usize>> {
 
 /// A sparse tensor, made dense.
 pub fn dense_from_sparse(p: &SparseTensorProto, external: &External) -> Result<Tensor> {
-    let (Some(values), Some(indices)) = (&p.values, &p.indices) else { bail!(InvalidModel, "a sparse tensor lacks values or indices") };
+    let (Some(values), Some(indices)) = (&p.values, &p.indices) else {
+        bail!(InvalidModel, "a sparse tensor lacks values or indices")
+    };
     let (values, indices) = (tensor_from_proto(values, external)?, tensor_from_proto(indices, external)?);
     let shape = sizes(&p.dims)?;
     let Some(size) = values.dtype().size() else { bail!(Unsupported, "sparse tensors of type {}", values.dtype()) };
@@ -87,16 +92,20 @@ pub fn dense_from_sparse(p: &SparseTensorProto, external: &External) -> Result<T
     let idx = indices.to_i64s()?;
     let flat: Vec<i64> = match indices.shape() {
         [k] if *k == n => idx,
-        [k, r] if *k == n && *r == shape.len() => {
-            idx.chunks(*r).map(|c| c.iter().zip(&shape).fold(0i64, |a, (&i, &d)| a.wrapping_mul(d as i64).wrapping_add(i))).collect()
-        }
+        [k, r] if *k == n && *r == shape.len() => idx
+            .chunks(*r)
+            .map(|c| c.iter().zip(&shape).fold(0i64, |a, (&i, &d)| a.wrapping_mul(d as i64).wrapping_add(i)))
+            .collect(),
         s => bail!(InvalidModel, "indices of shape {s:?} for {n} values of a tensor {shape:?}"),
     };
     let mut out = Tensor::zeroed(values.dtype(), &shape)?;
     let total = out.len();
     let Some(dst) = out.data_mut_ptr() else { bail!(Internal, "a new tensor is shared") };
     for (k, &i) in flat.iter().enumerate() {
-        let i = usize::try_from(i).ok().filter(|&i| i < total).ok_or_else(|| err!(InvalidModel, "index {i} is outside {shape:?}"))?;
+        let i = usize::try_from(i)
+            .ok()
+            .filter(|&i| i < total)
+            .ok_or_else(|| err!(InvalidModel, "index {i} is outside {shape:?}"))?;
         // SAFETY: i and k were checked against the element counts of both tensors.
         unsafe { std::ptr::copy_nonoverlapping(values.data_ptr().add(k * size), dst.add(i * size), size) };
     }
@@ -108,8 +117,16 @@ pub fn value_from_sequence(p: &SequenceProto) -> Result<Value> {
     use sequence_proto::DataType as D;
     let external = External::none();
     let items: Vec<Value> = match D::try_from(p.elem_type()).unwrap_or(D::Undefined) {
-        D::Tensor => p.tensor_values.iter().map(|t| Ok(Value::Tensor(tensor_from_proto(t, &external)?))).collect::<Result<_>>()?,
-        D::SparseTensor => p.sparse_tensor_values.iter().map(|t| Ok(Value::Tensor(dense_from_sparse(t, &external)?))).collect::<Result<_>>()?,
+        D::Tensor => p
+            .tensor_values
+            .iter()
+            .map(|t| Ok(Value::Tensor(tensor_from_proto(t, &external)?)))
+            .collect::<Result<_>>()?,
+        D::SparseTensor => p
+            .sparse_tensor_values
+            .iter()
+            .map(|t| Ok(Value::Tensor(dense_from_sparse(t, &external)?)))
+            .collect::<Result<_>>()?,
         D::Sequence => p.sequence_values.iter().map(value_from_sequence).collect::<Result<_>>()?,
         D::Optional => p.optional_values.iter().map(value_from_optional).collect::<Result<_>>()?,
         D::Map => bail!(Unsupported, "a sequence of maps in a file"),
@@ -124,10 +141,16 @@ pub fn value_from_optional(p: &OptionalProto) -> Result<Value> {
     let external = External::none();
     let inner = match D::try_from(p.elem_type()).unwrap_or(D::Undefined) {
         D::Undefined => None,
-        D::Tensor => p.tensor_value.as_ref().map(|t| Ok::<_, crate::Error>(Value::Tensor(tensor_from_proto(t, &external)?))).transpose()?,
-        D::SparseTensor => {
-            p.sparse_tensor_value.as_ref().map(|t| Ok::<_, crate::Error>(Value::Tensor(dense_from_sparse(t, &external)?))).transpose()?
-        }
+        D::Tensor => p
+            .tensor_value
+            .as_ref()
+            .map(|t| Ok::<_, crate::Error>(Value::Tensor(tensor_from_proto(t, &external)?)))
+            .transpose()?,
+        D::SparseTensor => p
+            .sparse_tensor_value
+            .as_ref()
+            .map(|t| Ok::<_, crate::Error>(Value::Tensor(dense_from_sparse(t, &external)?)))
+            .transpose()?,
         D::Sequence => p.sequence_value.as_ref().map(value_from_sequence).transpose()?,
         D::Optional => p.optional_value.as_deref().map(value_from_optional).transpose()?,
         D::Map => bail!(Unsupported, "an optional map in a file"),

@@ -14,7 +14,9 @@ pub fn fact_from_type(t: Option<&TypeProto>) -> Result<Fact> {
         Value::TensorType(t) => tensor(t.elem_type(), t.shape.as_ref())?,
         Value::SequenceType(s) => Fact::Sequence(Box::new(fact_from_type(s.elem_type.as_deref())?)),
         Value::OptionalType(o) => Fact::Optional(Box::new(fact_from_type(o.elem_type.as_deref())?)),
-        Value::MapType(m) => Fact::Map(DType::from_onnx(m.key_type())?, Box::new(fact_from_type(m.value_type.as_deref())?)),
+        Value::MapType(m) => {
+            Fact::Map(DType::from_onnx(m.key_type())?, Box::new(fact_from_type(m.value_type.as_deref())?))
+        }
         Value::SparseTensorType(t) => tensor(t.elem_type(), t.shape.as_ref())?,
         Value::OpaqueType(o) => bail!(Unsupported, "opaque type '{}::{}'", o.domain(), o.name()),
     })

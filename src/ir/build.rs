@@ -41,18 +41,20 @@ impl GraphBuilder {
     ) -> Result<Vec<Option<ValueId>>> {
         let node = Node { name: name.into(), op, inputs, outputs: Vec::new() };
         let facts = infer_node(&self.graph, &node, outputs.len())?;
-        let values: Vec<_> = outputs
-            .iter()
-            .zip(facts)
-            .map(|(name, fact)| name.map(|n| self.graph.new_value(n.into(), fact)))
-            .collect();
+        let values: Vec<_> =
+            outputs.iter().zip(facts).map(|(name, fact)| name.map(|n| self.graph.new_value(n.into(), fact))).collect();
         self.graph.push_node(Node { outputs: values.clone(), ..node });
         Ok(values)
     }
     /// Names the graph's outputs and ends the building.
     pub fn finish(mut self, outputs: Vec<ValueId>) -> Result<Graph> {
         for v in &outputs {
-            ensure!(v.index() < self.graph.values.len(), Internal, "an output of graph '{}' does not exist", self.graph.name);
+            ensure!(
+                v.index() < self.graph.values.len(),
+                Internal,
+                "an output of graph '{}' does not exist",
+                self.graph.name
+            );
         }
         self.graph.outputs = outputs;
         Ok(self.graph)

@@ -44,7 +44,9 @@ impl DimOp {
             DimOp::Sub => a.checked_sub(b),
             DimOp::Mul => a.checked_mul(b),
             DimOp::FloorDiv => (b != 0).then(|| a.checked_div_euclid(b).map(|q| floor_fix(q, a, b))).flatten(),
-            DimOp::Mod => (b != 0).then(|| a.checked_rem_euclid(b).map(|r| if b < 0 && r != 0 { r + b } else { r })).flatten(),
+            DimOp::Mod => {
+                (b != 0).then(|| a.checked_rem_euclid(b).map(|r| if b < 0 && r != 0 { r + b } else { r })).flatten()
+            }
             DimOp::Min => Some(a.min(b)),
             DimOp::Max => Some(a.max(b)),
         }
@@ -106,7 +108,9 @@ impl Dim {
                 (DimOp::Min | DimOp::Max, a, b) if a == b => a.clone(),
                 // (x + 2) + 3 is x + 5, so that chains of paddings stay short.
                 (DimOp::Add, Expr(e), Known(y)) => match &**e {
-                    self::Expr::Binary(DimOp::Add, x, Known(k)) => Dim::binary(DimOp::Add, x, &Known(k.saturating_add(*y))),
+                    self::Expr::Binary(DimOp::Add, x, Known(k)) => {
+                        Dim::binary(DimOp::Add, x, &Known(k.saturating_add(*y)))
+                    }
                     _ => Expr(Arc::new(self::Expr::Binary(op, a.clone(), b.clone()))),
                 },
                 (DimOp::Sub, a, Known(y)) if *y != i64::MIN => Dim::binary(DimOp::Add, a, &Known(-y)),

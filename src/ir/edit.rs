@@ -27,7 +27,13 @@ impl<'g> Editor<'g> {
         self.graph.new_value(name.into(), Fact::Tensor(TensorFact::constant(t)))
     }
     /// A new node with `outputs` new values, facts inferred.
-    pub fn node(&mut self, name: &str, op: Arc<dyn Op>, inputs: Vec<Option<ValueId>>, outputs: usize) -> Result<Vec<ValueId>> {
+    pub fn node(
+        &mut self,
+        name: &str,
+        op: Arc<dyn Op>,
+        inputs: Vec<Option<ValueId>>,
+        outputs: usize,
+    ) -> Result<Vec<ValueId>> {
         let node = Node { name: name.into(), op, inputs, outputs: Vec::new() };
         let facts = infer_node(self.graph, &node, outputs)?;
         let values: Vec<ValueId> = facts
@@ -108,7 +114,8 @@ impl Graph {
         let mut order = Vec::with_capacity(self.order.len());
         let mut stack: Vec<(NodeId, usize)> = Vec::new();
         let mut used = vec![false; self.values.len()];
-        let roots: Vec<NodeId> = self.outputs.iter().filter_map(|v| self.values[v.index()].producer.map(|p| p.0)).collect();
+        let roots: Vec<NodeId> =
+            self.outputs.iter().filter_map(|v| self.values[v.index()].producer.map(|p| p.0)).collect();
         self.inputs.iter().chain(&self.outputs).for_each(|v| used[v.index()] = true);
         for root in roots {
             if state[root.index()] == 0 {
@@ -116,7 +123,9 @@ impl Graph {
                 stack.push((root, 0));
             }
             while let Some((id, next)) = stack.pop() {
-                let Some(node) = self.nodes[id.index()].as_ref() else { bail!(Internal, "a removed node is still used") };
+                let Some(node) = self.nodes[id.index()].as_ref() else {
+                    bail!(Internal, "a removed node is still used")
+                };
                 match node.inputs.get(next) {
                     None => {
                         state[id.index()] = 2;

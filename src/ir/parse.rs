@@ -169,7 +169,11 @@ impl<'a> ParseCtx<'a> {
             self.inputs.pop();
         }
         let n = self.inputs.len();
-        ensure!((min..=max).contains(&n), InvalidModel, "the operator takes {min} to {max} inputs, the model gives {n}");
+        ensure!(
+            (min..=max).contains(&n),
+            InvalidModel,
+            "the operator takes {min} to {max} inputs, the model gives {n}"
+        );
         Ok(())
     }
     /// Puts a constant at input `i`, which must not be beyond the next free place by more than absent ones.

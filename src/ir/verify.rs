@@ -18,7 +18,12 @@ pub fn verify(g: &Graph) -> Result<()> {
         for (p, v) in node.outputs.iter().enumerate() {
             let Some(v) = v else { continue };
             let link = g.values.get(v.index()).and_then(|v| v.producer);
-            ensure!(link == Some((id, p as u32)), Internal, "output {p} of {} has a wrong producer link", node.describe());
+            ensure!(
+                link == Some((id, p as u32)),
+                Internal,
+                "output {p} of {} has a wrong producer link",
+                node.describe()
+            );
             made[v.index()] = true;
         }
         for sub in node.op.subgraphs() {
@@ -29,8 +34,16 @@ pub fn verify(g: &Graph) -> Result<()> {
         let ok = made.get(v.index()).copied().unwrap_or(false);
         ensure!(ok, Internal, "an output of graph '{}' is never made", g.name);
         let v = g.value(*v);
-        let has = v.producer.is_some() || v.fact.constant().is_some() || g.inputs.iter().any(|i| std::ptr::eq(g.value(*i), v));
-        ensure!(has, InvalidModel, "output '{}' of graph '{}' is neither computed, constant, nor an input", v.name, g.name);
+        let has = v.producer.is_some()
+            || v.fact.constant().is_some()
+            || g.inputs.iter().any(|i| std::ptr::eq(g.value(*i), v));
+        ensure!(
+            has,
+            InvalidModel,
+            "output '{}' of graph '{}' is neither computed, constant, nor an input",
+            v.name,
+            g.name
+        );
     }
     Ok(())
 }

@@ -82,7 +82,10 @@ impl Op for If {
             bail!(InvalidModel, "the branches have {} and {} outputs", a.len(), b.len());
         }
         // The graphs' own facts are symbolic and may name sizes that are not the outer graph's: only numbers count.
-        Ok(a.iter().zip(&b).map(|(x, y)| join(&x.substitute(&|_| Dim::Unknown), &y.substitute(&|_| Dim::Unknown))).collect())
+        Ok(a.iter()
+            .zip(&b)
+            .map(|(x, y)| join(&x.substitute(&|_| Dim::Unknown), &y.substitute(&|_| Dim::Unknown)))
+            .collect())
     }
 }
 
@@ -188,10 +191,24 @@ fn parse_scan(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         bail!(InvalidModel, "the body has {} outputs for {state} state values", body.outputs().len());
     };
     if body.inputs().len() != state + scan_inputs + captures.len() {
-        bail!(InvalidModel, "the body takes {} values, the node gives {}", body.inputs().len() - captures.len(), state + scan_inputs);
+        bail!(
+            InvalidModel,
+            "the body takes {} values, the node gives {}",
+            body.inputs().len() - captures.len(),
+            state + scan_inputs
+        );
     }
     let scan_facts = body.outputs()[state..].iter().map(|&v| body.fact(v).without_contents()).collect();
     Ok(Arc::new(Scan {
-        body, state, scan_inputs, scan_outputs, input_axes, output_axes, input_reversed, output_reversed, scan_facts, captures,
+        body,
+        state,
+        scan_inputs,
+        scan_outputs,
+        input_axes,
+        output_axes,
+        input_reversed,
+        output_reversed,
+        scan_facts,
+        captures,
     }))
 }

@@ -19,7 +19,13 @@ pub fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>> {
                 // A known size beats an unknown one: the other can only be 1 or the same.
                 (Some(_), None) => x,
                 (None, Some(_)) => y,
-                (None, None) => if x.same(&y) { x } else { Dim::Unknown },
+                (None, None) => {
+                    if x.same(&y) {
+                        x
+                    } else {
+                        Dim::Unknown
+                    }
+                }
             })
         })
         .collect()

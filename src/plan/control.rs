@@ -18,7 +18,8 @@ pub fn run(program: &Program, cx: &RunCtx<'_>, id: NodeId, args: &[Arg<'_>]) -> 
         let cond = truth(&args[0])?;
         let (which, captures) = if cond { (0, &op.then_captures) } else { (1, &op.else_captures) };
         let inputs = captures.iter().map(|&i| args[i].to_value()).collect::<Result<Vec<_>>>()?;
-        return call(&inner[which], cx, &inputs).context(|| if cond { "then_branch".into() } else { "else_branch".into() });
+        return call(&inner[which], cx, &inputs)
+            .context(|| if cond { "then_branch".into() } else { "else_branch".into() });
     }
     if let Some(op) = node.op.downcast::<Loop>() {
         return run_loop(op, &inner[0], cx, args);
@@ -39,7 +40,13 @@ fn call(p: &Program, cx: &RunCtx<'_>, inputs: &[Value]) -> Result<Vec<Value>> {
 /// A condition: one element of type bool.
 fn truth(a: &Arg<'_>) -> Result<bool> {
     let t = a.tensor()?;
-    ensure!(t.dtype() == DType::Bool && t.len() == 1, InvalidModel, "a condition must be one bool, it is {}{:?}", t.dtype(), t.shape());
+    ensure!(
+        t.dtype() == DType::Bool && t.len() == 1,
+        InvalidModel,
+        "a condition must be one bool, it is {}{:?}",
+        t.dtype(),
+        t.shape()
+    );
     Ok(t.bytes()[0] != 0)
 }
 
@@ -158,7 +165,11 @@ fn stack(parts: &[Tensor], axis: i64, empty: &crate::ir::Fact) -> Result<Tensor>
     let mut out = Tensor::zeroed(first.dtype(), &shape)?;
     let dst = bytes_mut(&mut out)?;
     for (k, p) in parts.iter().enumerate() {
-        ensure!(p.shape() == first.shape() && p.dtype() == first.dtype(), InvalidModel, "scan outputs differ: {first:?} and {p:?}");
+        ensure!(
+            p.shape() == first.shape() && p.dtype() == first.dtype(),
+            InvalidModel,
+            "scan outputs differ: {first:?} and {p:?}"
+        );
         for o in 0..outer {
             dst[(o * parts.len() + k) * inner..][..inner].copy_from_slice(&p.bytes()[o * inner..][..inner]);
         }

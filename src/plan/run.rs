@@ -1,11 +1,11 @@
 //! Runs a program: finds or makes the plan of the inputs' shapes, readies a frame, and goes through the items.
 
+use super::control;
 use super::frame::Frame;
 use super::key::{Key, push_bytes, push_shape, push_value};
 use super::program::Program;
 use super::segment::{DynamicItem, Item, Segment, SlotKind, StepItem, Tail};
 use super::specialise::{Ready, Start, missing, specialise};
-use super::control;
 use crate::backend::cpu::{Arg, EagerCtx};
 use crate::backend::step::{NO_VALUE, Place, StepArgs};
 use crate::base::cancel::CancelToken;
@@ -30,8 +30,20 @@ impl Program {
     /// Runs the graph. `outputs` has an entry a graph output: a tensor there is written in place if its type and shape
     /// are right and nobody else holds it, anything else is replaced.
     pub fn run(&self, cx: &RunCtx<'_>, inputs: &[Value], outputs: &mut [Option<Value>]) -> Result<()> {
-        ensure!(inputs.len() == self.graph.inputs().len(), InvalidArgument, "{} inputs are needed, {} are given", self.graph.inputs().len(), inputs.len());
-        ensure!(outputs.len() == self.graph.outputs().len(), InvalidArgument, "{} outputs are needed, {} are given", self.graph.outputs().len(), outputs.len());
+        ensure!(
+            inputs.len() == self.graph.inputs().len(),
+            InvalidArgument,
+            "{} inputs are needed, {} are given",
+            self.graph.inputs().len(),
+            inputs.len()
+        );
+        ensure!(
+            outputs.len() == self.graph.outputs().len(),
+            InvalidArgument,
+            "{} outputs are needed, {} are given",
+            self.graph.outputs().len(),
+            outputs.len()
+        );
         let mut segment = self.first_segment(inputs)?;
         let mut frame = self.take_frame();
         let mut depth = 0;
@@ -76,7 +88,14 @@ impl Program {
         Ok(s)
     }
 
-    fn next_segment(&self, tail: &Tail, frame: &Frame, depth: usize, inputs: &[Value], segment: &Segment) -> Result<Arc<Segment>> {
+    fn next_segment(
+        &self,
+        tail: &Tail,
+        frame: &Frame,
+        depth: usize,
+        inputs: &[Value],
+        segment: &Segment,
+    ) -> Result<Arc<Segment>> {
         let look = |v: ValueId| self.look(v, frame, depth, inputs, segment, tail);
         let mut key = Key::new();
         for &(v, contents) in &tail.watch {
@@ -112,7 +131,15 @@ impl Program {
     }
 
     /// A value at the end of a segment.
-    fn look<'a>(&'a self, v: ValueId, frame: &'a Frame, depth: usize, inputs: &'a [Value], segment: &Segment, tail: &Tail) -> Result<Arg<'a>> {
+    fn look<'a>(
+        &'a self,
+        v: ValueId,
+        frame: &'a Frame,
+        depth: usize,
+        inputs: &'a [Value],
+        segment: &Segment,
+        tail: &Tail,
+    ) -> Result<Arg<'a>> {
         if let Some(x) = &frame.values[v.index()] {
             return Ok(Arg::of(x));
         }
@@ -131,7 +158,15 @@ impl Program {
         Ok(Arg::Tensor(unsafe { TensorView::from_raw(dtype, &shape, place.addr) }))
     }
 
-    fn run_segment(&self, cx: &RunCtx<'_>, frame: &mut Frame, depth: usize, segment: &Arc<Segment>, inputs: &[Value], outputs: &mut [Option<Value>]) -> Result<()> {
+    fn run_segment(
+        &self,
+        cx: &RunCtx<'_>,
+        frame: &mut Frame,
+        depth: usize,
+        segment: &Arc<Segment>,
+        inputs: &[Value],
+        outputs: &mut [Option<Value>],
+    ) -> Result<()> {
         frame.lay_out(depth, segment, &self.target)?;
         frame.need_scratch(segment.scratch * cx.pool.width())?;
         for (&(i, root), &(_, seen)) in segment.direct_outputs.iter().zip(&segment.output_slots) {
@@ -151,7 +186,12 @@ impl Program {
                         Some(Value::Tensor(t)) => Place { addr: t.data_ptr().cast_mut(), space: 0 },
                         _ => frame.carried[v.index()],
                     };
-                    ensure!(!place.addr.is_null() || slot.bytes == 0, Internal, "value '{}' was not carried over", self.graph.value(v).name);
+                    ensure!(
+                        !place.addr.is_null() || slot.bytes == 0,
+                        Internal,
+                        "value '{}' was not carried over",
+                        self.graph.value(v).name
+                    );
                     part.places[i] = place;
                 }
                 _ => {}
@@ -169,20 +209,34 @@ impl Program {
                 Item::Step(s) => {
                     let part = &frame.parts[depth];
                     let arena = part.arena.as_ref().map_or(std::ptr::null_mut(), |a| a.ptr());
-                    let args = StepArgs::new(&part.places, &part.memories, &s.inputs, &s.outputs, arena.wrapping_add(s.workspace));
+                    let args = StepArgs::new(
+                        &part.places,
+                        &part.memories,
+                        &s.inputs,
+                        &s.outputs,
+                        arena.wrapping_add(s.workspace),
+                    );
                     run_step(cx, s, &args, frame.scratch.ptr(), segment.scratch).context(|| self.describe(s))?;
                 }
                 &Item::CopyIn { backend, from, to, bytes } => {
                     let part = &frame.parts[depth];
                     let (a, b) = (part.places[from as usize], part.places[to as usize]);
-                    let memory = part.memories.get(b.space as usize).and_then(Option::as_deref).ok_or_else(|| err!(Internal, "no device memory"))?;
+                    let memory = part
+                        .memories
+                        .get(b.space as usize)
+                        .and_then(Option::as_deref)
+                        .ok_or_else(|| err!(Internal, "no device memory"))?;
                     // SAFETY: slot `from` is host memory of these bytes.
                     unsafe { self.target.backend(backend).copy_in(a.addr, memory, b.addr as usize, bytes)? };
                 }
                 &Item::CopyOut { backend, from, to, bytes } => {
                     let part = &frame.parts[depth];
                     let (a, b) = (part.places[from as usize], part.places[to as usize]);
-                    let memory = part.memories.get(a.space as usize).and_then(Option::as_deref).ok_or_else(|| err!(Internal, "no device memory"))?;
+                    let memory = part
+                        .memories
+                        .get(a.space as usize)
+                        .and_then(Option::as_deref)
+                        .ok_or_else(|| err!(Internal, "no device memory"))?;
                     // SAFETY: slot `to` is host memory of these bytes.
                     unsafe { self.target.backend(backend).copy_out(memory, a.addr as usize, b.addr, bytes)? };
                 }
@@ -211,11 +265,7 @@ impl Program {
     }
 
     fn describe(&self, s: &StepItem) -> String {
-        if self.graph.has_node(s.node) {
-            self.graph.node(s.node).describe()
-        } else {
-            s.step.kernel().to_string()
-        }
+        if self.graph.has_node(s.node) { self.graph.node(s.node).describe() } else { s.step.kernel().to_string() }
     }
 
     fn item_names(&self, item: &Item) -> (String, String) {
@@ -228,7 +278,14 @@ impl Program {
     }
 
     /// Inputs of an eager or control item.
-    fn args<'a>(&'a self, frame: &'a Frame, depth: usize, segment: &'a Segment, d: &DynamicItem, inputs: &'a [Value]) -> Result<Vec<Arg<'a>>> {
+    fn args<'a>(
+        &'a self,
+        frame: &'a Frame,
+        depth: usize,
+        segment: &'a Segment,
+        d: &DynamicItem,
+        inputs: &'a [Value],
+    ) -> Result<Vec<Arg<'a>>> {
         let node = self.graph.node(d.node);
         let mut args = Vec::with_capacity(node.inputs.len());
         for (v, &slot) in node.inputs.iter().zip(&d.inputs) {
@@ -259,7 +316,16 @@ impl Program {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn run_dynamic(&self, cx: &RunCtx<'_>, frame: &mut Frame, depth: usize, segment: &Arc<Segment>, d: &DynamicItem, inputs: &[Value], control: bool) -> Result<()> {
+    fn run_dynamic(
+        &self,
+        cx: &RunCtx<'_>,
+        frame: &mut Frame,
+        depth: usize,
+        segment: &Arc<Segment>,
+        d: &DynamicItem,
+        inputs: &[Value],
+        control: bool,
+    ) -> Result<()> {
         let node = self.graph.node(d.node);
         let args = self.args(frame, depth, segment, d, inputs)?;
         let results = if control {
@@ -348,7 +414,9 @@ fn dynamic_view(node: &crate::ir::Node, args: &[Arg<'_>]) -> Result<Vec<Value>> 
             Ok(match a {
                 Arg::Absent => Fact::Absent,
                 Arg::Tensor(t) if t.dtype() == DType::String => Fact::sized(t.dtype(), t.shape()),
-                Arg::Tensor(t) if t.len() <= crate::ir::fact::MAX_CONTENTS => Fact::Tensor(TensorFact::constant(t.to_tensor()?)),
+                Arg::Tensor(t) if t.len() <= crate::ir::fact::MAX_CONTENTS => {
+                    Fact::Tensor(TensorFact::constant(t.to_tensor()?))
+                }
                 Arg::Tensor(t) => Fact::sized(t.dtype(), t.shape()),
                 Arg::Value(v) => fact_of(v, &Fact::Unknown),
             })

@@ -138,7 +138,12 @@ impl Specialiser<'_> {
         if is_control {
             return self.dynamic(id, node, outputs, true);
         }
-        if inputs_plain && outputs_plain && (node.op.alias() == Alias::View || cpu.bindings().has_step(&*node.op) || self.device_for(node, &outputs).is_some()) {
+        if inputs_plain
+            && outputs_plain
+            && (node.op.alias() == Alias::View
+                || cpu.bindings().has_step(&*node.op)
+                || self.device_for(node, &outputs).is_some())
+        {
             self.step(id, node, outputs)?;
             return Ok(Flow::Next);
         }
@@ -148,7 +153,8 @@ impl Specialiser<'_> {
         let has_step = cpu.bindings().has_step(&*node.op);
         if inputs_plain && (has_step || dynamic_view) {
             // A shape that hangs on the contents of small integer tensors which a step computes: cut, and look at them.
-            let watch: Vec<_> = node.inputs.iter().flatten().filter(|v| self.is_watchable(**v)).map(|&v| (v, true)).collect();
+            let watch: Vec<_> =
+                node.inputs.iter().flatten().filter(|v| self.is_watchable(**v)).map(|&v| (v, true)).collect();
             if !watch.is_empty() {
                 return Ok(Flow::Cut(watch));
             }
@@ -159,7 +165,11 @@ impl Specialiser<'_> {
         if !has_step {
             bail!(Unsupported, "operator {} is not implemented", node.op.name());
         }
-        bail!(Unsupported, "operator {} is not implemented for these types, or its output shape cannot be known", node.op.name())
+        bail!(
+            Unsupported,
+            "operator {} is not implemented for these types, or its output shape cannot be known",
+            node.op.name()
+        )
     }
 
     /// Whether a value's contents could decide a shape (a list of sizes, axes or scales) and are not known yet.
@@ -212,7 +222,9 @@ impl Specialiser<'_> {
 
     fn add_slot(&mut self, v: ValueId, kind: SlotKind) -> Result<u32> {
         let f = &self.facts[v.index()];
-        let (Some(dtype), Some(shape)) = (f.dtype(), f.shape()) else { bail!(Internal, "a slot needs a concrete fact, not {f}") };
+        let (Some(dtype), Some(shape)) = (f.dtype(), f.shape()) else {
+            bail!(Internal, "a slot needs a concrete fact, not {f}")
+        };
         let s = self.new_slot(Operand::dense(dtype, &shape), 0, kind)?;
         self.variants[v.index()].push(s);
         Ok(s)
@@ -248,14 +260,18 @@ impl Specialiser<'_> {
             self.add_slot(v, SlotKind::Constant(t))?;
             return self.variant(v, space, layout);
         }
-        if layout != Layout::Dense || find(self, space, Layout::Dense).is_none() && space == 0 && self.device_only(v).is_none() {
+        if layout != Layout::Dense
+            || find(self, space, Layout::Dense).is_none() && space == 0 && self.device_only(v).is_none()
+        {
             // A reorder within the space, from dense or to it.
             let from = match find(self, space, Layout::Dense) {
                 Some(s) => s,
-                None if layout == Layout::Dense => match self.variants[v.index()].iter().copied().find(|&s| self.slots[s as usize].space == space) {
-                    Some(s) => s,
-                    None => bail!(Internal, "no variant to reorder"),
-                },
+                None if layout == Layout::Dense => {
+                    match self.variants[v.index()].iter().copied().find(|&s| self.slots[s as usize].space == space) {
+                        Some(s) => s,
+                        None => bail!(Internal, "no variant to reorder"),
+                    }
+                }
                 None => self.variant(v, space, Layout::Dense)?,
             };
             return self.reorder(v, from, layout);
@@ -319,7 +335,9 @@ impl Specialiser<'_> {
 
     fn operand(&self, v: ValueId, space: u32) -> Result<Operand> {
         let f = &self.facts[v.index()];
-        let (Some(dtype), Some(shape)) = (f.dtype(), f.shape()) else { bail!(Internal, "an operand needs a concrete fact, not {f}") };
+        let (Some(dtype), Some(shape)) = (f.dtype(), f.shape()) else {
+            bail!(Internal, "an operand needs a concrete fact, not {f}")
+        };
         Ok(Operand { dtype, shape, layout: self.current_layout(v, space), constant: contents_tensor(f) })
     }
 
@@ -329,21 +347,29 @@ impl Specialiser<'_> {
         if target.devices.is_empty() {
             return None;
         }
-        let ins: Option<Vec<_>> = node.inputs.iter().map(|v| match v {
-            None => Some(None),
-            Some(v) => self.operand(*v, u32::MAX).ok().map(Some),
-        }).collect();
+        let ins: Option<Vec<_>> = node
+            .inputs
+            .iter()
+            .map(|v| match v {
+                None => Some(None),
+                Some(v) => self.operand(*v, u32::MAX).ok().map(Some),
+            })
+            .collect();
         let (ins, outs) = (ins?, self.output_operands(node, outputs).ok()?);
         let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
         (0..target.devices.len()).find(|&i| target.devices[i].claims(&view).is_ok())
     }
 
     fn output_operands(&self, node: &Node, outputs: &[Fact]) -> Result<Vec<Option<Operand>>> {
-        node.outputs.iter().zip(outputs).map(|(v, f)| match (v, f.dtype(), f.shape()) {
-            (None, ..) => Ok(None),
-            (Some(_), Some(d), Some(s)) => Ok(Some(Operand::dense(d, &s))),
-            _ => bail!(Internal, "an output's fact is not concrete: {f}"),
-        }).collect()
+        node.outputs
+            .iter()
+            .zip(outputs)
+            .map(|(v, f)| match (v, f.dtype(), f.shape()) {
+                (None, ..) => Ok(None),
+                (Some(_), Some(d), Some(s)) => Ok(Some(Operand::dense(d, &s))),
+                _ => bail!(Internal, "an output's fact is not concrete: {f}"),
+            })
+            .collect()
     }
 
     fn step(&mut self, id: NodeId, node: &Node, outputs: Vec<Fact>) -> Result<()> {
@@ -508,7 +534,8 @@ impl Specialiser<'_> {
         let arena = memory::plan(&mut self.items, &mut self.slots, &pinned, spaces);
         let late_aliases = self.slots.iter().enumerate().filter_map(|(i, s)| {
             let root = s.alias_of?;
-            (!matches!(self.slots[root as usize].kind, SlotKind::Arena(_) | SlotKind::Constant(_))).then_some((i as u32, root))
+            (!matches!(self.slots[root as usize].kind, SlotKind::Arena(_) | SlotKind::Constant(_)))
+                .then_some((i as u32, root))
         });
         let late_aliases = late_aliases.collect();
         let scratch = self.items.iter().map(|i| if let Item::Step(s) = i { s.step.scratch_bytes() } else { 0 }).max();

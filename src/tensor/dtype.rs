@@ -1,7 +1,7 @@
 //! Every element type of ONNX.
 
-use crate::error::Result;
 use crate::err;
+use crate::error::Result;
 use half::{bf16, f16};
 use std::fmt;
 

@@ -175,7 +175,13 @@ mod tests {
     #[test]
     fn every_code_survives_a_round_trip() {
         for d in DType::ALL.into_iter().filter(|d| d.is_narrow_float()) {
-            let codes = if d == DType::F4E2M1 { 16 } else if format(d).is_some_and(|f| f.width == 6) { 64 } else { 256 };
+            let codes = if d == DType::F4E2M1 {
+                16
+            } else if format(d).is_some_and(|f| f.width == 6) {
+                64
+            } else {
+                256
+            };
             for c in 0..codes {
                 let v = decode_narrow(d, c as u8);
                 let back = encode_narrow(d, v, false);

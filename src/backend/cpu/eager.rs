@@ -1,7 +1,7 @@
 //! Eager operators: values in, values out, for what no plan can foresee.
 
-use crate::base::parallel::Parallel;
 use crate::bail;
+use crate::base::parallel::Parallel;
 use crate::error::Result;
 use crate::ir::Op;
 use crate::tensor::{TensorView, Value};

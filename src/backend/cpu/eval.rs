@@ -12,12 +12,23 @@ use crate::{bail, err};
 
 /// The outputs of `op` on constants; `facts` are what `infer` says of the outputs. `Ok(None)` where the CPU has no
 /// way to compute it from tensors alone (a subgraph inside, a value that is no tensor).
-pub fn evaluate(cpu: &CpuBackend, name: &str, op: &dyn Op, inputs: &[Option<Tensor>], facts: &[Fact]) -> Result<Option<Vec<Tensor>>> {
+pub fn evaluate(
+    cpu: &CpuBackend,
+    name: &str,
+    op: &dyn Op,
+    inputs: &[Option<Tensor>],
+    facts: &[Fact],
+) -> Result<Option<Vec<Tensor>>> {
     if let (crate::ir::Alias::View, Some(Some(t)), Some(shape)) = (op.alias(), inputs.first(), facts[0].shape()) {
         return Ok(Some(vec![t.reshaped(&shape)?]));
     }
-    let plain = inputs.iter().flatten().all(|t| t.dtype() != crate::tensor::DType::String) && facts.iter().all(Fact::is_concrete);
-    if plain && cpu.bindings().has_step(op) { step(cpu, name, op, inputs, facts).map(Some) } else { eager(cpu, op, inputs, facts.len()) }
+    let plain = inputs.iter().flatten().all(|t| t.dtype() != crate::tensor::DType::String)
+        && facts.iter().all(Fact::is_concrete);
+    if plain && cpu.bindings().has_step(op) {
+        step(cpu, name, op, inputs, facts).map(Some)
+    } else {
+        eager(cpu, op, inputs, facts.len())
+    }
 }
 
 fn step(cpu: &CpuBackend, name: &str, op: &dyn Op, inputs: &[Option<Tensor>], facts: &[Fact]) -> Result<Vec<Tensor>> {

@@ -116,7 +116,11 @@ impl Backend for CpuBackend {
         true
     }
     fn claims(&self, node: &NodeView<'_>) -> Result<(), String> {
-        if self.bindings.has_step(node.op) { Ok(()) } else { Err(format!("the CPU has no kernel for {}", node.op.name())) }
+        if self.bindings.has_step(node.op) {
+            Ok(())
+        } else {
+            Err(format!("the CPU has no kernel for {}", node.op.name()))
+        }
     }
     fn layouts(&self, node: &NodeView<'_>) -> NodeLayouts {
         match self.bindings.layouts.get(&type_of(node.op)) {

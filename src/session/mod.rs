@@ -1,0 +1,11 @@
+//! Sessions: a model, ready to run.
+
+mod environment;
+mod io;
+mod options;
+mod run;
+
+pub use environment::Environment;
+pub use io::{Io, Metadata};
+pub use options::{ModelSource, SessionOptions};
+pub use run::{RunOptions, Session};
