@@ -4,6 +4,8 @@
 
 pub mod control;
 pub mod infer;
+pub mod linear;
+pub mod shape;
 
 use crate::backend::cpu::CpuBindings;
 use crate::ir::{OpDef, Registry};
@@ -19,7 +21,7 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[Family] = &[control::FAMILY];
+pub const FAMILIES: &[Family] = &[control::FAMILY, linear::FAMILY, shape::FAMILY];
 
 /// The operators of all families.
 pub fn registry() -> Registry {

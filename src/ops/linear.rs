@@ -1,0 +1,304 @@
+//! Matrix products: MatMul, Gemm.
+
+use super::Family;
+use super::infer::broadcast;
+use crate::backend::cpu::{CpuBindings, CpuCtx};
+use crate::backend::{Step, StepArgs};
+use crate::base::alloc::Buffer;
+use crate::error::Result;
+use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::kernels::gemm::{Batch, Bias, Epilogue, Gemm as GemmKernel, GemmPtrs, GemmSpec, Strides};
+use crate::tensor::DType;
+use crate::{bail, ensure};
+use std::sync::Arc;
+
+pub(super) const FAMILY: Family = Family { name: "linear", ops: OPS, cpu };
+
+const OPS: &[OpDef] = &[
+    OpDef { domain: "", name: "MatMul", versions: &[1, 9, 13], parse: parse_matmul },
+    OpDef { domain: "", name: "Gemm", versions: &[1, 6, 7, 9, 11, 13], parse: parse_gemm },
+];
+
+/// The product of (stacks of) matrices: `epilogue(alpha * op(A) * op(B) + C)`. Inputs A, B, and optionally C.
+/// MatMul has no C and broadcasts the leading axes; Gemm is two-dimensional.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatMul {
+    /// The last two axes of A are swapped.
+    pub trans_a: bool,
+    /// The last two axes of B are swapped.
+    pub trans_b: bool,
+    /// Scales the product.
+    pub alpha: f32,
+    /// Scales C.
+    pub beta: f32,
+    /// Gemm: both operands must be matrices.
+    pub gemm: bool,
+}
+
+fn parse_matmul(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    cx.expect_inputs(2, 2)?;
+    Ok(Arc::new(MatMul { trans_a: false, trans_b: false, alpha: 1.0, beta: 1.0, gemm: false }))
+}
+
+fn parse_gemm(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    cx.expect_inputs(2, 3)?;
+    Ok(Arc::new(MatMul {
+        trans_a: cx.flag("transA", false)?,
+        trans_b: cx.flag("transB", false)?,
+        alpha: cx.float_or("alpha", 1.0)?,
+        beta: cx.float_or("beta", 1.0)?,
+        gemm: true,
+    }))
+}
+
+/// A shape as a stack of matrices, and whether an axis was put in front or behind.
+fn as_matrix(dims: &[Dim], left: bool) -> (Vec<Dim>, bool) {
+    match (dims, left) {
+        ([n], true) => (vec![Dim::Known(1), n.clone()], true),
+        ([n], false) => (vec![n.clone(), Dim::Known(1)], true),
+        _ => (dims.to_vec(), false),
+    }
+}
+
+impl Op for MatMul {
+    fn name(&self) -> &'static str {
+        if self.gemm { "Gemm" } else { "MatMul" }
+    }
+    fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
+        cx.expect_same_dtype(0, 1)?;
+        let dtype = cx.dtype(0)?;
+        let (Some(a), Some(b)) = (&cx.tensor(0)?.dims, &cx.tensor(1)?.dims) else {
+            return Ok(vec![Fact::any_tensor(dtype)]);
+        };
+        ensure!(!a.is_empty() && !b.is_empty(), InvalidModel, "a scalar is no matrix");
+        ensure!(
+            !self.gemm || a.len() == 2 && b.len() == 2,
+            InvalidModel,
+            "Gemm takes matrices, not ranks {} and {}",
+            a.len(),
+            b.len()
+        );
+        let ((mut a, a_vector), (mut b, b_vector)) = (as_matrix(a, true), as_matrix(b, false));
+        let (ra, rb) = (a.len(), b.len());
+        if self.trans_a {
+            a.swap(ra - 1, ra - 2);
+        }
+        if self.trans_b {
+            b.swap(rb - 1, rb - 2);
+        }
+        if let (Some(x), Some(y)) = (a[ra - 1].known(), b[rb - 2].known()) {
+            ensure!(x == y, InvalidModel, "{x} columns of the left operand meet {y} rows of the right one");
+        }
+        let mut out = broadcast(&a[..ra - 2], &b[..rb - 2])?;
+        if !a_vector {
+            out.push(a[ra - 2].clone());
+        }
+        if !b_vector {
+            out.push(b[rb - 1].clone());
+        }
+        if let Some(c) = cx.opt_tensor(2)? {
+            ensure!(c.dtype == dtype, InvalidModel, "C is {}, the operands are {dtype}", c.dtype);
+            if let Some(c) = &c.dims {
+                ensure!(c.len() <= out.len(), InvalidModel, "C of shape {c:?} cannot be added to {out:?}");
+                broadcast(&out, c)?;
+            }
+        }
+        Ok(vec![Fact::tensor(dtype, out)])
+    }
+}
+
+fn cpu(b: &mut CpuBindings) {
+    b.step::<MatMul>(bind);
+}
+
+/// A bound product: the kernel, and a constant B where there is one.
+struct MatMulStep {
+    gemm: GemmKernel,
+    packed: Option<Arc<Buffer>>,
+    bias: bool,
+    residual: bool,
+}
+
+impl Step for MatMulStep {
+    fn phases(&self) -> usize {
+        self.gemm.phases()
+    }
+    fn tasks(&self, phase: usize) -> usize {
+        self.gemm.tasks(phase)
+    }
+    fn scratch_bytes(&self) -> usize {
+        self.gemm.scratch_bytes()
+    }
+    fn workspace_bytes(&self) -> usize {
+        self.gemm.workspace_bytes()
+    }
+    unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
+        let c = if self.bias || self.residual { args.input::<f32>(2) } else { std::ptr::null() };
+        let ptrs = GemmPtrs {
+            a: args.input(0),
+            b: self.packed.as_ref().map_or(args.input(1), |b| b.ptr().cast::<f32>().cast_const()),
+            c: args.output(0),
+            bias: if self.bias { c } else { std::ptr::null() },
+            residual: if self.residual { c } else { std::ptr::null() },
+        };
+        // SAFETY: the executor's contract (Step::run); the spec was made from these operands' shapes.
+        unsafe { self.gemm.run(phase, task, &ptrs, args.workspace(), scratch) };
+        Ok(())
+    }
+    fn kernel(&self) -> &str {
+        self.gemm.name()
+    }
+}
+
+fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
+    let (a, b, out) = (cx.input(0)?, cx.input(1)?, cx.output(0)?);
+    if a.dtype != DType::F32 {
+        bail!(Unsupported, "a matrix product of {}", a.dtype);
+    }
+    let matrix = |s: &[usize], left: bool| match (s, left) {
+        ([n], true) => vec![1, *n],
+        ([n], false) => vec![*n, 1],
+        _ => s.to_vec(),
+    };
+    let (sa, sb) = (matrix(&a.shape, true), matrix(&b.shape, false));
+    let (ra, rb) = (sa.len(), sb.len());
+    let (m, k) = if op.trans_a { (sa[ra - 1], sa[ra - 2]) } else { (sa[ra - 2], sa[ra - 1]) };
+    let n = if op.trans_b { sb[rb - 2] } else { sb[rb - 1] };
+    let stride = |cols: usize, t: bool| if t { Strides::transposed(cols) } else { Strides::rows_of(cols) };
+    let mut spec = GemmSpec {
+        a: stride(sa[ra - 1], op.trans_a),
+        b: stride(sb[rb - 1], op.trans_b),
+        alpha: op.alpha,
+        b_constant: cx.constant(1).is_some(),
+        ..GemmSpec::dense(m, n, k)
+    };
+    let batch = batch_dims(&sa[..ra - 2], &sb[..rb - 2])?;
+    // One B for all: the leading axes of a dense A are more rows.
+    let rows: usize = sa[..ra - 1].iter().product();
+    if !op.trans_a && sb[..rb - 2].iter().all(|&d| d == 1) {
+        spec.m = rows;
+    } else {
+        spec.batch = Batch {
+            dims: batch.0,
+            a: batch.1.map(|s| s * m * k),
+            b: batch.2.map(|s| s * k * n),
+            c: batch.3.map(|s| s * m * n),
+            ..spec.batch
+        };
+    }
+    let mut scaled = None;
+    if let Some(c) = cx.opt_input(2).filter(|_| op.beta != 0.0) {
+        let row = c.shape.last() == Some(&n) && c.len() == n;
+        if op.beta != 1.0 || !(row || c.shape == out.shape) {
+            // Rare: C scaled, or broadcast in another way. Added by a second step's worth of work in a loop.
+            scaled = Some(c.clone());
+        } else if row {
+            spec.epilogue = Epilogue { bias: Bias::Column, ..spec.epilogue };
+        } else {
+            spec.epilogue.residual = true;
+        }
+    }
+    let gemm = GemmKernel::new(cx.isa, spec)?;
+    let packed = match cx.constant(1) {
+        Some(t) => Some(cx.cache.get(t, &gemm.packed_format(), || {
+            let buffer = Buffer::uninit(gemm.packed_bytes())?;
+            // SAFETY: the constant has the shape the spec was made from, the buffer the size that was asked for.
+            unsafe { gemm.pack(t.data_ptr().cast(), buffer.ptr().cast()) };
+            Ok(buffer)
+        })?),
+        None => None,
+    };
+    let (bias, residual) = (spec.epilogue.bias != Bias::None, spec.epilogue.residual);
+    let step = MatMulStep { gemm, packed, bias, residual };
+    match scaled {
+        None => Ok(Box::new(step)),
+        Some(c) => Ok(Box::new(AddScaled { step, beta: op.beta, m: out.shape[0], n, c_rows: c.shape.clone() })),
+    }
+}
+
+type BatchStrides = ([usize; 4], [usize; 4], [usize; 4], [usize; 4]);
+
+/// Broadcast leading axes as four dims and the strides (in matrices) of A, B and the result along them.
+fn batch_dims(a: &[usize], b: &[usize]) -> Result<BatchStrides> {
+    let rank = a.len().max(b.len());
+    let at = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |k| s[k]);
+    // Neighbouring axes that broadcast alike are merged, so that four are enough for all but odd cases.
+    let mut merged: Vec<(usize, usize)> = Vec::new();
+    for i in 0..rank {
+        let (x, y) = (at(a, i), at(b, i));
+        match merged.last_mut() {
+            Some((p, q)) if (x == y) && (*p == *q) || (x == 1 && *p == 1) || (y == 1 && *q == 1) => {
+                *p *= x;
+                *q *= y;
+            }
+            _ => merged.push((x, y)),
+        }
+    }
+    ensure!(
+        merged.len() <= 4,
+        Unsupported,
+        "a matrix product whose leading axes {a:?} and {b:?} broadcast in more than four ways"
+    );
+    while merged.len() < 4 {
+        merged.insert(0, (1, 1));
+    }
+    let (mut dims, mut sa, mut sb, mut sc) = ([1; 4], [0; 4], [0; 4], [0; 4]);
+    let (mut pa, mut pb, mut pc) = (1, 1, 1);
+    for i in (0..4).rev() {
+        let (x, y) = merged[i];
+        dims[i] = x.max(y) * usize::from(x != 0 && y != 0);
+        sa[i] = if x == 1 { 0 } else { pa };
+        sb[i] = if y == 1 { 0 } else { pb };
+        sc[i] = pc;
+        pa *= x;
+        pb *= y;
+        pc *= dims[i];
+    }
+    Ok((dims, sa, sb, sc))
+}
+
+/// A product with a C that is scaled or broadcast in both directions: added in a last phase of one task.
+struct AddScaled {
+    step: MatMulStep,
+    beta: f32,
+    m: usize,
+    n: usize,
+    c_rows: crate::tensor::Dims,
+}
+
+impl Step for AddScaled {
+    fn phases(&self) -> usize {
+        self.step.phases() + 1
+    }
+    fn tasks(&self, phase: usize) -> usize {
+        if phase < self.step.phases() { self.step.tasks(phase) } else { 1 }
+    }
+    fn scratch_bytes(&self) -> usize {
+        self.step.scratch_bytes()
+    }
+    fn workspace_bytes(&self) -> usize {
+        self.step.workspace_bytes()
+    }
+    unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
+        if phase < self.step.phases() {
+            // SAFETY: the caller's contract.
+            return unsafe { self.step.run(args, phase, task, scratch) };
+        }
+        let (rows, cols) = match self.c_rows.as_slice() {
+            [] => (1, 1),
+            [n] => (1, *n),
+            s => (s[s.len() - 2], s[s.len() - 1]),
+        };
+        for i in 0..self.m {
+            for j in 0..self.n {
+                let from = (if rows == 1 { 0 } else { i }) * cols + if cols == 1 { 0 } else { j };
+                // SAFETY: inference checked that C broadcasts to [m, n]; the output has m * n values.
+                unsafe { *args.output::<f32>(0).add(i * self.n + j) += self.beta * *args.input::<f32>(2).add(from) };
+            }
+        }
+        Ok(())
+    }
+    fn kernel(&self) -> &str {
+        self.step.kernel()
+    }
+}
