@@ -1,7 +1,5 @@
 //! The register tiles: up to MR rows of A times one or two panels of packed B, accumulated in registers.
 
-#![allow(clippy::needless_range_loop)] // Fixed trip counts over register arrays: indices say it best.
-
 use crate::kernels::isa::{Isa, Level};
 use crate::kernels::simd::F32;
 use crate::kernels::simd::scalar;
@@ -84,6 +82,28 @@ unsafe fn store_part<V: F32>(v: V, p: *mut f32, n: usize) {
     unsafe { if n >= V::LANES { v.store(p) } else { v.store_n(p, n) } }
 }
 
+/// Repeats a body with a constant index below `$n`: the compiler's own unrolling gives up on tall tiles, and an index that is
+/// not constant puts the accumulators into memory.
+macro_rules! unroll {
+    ($n:expr, $i:ident, $body:block) => { unroll!(@ $n, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13) };
+    (@ $n:expr, $i:ident, $body:block, $($at:literal)*) => {$(
+        if $at < $n {
+            #[allow(non_upper_case_globals)]
+            const $i: usize = $at;
+            $body
+        }
+    )*};
+}
+
+/// Hides where a pointer came from, and keeps loads from moving across. Without it the compiler keeps a pointer a row, loads many
+/// steps ahead, and spills the accumulators.
+#[inline(always)]
+pub(crate) fn opaque(mut p: *const f32) -> *const f32 {
+    // SAFETY: no instruction; the pointer is unchanged.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) p, options(nostack, preserves_flags)) };
+    p
+}
+
 /// One step of the sum: every row's next value of A times a row of B.
 #[inline(always)]
 unsafe fn step<V: F32, const MR: usize, const NV: usize, const PV: usize>(
@@ -97,16 +117,14 @@ unsafe fn step<V: F32, const MR: usize, const NV: usize, const PV: usize>(
     // SAFETY: the tile's contract; vector v lies in panel v / PV.
     unsafe {
         let mut bv = [V::zero(); NV];
-        for v in 0..NV {
+        unroll!(NV, v, {
             bv[v] = V::load(b.add((v / PV) * b_panel + (v % PV) * V::LANES));
-        }
-        for i in 0..MR {
+        });
+        unroll!(MR, i, {
             // Rows in threes off one pointer: base, base + stride, base + 2 * stride are one address mode.
             let x = V::splat(*a[i / 3].add((i % 3) * a_row + k));
-            for v in 0..NV {
-                acc[i][v] = x.mul_add(bv[v], acc[i][v]);
-            }
-        }
+            unroll!(NV, v, { acc[i][v] = x.mul_add(bv[v], acc[i][v]) });
+        });
     }
 }
 
@@ -116,74 +134,67 @@ unsafe fn tile<V: F32, const MR: usize, const NV: usize, const PV: usize>(t: &Ti
     // SAFETY: the caller's contract (TileFn) covers every access; partial vectors touch `n` columns only.
     unsafe {
         let mut acc = [[V::zero(); NV]; MR];
-        let full = t.n == NV * V::LANES;
-        if t.accumulate {
-            for i in 0..MR {
-                for v in 0..NV {
-                    let at = t.c.add(i * t.c_row + v * V::LANES);
-                    acc[i][v] = if full { V::load(at) } else { load_part(at, t.n.saturating_sub(v * V::LANES)) };
-                }
+        let (a_row, b_row, b_panel) = (t.a_row, t.b_row, t.b_panel);
+        let mut a = [t.a; 5];
+        unroll!(5, g, {
+            if 3 * g < MR {
+                a[g] = opaque(t.a.wrapping_add(3 * g * a_row));
             }
+        });
+        let mut b = opaque(t.b);
+        for _ in 0..t.k / 4 {
+            unroll!(4, u, {
+                step::<V, MR, NV, PV>(&mut acc, &a, a_row, u, b, b_panel);
+                b = opaque(b.wrapping_add(b_row));
+            });
+            unroll!(5, g, {
+                if 3 * g < MR {
+                    a[g] = opaque(a[g].wrapping_add(4));
+                }
+            });
+        }
+        for u in 0..t.k % 4 {
+            step::<V, MR, NV, PV>(&mut acc, &a, a_row, u, b, b_panel);
+            b = opaque(b.wrapping_add(b_row));
+        }
+
+        // Columns of each vector that exist.
+        let mut cols = [0; NV];
+        unroll!(NV, v, { cols[v] = t.n.saturating_sub(v * V::LANES) });
+        if t.accumulate {
+            unroll!(MR, i, {
+                unroll!(NV, v, {
+                    acc[i][v] = acc[i][v] + load_part(t.c.add(i * t.c_row + v * V::LANES), cols[v]);
+                });
+            });
         } else {
             if !t.bias_col.is_null() {
-                for v in 0..NV {
-                    let at = t.bias_col.add(v * V::LANES);
-                    let x = if full { V::load(at) } else { load_part(at, t.n.saturating_sub(v * V::LANES)) };
-                    for i in 0..MR {
-                        acc[i][v] = x;
-                    }
-                }
+                unroll!(NV, v, {
+                    let x = load_part(t.bias_col.add(v * V::LANES), cols[v]);
+                    unroll!(MR, i, { acc[i][v] = acc[i][v] + x });
+                });
             }
             if !t.bias_row.is_null() {
-                for i in 0..MR {
+                unroll!(MR, i, {
                     let x = V::splat(*t.bias_row.add(i));
-                    for v in 0..NV {
-                        acc[i][v] = acc[i][v] + x;
-                    }
-                }
+                    unroll!(NV, v, { acc[i][v] = acc[i][v] + x });
+                });
             }
             if !t.residual.is_null() {
-                for i in 0..MR {
-                    for v in 0..NV {
-                        let at = t.residual.add(i * t.residual_row + v * V::LANES);
-                        let x = if full { V::load(at) } else { load_part(at, t.n.saturating_sub(v * V::LANES)) };
+                unroll!(MR, i, {
+                    unroll!(NV, v, {
+                        let x = load_part(t.residual.add(i * t.residual_row + v * V::LANES), cols[v]);
                         acc[i][v] = acc[i][v] + x;
-                    }
-                }
+                    });
+                });
             }
         }
-
-        let mut a = [t.a; 5];
-        for (g, p) in a.iter_mut().enumerate() {
-            *p = t.a.wrapping_add(3 * g * t.a_row);
-        }
-        let mut b = t.b;
-        let mut k = 0;
-        while k + 4 <= t.k {
-            for u in 0..4 {
-                step::<V, MR, NV, PV>(&mut acc, &a, t.a_row, k + u, b.add(u * t.b_row), t.b_panel);
-            }
-            b = b.add(4 * t.b_row);
-            k += 4;
-        }
-        while k < t.k {
-            step::<V, MR, NV, PV>(&mut acc, &a, t.a_row, k, b, t.b_panel);
-            b = b.add(t.b_row);
-            k += 1;
-        }
-
         let (lo, hi) = (V::splat(t.clamp.0), V::splat(t.clamp.1));
-        for i in 0..MR {
-            for v in 0..NV {
-                let x = hi.min(lo.max(acc[i][v]));
-                let at = t.c.add(i * t.c_row + v * V::LANES);
-                if full {
-                    x.store(at);
-                } else {
-                    store_part(x, at, t.n.saturating_sub(v * V::LANES));
-                }
-            }
-        }
+        unroll!(MR, i, {
+            unroll!(NV, v, {
+                store_part(hi.min(lo.max(acc[i][v])), t.c.add(i * t.c_row + v * V::LANES), cols[v]);
+            });
+        });
     }
 }
 
