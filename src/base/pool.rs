@@ -178,7 +178,7 @@ impl<P: Park> Drop for Inner<P> {
         shared.stop.store(true, Ordering::SeqCst);
         // A changed gate keeps workers from falling asleep on the old one.
         shared.gate.0.fetch_add(1 << EPOCH_SHIFT, Ordering::SeqCst);
-        shared.park.wake(&shared.gate.0, u32::MAX.min(MAX_WIDTH as u32), Who::Worker);
+        shared.park.wake(&shared.gate.0, MAX_WIDTH as u32, Who::Worker);
         for thread in self.threads.drain(..) {
             // Tasks' panics are caught, so that a worker always ends well.
             let _ = thread.join();
