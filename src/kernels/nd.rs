@@ -38,7 +38,7 @@ pub fn broadcast_strides(from: &[usize], to: &[usize]) -> Option<Strides> {
 }
 
 /// Merges what can be merged for all operands at once. At least one dimension stays.
-fn collapse(shape: &[usize], strides: &[&[isize]]) -> (Dims, SmallVec<[Strides; 4]>) {
+pub fn collapse(shape: &[usize], strides: &[&[isize]]) -> (Dims, SmallVec<[Strides; 4]>) {
     let mut dims = Dims::new();
     let mut out: SmallVec<[Strides; 4]> = strides.iter().map(|_| Strides::new()).collect();
     for (i, &d) in shape.iter().enumerate() {

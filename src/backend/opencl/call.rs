@@ -58,7 +58,7 @@ impl Call {
     /// # Safety
     /// The places must hold tensors of the shapes that the call was made for, not overlapping where the kernel writes.
     pub unsafe fn enqueue(&self, queue: &Queue, places: &[Place]) -> Result<()> {
-        let mut args: SmallVec<[Arg; 48]> = SmallVec::new();
+        let mut args: SmallVec<[Arg; 96]> = SmallVec::new();
         for slot in &self.slots {
             match slot {
                 Slot::Tensor(index, size) => {

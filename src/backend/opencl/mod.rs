@@ -9,6 +9,7 @@ pub mod conv;
 pub mod device;
 pub mod driver;
 pub mod gemm;
+pub mod pointwise;
 mod status;
 
 #[cfg(test)]
