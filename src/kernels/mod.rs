@@ -6,6 +6,7 @@ pub mod convert;
 pub mod elem;
 pub mod gemm;
 pub mod isa;
+pub mod movement;
 pub mod nd;
 pub mod pointwise;
 pub mod reorder;

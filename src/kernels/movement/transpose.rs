@@ -1,0 +1,137 @@
+//! One 2-D tile, rows to columns.
+
+use crate::kernels::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::isa::Level;
+
+/// Element (r, c) goes from `from + r from_step + c size` to `to + c to_step + r size`; steps in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    pub from: *const u8,
+    pub from_step: isize,
+    pub to: *mut u8,
+    pub to_step: isize,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Tile {
+    /// The part from (r, c) on.
+    unsafe fn part(self, size: usize, r: usize, c: usize, rows: usize, columns: usize) -> Tile {
+        // SAFETY: the caller names a part within the tile.
+        unsafe {
+            Tile {
+                from: self.from.offset(r as isize * self.from_step + (c * size) as isize),
+                to: self.to.offset(c as isize * self.to_step + (r * size) as isize),
+                rows,
+                columns,
+                ..self
+            }
+        }
+    }
+}
+
+/// Moves a tile of elements of `size` bytes.
+/// # Safety
+/// Both sides are valid for the tile and do not overlap.
+pub(super) unsafe fn transpose(isa: Isa, size: usize, tile: Tile) {
+    // SAFETY: the caller's contract; the Isa value proves AVX2.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if isa.level() >= Level::Avx2 && size == 4 {
+            return blocks_of_8(tile);
+        }
+        match size {
+            1 => plain::<u8>(tile),
+            2 => plain::<u16>(tile),
+            4 => plain::<u32>(tile),
+            8 => plain::<u64>(tile),
+            _ => plain::<u128>(tile),
+        }
+    }
+    let _ = isa;
+}
+
+/// Blocks of 8 by 8, so that a few lines of each side are open at a time.
+unsafe fn plain<T: Copy>(tile: Tile) {
+    for r in (0..tile.rows).step_by(8) {
+        let rows = 8.min(tile.rows - r);
+        for c in (0..tile.columns).step_by(8) {
+            let columns = 8.min(tile.columns - c);
+            // SAFETY: the block lies within the tile.
+            unsafe {
+                let b = tile.part(size_of::<T>(), r, c, rows, columns);
+                if (rows, columns) == (8, 8) {
+                    block::<T>(b, 8, 8);
+                } else {
+                    block::<T>(b, rows, columns);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn block<T: Copy>(b: Tile, rows: usize, columns: usize) {
+    for c in 0..columns {
+        for r in 0..rows {
+            // SAFETY: within the block. Elements may be put together from smaller ones, hence unaligned.
+            unsafe {
+                let x = b.from.offset(r as isize * b.from_step).cast::<T>().add(c).read_unaligned();
+                b.to.offset(c as isize * b.to_step).cast::<T>().add(r).write_unaligned(x);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn blocks_of_8(tile: Tile) {
+    let (rows, columns) = (tile.rows & !7, tile.columns & !7);
+    // SAFETY: blocks and edges lie within the tile.
+    unsafe {
+        for c in (0..columns).step_by(8) {
+            for r in (0..rows).step_by(8) {
+                block_8x8(tile.part(4, r, c, 8, 8));
+            }
+        }
+        if columns < tile.columns {
+            plain::<u32>(tile.part(4, 0, columns, tile.rows, tile.columns - columns));
+        }
+        if rows < tile.rows {
+            plain::<u32>(tile.part(4, rows, 0, tile.rows - rows, columns));
+        }
+    }
+}
+
+/// Eight rows of eight floats in registers: pairs, quadruples, halves change places.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn block_8x8(b: Tile) {
+    use std::arch::x86_64::*;
+    // SAFETY: eight rows and columns of both sides are valid.
+    unsafe {
+        let row = |i: isize| _mm256_loadu_ps(b.from.offset(i * b.from_step).cast());
+        let mut pairs = [_mm256_setzero_ps(); 8];
+        for i in 0..4 {
+            let (x, y) = (row(2 * i), row(2 * i + 1));
+            pairs[2 * i as usize] = _mm256_unpacklo_ps(x, y);
+            pairs[2 * i as usize + 1] = _mm256_unpackhi_ps(x, y);
+        }
+        let mut fours = [_mm256_setzero_ps(); 8];
+        for h in 0..2 {
+            let p = &pairs[4 * h..4 * h + 4];
+            fours[4 * h] = _mm256_shuffle_ps::<0x44>(p[0], p[2]);
+            fours[4 * h + 1] = _mm256_shuffle_ps::<0xEE>(p[0], p[2]);
+            fours[4 * h + 2] = _mm256_shuffle_ps::<0x44>(p[1], p[3]);
+            fours[4 * h + 3] = _mm256_shuffle_ps::<0xEE>(p[1], p[3]);
+        }
+        for i in 0..4 {
+            let low = _mm256_permute2f128_ps::<0x20>(fours[i], fours[4 + i]);
+            let high = _mm256_permute2f128_ps::<0x31>(fours[i], fours[4 + i]);
+            _mm256_storeu_ps(b.to.offset(i as isize * b.to_step).cast(), low);
+            _mm256_storeu_ps(b.to.offset((i + 4) as isize * b.to_step).cast(), high);
+        }
+    }
+}
