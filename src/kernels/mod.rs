@@ -8,7 +8,9 @@ pub mod gemm;
 pub mod isa;
 pub mod movement;
 pub mod nd;
+pub mod normalise;
 pub mod pointwise;
+pub mod reduce;
 pub mod reorder;
 pub mod simd;
 #[cfg(test)]
