@@ -81,7 +81,8 @@ impl StridedCopy {
             // Squares where both are long, else the long side takes what the short one leaves.
             let tile_columns = columns.min((TILE / rows.min(64)).next_multiple_of(16));
             let tile_rows = rows.min((TILE / columns.min(64)).next_multiple_of(16));
-            let (tile_rows, tile_columns) = if rows > 64 && columns > 64 { (64, 64) } else { (tile_rows, tile_columns) };
+            let (tile_rows, tile_columns) =
+                if rows > 64 && columns > 64 { (64, 64) } else { (tile_rows, tile_columns) };
             return Ok(StridedCopy {
                 isa,
                 size,

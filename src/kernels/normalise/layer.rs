@@ -1,8 +1,8 @@
 //! Layer and RMS normalisation over rows, with optional scale and bias.
 
 use super::GRAIN;
-use crate::base::checked;
 use crate::bail;
+use crate::base::checked;
 use crate::error::Result;
 use crate::kernels::convert::{load_strided, store_strided};
 use crate::kernels::elem::Elem;

@@ -1,8 +1,8 @@
 //! Softmax, log-softmax and hardmax over one axis of a dense array.
 
 use super::{GRAIN, softmax_f64};
-use crate::base::checked;
 use crate::bail;
+use crate::base::checked;
 use crate::error::Result;
 use crate::kernels::convert::{load_strided, store_strided};
 use crate::kernels::elem::Elem;

@@ -5,14 +5,7 @@ use crate::kernels::elem::Number;
 
 /// # Safety
 /// `width` columns of `axis` rows, `inner` numbers apart, are valid on both sides.
-pub(super) unsafe fn strip(
-    kind: SoftmaxKind,
-    from: *const f64,
-    to: *mut f64,
-    axis: usize,
-    inner: usize,
-    width: usize,
-) {
+pub(super) unsafe fn strip(kind: SoftmaxKind, from: *const f64, to: *mut f64, axis: usize, inner: usize, width: usize) {
     for j in 0..width {
         // SAFETY: the caller's contract.
         let at = |i: usize| unsafe { *from.add(i * inner + j) };

@@ -45,7 +45,8 @@ fn assert_near(what: &str, got: f64, want: f64, tol: f64) {
 #[test]
 fn softmaxes() {
     let mut rng = Rng::new(31);
-    let shapes = [(1, 1, 1), (3, 10, 1), (2, 1000, 1), (5, 33, 1), (2, 7, 40), (1, 12, 16), (3, 5, 3), (2, 0, 4), (0, 3, 1)];
+    let shapes =
+        [(1, 1, 1), (3, 10, 1), (2, 1000, 1), (5, 33, 1), (2, 7, 40), (1, 12, 16), (3, 5, 3), (2, 0, 4), (0, 3, 1)];
     for isa in Isa::detect().levels() {
         for (outer, axis, inner) in shapes.into_iter().chain([(700, 64, 1), (40, 9, 200)]) {
             for kind in [SoftmaxKind::Softmax, SoftmaxKind::Log, SoftmaxKind::Hard] {
@@ -134,7 +135,12 @@ fn layers() {
                         for i in 0..len {
                             let (s, b) = if affine { (scale[i], bias[i]) } else { (1.0, 0.0) };
                             let want = (row[i] - m) * k * s + b;
-                            assert_near(&what, y[r * len + i], want, unit(elem) * (1.0 + want.abs()) * k.clamp(1.0, 400.0));
+                            assert_near(
+                                &what,
+                                y[r * len + i],
+                                want,
+                                unit(elem) * (1.0 + want.abs()) * k.clamp(1.0, 400.0),
+                            );
                         }
                     }
                 }
@@ -147,7 +153,9 @@ fn layers() {
 fn groups() {
     let mut rng = Rng::new(33);
     for isa in Isa::detect().levels() {
-        for (batch, channels, space, groups) in [(2, 6, 35, 3), (1, 4, 1000, 4), (3, 5, 7, 1), (1, 2, 0, 1), (0, 2, 3, 2)] {
+        for (batch, channels, space, groups) in
+            [(2, 6, 35, 3), (1, 4, 1000, 4), (3, 5, 7, 1), (1, 2, 0, 1), (0, 2, 3, 2)]
+        {
             for elem in FLOATS {
                 let xs: Vec<f32> = (0..batch * channels * space).map(|_| rng.float() + 5.0).collect();
                 let (scale, bias) = (encode(elem, &rng.floats(channels)), encode(elem, &rng.floats(channels)));

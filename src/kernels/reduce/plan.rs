@@ -184,7 +184,14 @@ impl Reduce {
                 }
                 for start in (0..len).step_by(TILE) {
                     let n = TILE.min(len - start);
-                    load_strided(isa, self.elem, at.offset(start as isize * stride * size), stride, tile.as_mut_ptr(), n);
+                    load_strided(
+                        isa,
+                        self.elem,
+                        at.offset(start as isize * stride * size),
+                        stride,
+                        tile.as_mut_ptr(),
+                        n,
+                    );
                     total = how.join(total, dispatch(isa, Row { map, how, at: tile.as_ptr(), len: n, shift }));
                 }
             }

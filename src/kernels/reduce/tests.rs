@@ -43,7 +43,14 @@ fn plain(kind: ReduceKind, xs: &[f64]) -> f64 {
     }
 }
 
-fn run<T: Copy, R: Copy + Default>(isa: Isa, kind: ReduceKind, elem: Elem, l: &Layout, axes: &[bool], xs: &[T]) -> Vec<R> {
+fn run<T: Copy, R: Copy + Default>(
+    isa: Isa,
+    kind: ReduceKind,
+    elem: Elem,
+    l: &Layout,
+    axes: &[bool],
+    xs: &[T],
+) -> Vec<R> {
     let kernel = Reduce::new(isa, kind, elem, &l.shape, &l.strides, axes).unwrap();
     let outputs: usize = l.shape.iter().zip(axes).filter(|(_, a)| !**a).map(|(d, _)| d).product();
     let mut out = vec![R::default(); outputs];
