@@ -1,0 +1,14 @@
+//! The integration tests, in one binary: linking many takes longer than running them.
+
+mod layers;
+
+use std::path::Path;
+
+/// Calls `f` for each file below `folder`, in order of name.
+fn walk(folder: &Path, f: &mut dyn FnMut(&Path)) {
+    let mut entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() { walk(&path, f) } else { f(&path) }
+    }
+}
