@@ -1,6 +1,10 @@
 //! The integration tests, in one binary: linking many takes longer than running them.
 
+mod cache;
+mod conformance;
 mod layers;
+mod models;
+mod values;
 
 use std::path::Path;
 
