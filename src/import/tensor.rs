@@ -5,9 +5,9 @@ use crate::error::{Context, Result};
 use crate::proto::external::External;
 use crate::proto::onnx::tensor_proto::DataLocation;
 use crate::proto::onnx::{
-    OptionalProto, SequenceProto, SparseTensorProto, TensorProto, optional_proto, sequence_proto,
+    MapProto, OptionalProto, SequenceProto, SparseTensorProto, TensorProto, optional_proto, sequence_proto,
 };
-use crate::tensor::{DType, Element, Tensor, Value};
+use crate::tensor::{DType, Element, MapValue, Tensor, Value};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
@@ -25,8 +25,6 @@ fn build(p: &TensorProto, external: &External) -> Result<Tensor> {
         return Tensor::from_bytes(dtype, &shape, external.load(p)?);
     }
     if dtype == DType::String {
-        let text =
-            |b: &bytes::Bytes| String::from_utf8(b.to_vec()).map_err(|_| err!(InvalidModel, "a string is not UTF-8"));
         return Tensor::from_strings(&shape, p.string_data.iter().map(text).collect::<Result<_>>()?);
     }
     if let Some(raw) = &p.raw_data {
@@ -129,7 +127,7 @@ pub fn value_from_sequence(p: &SequenceProto) -> Result<Value> {
             .collect::<Result<_>>()?,
         D::Sequence => p.sequence_values.iter().map(value_from_sequence).collect::<Result<_>>()?,
         D::Optional => p.optional_values.iter().map(value_from_optional).collect::<Result<_>>()?,
-        D::Map => bail!(Unsupported, "a sequence of maps in a file"),
+        D::Map => p.map_values.iter().map(value_from_map).collect::<Result<_>>()?,
         D::Undefined => Vec::new(),
     };
     Ok(Value::Sequence(Arc::new(items)))
@@ -153,7 +151,82 @@ pub fn value_from_optional(p: &OptionalProto) -> Result<Value> {
             .transpose()?,
         D::Sequence => p.sequence_value.as_ref().map(value_from_sequence).transpose()?,
         D::Optional => p.optional_value.as_deref().map(value_from_optional).transpose()?,
-        D::Map => bail!(Unsupported, "an optional map in a file"),
+        D::Map => p.map_value.as_ref().map(value_from_map).transpose()?,
     };
     Ok(Value::Optional(inner.map(Box::new)))
+}
+
+/// A map as test data stores it. Values that are scalars of one type become one tensor.
+pub fn value_from_map(p: &MapProto) -> Result<Value> {
+    let dtype = DType::from_onnx(p.key_type())?;
+    let keys = if dtype == DType::String {
+        Tensor::from_strings(&[p.string_keys.len()], p.string_keys.iter().map(text).collect::<Result<_>>()?)?
+    } else {
+        ensure!(dtype.is_int() && !dtype.is_packed(), InvalidModel, "keys of type {dtype}");
+        let size = dtype.byte_len(1)?;
+        let raw: Vec<u8> = p.keys.iter().flat_map(|k| k.to_le_bytes().into_iter().take(size)).collect();
+        Tensor::from_bytes(dtype, &[p.keys.len()], raw.into())?
+    };
+    let Some(values) = &p.values else { bail!(InvalidModel, "a map has no values") };
+    let values = value_from_sequence(values)?;
+    let entries = values.as_sequence()?;
+    ensure!(entries.len() == keys.len(), InvalidModel, "a map has {} keys and {} values", keys.len(), entries.len());
+    let scalars: Vec<&Tensor> =
+        entries.iter().filter_map(|v| v.as_tensor().ok().filter(|t| t.shape().is_empty())).collect();
+    let first = scalars.first().map(|t| t.dtype());
+    if scalars.len() < entries.len() || scalars.iter().any(|t| Some(t.dtype()) != first || t.dtype().is_packed()) {
+        return Ok(Value::Map(MapValue { keys, values: Box::new(values) }));
+    }
+    let values = match first {
+        None => values,
+        Some(DType::String) => {
+            let all = scalars.iter().map(|t| Ok(t.as_strings()?.concat())).collect::<Result<_>>()?;
+            Value::Tensor(Tensor::from_strings(&[scalars.len()], all)?)
+        }
+        Some(d) => {
+            let all: Vec<u8> = scalars.iter().flat_map(|t| t.bytes().iter().copied()).collect();
+            Value::Tensor(Tensor::from_bytes(d, &[scalars.len()], all.into())?)
+        }
+    };
+    Ok(Value::Map(MapValue { keys, values: Box::new(values) }))
+}
+
+fn text(b: &bytes::Bytes) -> Result<String> {
+    String::from_utf8(b.to_vec()).map_err(|_| err!(InvalidModel, "a string is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_read_with_their_keys_and_values() {
+        let scalar = |x: f32| TensorProto { data_type: Some(1), float_data: vec![x], ..Default::default() };
+        let values = SequenceProto {
+            elem_type: Some(sequence_proto::DataType::Tensor as i32),
+            tensor_values: vec![scalar(0.5), scalar(2.0)],
+            ..Default::default()
+        };
+        let map = MapProto {
+            key_type: Some(DType::I64 as i32),
+            keys: vec![-7, 1 << 40],
+            values: Some(values.clone()),
+            ..Default::default()
+        };
+        let Value::Map(m) = value_from_map(&map).unwrap() else { panic!("no map") };
+        assert_eq!(m.keys.as_slice::<i64>().unwrap(), [-7, 1 << 40]);
+        assert_eq!(m.values.as_tensor().unwrap().as_slice::<f32>().unwrap(), [0.5, 2.0]);
+
+        let named = MapProto {
+            key_type: Some(DType::String as i32),
+            string_keys: vec!["a".into(), "b".into()],
+            values: Some(values.clone()),
+            ..Default::default()
+        };
+        let Value::Map(m) = value_from_map(&named).unwrap() else { panic!("no map") };
+        assert_eq!(m.keys.as_strings().unwrap(), ["a", "b"]);
+
+        let short = MapProto { keys: vec![1], ..map };
+        assert!(value_from_map(&short).unwrap_err().to_string().contains("1 keys and 2 values"));
+    }
 }

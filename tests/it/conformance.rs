@@ -105,7 +105,9 @@ fn run_all(folder: &std::path::Path, cases: &[Case]) -> Vec<Result<(), String>> 
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, |n| n.get()) {
             scope.spawn(|| {
-                while let Some((i, case)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?))) {
+                while let Some((i, case)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?)))
+                {
                     running.lock().unwrap().insert(i, Instant::now());
                     *results[i].lock().unwrap() = Some(run_one(folder, case));
                     running.lock().unwrap().remove(&i);
@@ -177,7 +179,9 @@ fn reason(case: &Case, error: &str) -> String {
             format!("needs {}", operators.join(", "))
         }
         // The model's own path says nothing that the case's name does not.
-        None => "fails: ".to_string() + &error.replace(&format!("model '{}/{}/model.onnx': ", case.kind, case.name), ""),
+        None => {
+            "fails: ".to_string() + &error.replace(&format!("model '{}/{}/model.onnx': ", case.kind, case.name), "")
+        }
     };
     brief.replace(['\n', '\t'], " ").chars().take(160).collect()
 }
