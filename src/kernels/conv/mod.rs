@@ -1,9 +1,11 @@
 //! Convolution. [`ConvSpec`] says what to compute; [`dense`] does any of it on plain NCHW.
 
+pub mod blocked;
 pub mod dense;
 mod im2col;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 use crate::base::checked::product;
 use crate::error::Result;

@@ -1,5 +1,6 @@
 //! Each convolution kernel against nested loops, at every level, in memory that traps stray accesses.
 
+use super::blocked::{BlockedConv, Input};
 use super::dense::DenseConv;
 use super::*;
 use crate::kernels::gemm::tests::scalar;
@@ -131,6 +132,92 @@ fn dense_several_tasks_and_blocks() {
     check_dense(&base, &mut rng, true);
     check_dense(&ConvSpec { n: 2, ..ConvSpec::square(1, [3, 32], [64, 64], 7, 2, 3) }, &mut rng, true);
     check_dense(&ConvSpec::square(1, [600, 33], [9, 9], 1, 1, 0), &mut rng, true);
+}
+
+/// `[n][channels][size]` as `[n][blocks][size][c]`, padding lanes zero. Groups of channels fill whole blocks or there is one.
+pub(super) fn to_blocked(x: &[f32], n: usize, channels: usize, size: usize, c: usize) -> Vec<f32> {
+    let blocks = channels.div_ceil(c);
+    let mut out = vec![0.0; n * blocks * size * c];
+    for i in 0..n {
+        for ch in 0..channels {
+            for p in 0..size {
+                out[((i * blocks + ch / c) * size + p) * c + ch % c] = x[(i * channels + ch) * size + p];
+            }
+        }
+    }
+    out
+}
+
+fn check_blocked(s: &ConvSpec, input: Input, rng: &mut Rng, at_end: bool, in_place: bool) {
+    let d = data(s, rng);
+    let (want, mag) = naive(s, &d.x, &d.w, &d.bias, &d.res);
+    for isa in Isa::detect().levels() {
+        if !BlockedConv::supports(isa, s, input) {
+            continue;
+        }
+        let (c, conv) = (isa.f32_lanes(), BlockedConv::new(isa, *s, input).unwrap());
+        let blocked = |v: &[f32], channels, size| to_blocked(v, s.n, channels, size, c);
+        let x = if input == Input::Dense { d.x.clone() } else { blocked(&d.x, s.c_in, s.in_size()) };
+        let x = Guarded::new(&x, at_end);
+        let w = Guarded::new(&d.w, at_end);
+        let packed = Guarded::nan(conv.packed_bytes() / 4, at_end);
+        // SAFETY: as long as the plan asks.
+        unsafe { conv.pack(w.ptr, packed.ptr) };
+        let mut bias = d.bias.clone();
+        bias.resize(if s.bias { conv.bias_len() } else { 0 }, 0.0);
+        let bias = Guarded::new(&bias, at_end);
+        let res = if s.residual { blocked(&d.res, s.c_out, s.out_size()) } else { Vec::new() };
+        let (want, mag) = (blocked(&want, s.c_out, s.out_size()), blocked(&mag, s.c_out, s.out_size()));
+        let y = if in_place && s.residual { res.clone() } else { vec![f32::NAN; want.len()] };
+        let (y, res) = (Guarded::new(&y, at_end), Guarded::new(&res, at_end));
+        let residual = if in_place { y.ptr } else { res.ptr };
+        let p = ConvPtrs { x: x.ptr, w: packed.ptr, y: y.ptr, bias: bias.ptr, residual };
+        for task in (0..conv.tasks(0)).rev() {
+            let scratch = Guarded::nan(conv.scratch_bytes() / 4, true);
+            // SAFETY: the buffers have the lengths that the spec and the plan ask for.
+            unsafe { conv.run(0, task, &p, std::ptr::null_mut(), scratch.ptr.cast()) };
+        }
+        assert_close(&format!("{input:?} {s:?}"), isa, y.slice(), &want, |i| bound(s) * mag[i] + 1e-30);
+    }
+}
+
+#[test]
+fn blocked_random_shapes() {
+    let mut rng = Rng::new(31);
+    for round in 0..160 {
+        let mut s = random_spec(&mut rng, 1 + round % 2);
+        if s.groups > 1 {
+            (s.groups, s.c_in, s.c_out) = (2, 32, 64);
+        }
+        if round % 5 == 0 {
+            s.activation = [Activation::Clip { min: 0.5, max: 2.0 }, Activation::HardSigmoid { alpha: 0.2, beta: 0.5 }]
+                [rng.below(2)];
+        }
+        check_blocked(&s, Input::Blocked, &mut rng, round % 2 == 0, round % 3 == 0);
+        s.groups = 1;
+        s.c_in = 1 + rng.below(7);
+        s.dilation[2] = 1;
+        check_blocked(&s, Input::Dense, &mut rng, round % 2 == 0, false);
+    }
+}
+
+#[test]
+fn blocked_shapes_of_networks() {
+    let mut rng = Rng::new(32);
+    let full = |s: ConvSpec| ConvSpec { bias: true, residual: true, activation: Activation::Relu, ..s };
+    for (c, size, kernel, stride, pad) in [
+        ([64, 64], [14, 14], 3, 1, 1),
+        ([256, 64], [7, 7], 1, 1, 0),
+        ([64, 130], [14, 13], 1, 2, 0),
+        ([300, 48], [7, 7], 3, 1, 1),
+        ([40, 40], [9, 31], 5, 2, 2),
+        ([16, 16], [3, 3], 7, 1, 3),
+        ([17, 33], [1, 1], 3, 1, 1),
+    ] {
+        check_blocked(&full(ConvSpec::square(1, c, size, kernel, stride, pad)), Input::Blocked, &mut rng, true, true);
+    }
+    check_blocked(&full(ConvSpec::square(2, [3, 64], [56, 50], 7, 2, 3)), Input::Dense, &mut rng, true, false);
+    check_blocked(&ConvSpec::square(1, [1, 20], [30, 150], 3, 1, 1), Input::Dense, &mut rng, true, false);
 }
 
 #[test]

@@ -86,6 +86,7 @@ unsafe fn store_part<V: F32>(v: V, p: *mut f32, n: usize) {
 /// not constant puts the accumulators into memory.
 macro_rules! unroll {
     ($n:expr, $i:ident, $body:block) => { unroll!(@ $n, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13) };
+    (few $n:expr, $i:ident, $body:block) => { unroll!(@ $n, $i, $body, 0 1 2 3 4) };
     (@ $n:expr, $i:ident, $body:block, $($at:literal)*) => {$(
         if $at < $n {
             #[allow(non_upper_case_globals)]
@@ -94,6 +95,7 @@ macro_rules! unroll {
         }
     )*};
 }
+pub(crate) use unroll;
 
 /// Hides where a pointer came from, and keeps loads from moving across. Without it the compiler keeps a pointer a row, loads many
 /// steps ahead, and spills the accumulators.
@@ -117,13 +119,13 @@ unsafe fn step<V: F32, const MR: usize, const NV: usize, const PV: usize>(
     // SAFETY: the tile's contract; vector v lies in panel v / PV.
     unsafe {
         let mut bv = [V::zero(); NV];
-        unroll!(NV, v, {
+        unroll!(few NV, v, {
             bv[v] = V::load(b.add((v / PV) * b_panel + (v % PV) * V::LANES));
         });
         unroll!(MR, i, {
             // Rows in threes off one pointer: base, base + stride, base + 2 * stride are one address mode.
             let x = V::splat(*a[i / 3].add((i % 3) * a_row + k));
-            unroll!(NV, v, { acc[i][v] = x.mul_add(bv[v], acc[i][v]) });
+            unroll!(few NV, v, { acc[i][v] = x.mul_add(bv[v], acc[i][v]) });
         });
     }
 }
@@ -136,18 +138,18 @@ unsafe fn tile<V: F32, const MR: usize, const NV: usize, const PV: usize>(t: &Ti
         let mut acc = [[V::zero(); NV]; MR];
         let (a_row, b_row, b_panel) = (t.a_row, t.b_row, t.b_panel);
         let mut a = [t.a; 5];
-        unroll!(5, g, {
+        unroll!(few 5, g, {
             if 3 * g < MR {
                 a[g] = opaque(t.a.wrapping_add(3 * g * a_row));
             }
         });
         let mut b = opaque(t.b);
         for _ in 0..t.k / 4 {
-            unroll!(4, u, {
+            unroll!(few 4, u, {
                 step::<V, MR, NV, PV>(&mut acc, &a, a_row, u, b, b_panel);
                 b = opaque(b.wrapping_add(b_row));
             });
-            unroll!(5, g, {
+            unroll!(few 5, g, {
                 if 3 * g < MR {
                     a[g] = opaque(a[g].wrapping_add(4));
                 }
@@ -160,16 +162,16 @@ unsafe fn tile<V: F32, const MR: usize, const NV: usize, const PV: usize>(t: &Ti
 
         // Columns of each vector that exist.
         let mut cols = [0; NV];
-        unroll!(NV, v, { cols[v] = t.n.saturating_sub(v * V::LANES) });
+        unroll!(few NV, v, { cols[v] = t.n.saturating_sub(v * V::LANES) });
         if t.accumulate {
             unroll!(MR, i, {
-                unroll!(NV, v, {
+                unroll!(few NV, v, {
                     acc[i][v] = acc[i][v] + load_part(t.c.add(i * t.c_row + v * V::LANES), cols[v]);
                 });
             });
         } else {
             if !t.bias_col.is_null() {
-                unroll!(NV, v, {
+                unroll!(few NV, v, {
                     let x = load_part(t.bias_col.add(v * V::LANES), cols[v]);
                     unroll!(MR, i, { acc[i][v] = acc[i][v] + x });
                 });
@@ -177,12 +179,12 @@ unsafe fn tile<V: F32, const MR: usize, const NV: usize, const PV: usize>(t: &Ti
             if !t.bias_row.is_null() {
                 unroll!(MR, i, {
                     let x = V::splat(*t.bias_row.add(i));
-                    unroll!(NV, v, { acc[i][v] = acc[i][v] + x });
+                    unroll!(few NV, v, { acc[i][v] = acc[i][v] + x });
                 });
             }
             if !t.residual.is_null() {
                 unroll!(MR, i, {
-                    unroll!(NV, v, {
+                    unroll!(few NV, v, {
                         let x = load_part(t.residual.add(i * t.residual_row + v * V::LANES), cols[v]);
                         acc[i][v] = acc[i][v] + x;
                     });
@@ -191,7 +193,7 @@ unsafe fn tile<V: F32, const MR: usize, const NV: usize, const PV: usize>(t: &Ti
         }
         let (lo, hi) = (V::splat(t.clamp.0), V::splat(t.clamp.1));
         unroll!(MR, i, {
-            unroll!(NV, v, {
+            unroll!(few NV, v, {
                 store_part(hi.min(lo.max(acc[i][v])), t.c.add(i * t.c_row + v * V::LANES), cols[v]);
             });
         });
