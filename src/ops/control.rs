@@ -7,7 +7,7 @@ use crate::ir::{Dim, Fact, Graph, InferCtx, Op, OpDef, ParseCtx};
 use std::fmt;
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "control", ops: OPS, cpu: |_| {} };
+pub(super) const FAMILY: Family = Family { name: "control", ops: OPS, ..Family::EMPTY };
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "If", versions: &[1, 11, 13, 16, 19, 21, 23, 24, 25], parse: parse_if },

@@ -1,18 +1,20 @@
 //! Matrix products: MatMul, Gemm.
 
 use super::Family;
+use super::case::{Case, CaseInput};
 use super::infer::broadcast;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{Step, StepArgs};
 use crate::base::alloc::Buffer;
 use crate::error::Result;
+use crate::ir::parse::Attr;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::kernels::gemm::{Batch, Bias, Epilogue, Gemm as GemmKernel, GemmPtrs, GemmSpec, Strides};
 use crate::tensor::DType;
 use crate::{bail, ensure};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "linear", ops: OPS, cpu };
+pub(super) const FAMILY: Family = Family { name: "linear", ops: OPS, cpu, cases };
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "MatMul", versions: &[1, 9, 13], parse: parse_matmul },
@@ -301,4 +303,26 @@ impl Step for AddScaled {
     fn kernel(&self) -> &str {
         self.step.kernel()
     }
+}
+
+fn cases() -> Vec<Case> {
+    let x = |shape: &[usize]| CaseInput::Random(DType::F32, shape.to_vec(), -1.0, 1.0);
+    let matmul = |name, a: &[usize], b: &[usize]| Case::new("MatMul", 13, name, vec![x(a), x(b)]);
+    let gemm = |name, a: &[usize], b: &[usize], c: &[usize]| Case::new("Gemm", 13, name, vec![x(a), x(b), x(c)]);
+    vec![
+        matmul("2d", &[3, 4], &[4, 5]),
+        matmul("odd", &[17, 33], &[33, 49]),
+        matmul("vectors", &[7], &[7]),
+        matmul("row", &[1, 64], &[64, 100]),
+        matmul("batch", &[2, 3, 5, 7], &[2, 3, 7, 4]),
+        matmul("shared_b", &[2, 3, 5, 7], &[7, 4]),
+        matmul("broadcast", &[2, 1, 5, 7], &[3, 7, 4]),
+        matmul("empty_k", &[3, 0], &[0, 4]),
+        matmul("empty_m", &[0, 3], &[3, 4]),
+        gemm("row_bias", &[5, 6], &[6, 7], &[7]),
+        gemm("column_c", &[5, 6], &[6, 7], &[5, 1]),
+        gemm("scaled", &[5, 6], &[6, 7], &[7]).attr("beta", Attr::Float(0.5)).attr("alpha", Attr::Float(2.0)),
+        gemm("transposed", &[6, 5], &[7, 6], &[5, 7]).attr("transA", Attr::Int(1)).attr("transB", Attr::Int(1)),
+        gemm("scalar_c", &[5, 6], &[6, 7], &[]),
+    ]
 }

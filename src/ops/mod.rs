@@ -2,6 +2,7 @@
 //!
 //! To add an operator, add it to its family's file and tables; `docs/adding-an-operator.md` walks through it.
 
+pub mod case;
 pub mod control;
 pub mod infer;
 pub mod linear;
@@ -18,6 +19,18 @@ pub struct Family {
     pub ops: &'static [OpDef],
     /// Adds its CPU kernels.
     pub cpu: fn(&mut CpuBindings),
+    /// Test cases.
+    pub cases: fn() -> Vec<case::Case>,
+}
+
+impl Family {
+    /// A family without anything, to be filled in with `..Family::EMPTY`.
+    pub const EMPTY: Family = Family { name: "", ops: &[], cpu: |_| {}, cases: Vec::new };
+}
+
+/// The test cases of all families.
+pub fn cases() -> Vec<case::Case> {
+    FAMILIES.iter().flat_map(|f| (f.cases)()).collect()
 }
 
 /// All families.

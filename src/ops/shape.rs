@@ -1,6 +1,7 @@
 //! Shapes and views of them: Constant, Identity, Shape, Size, Reshape, Flatten, Squeeze, Unsqueeze.
 
 use super::Family;
+use super::case::{Case, CaseInput};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::parse::Attr;
@@ -9,7 +10,7 @@ use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "shape", ops: OPS, cpu: |_| {} };
+pub(super) const FAMILY: Family = Family { name: "shape", ops: OPS, cases, ..Family::EMPTY };
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "Constant", versions: &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25], parse: parse_constant },
@@ -328,4 +329,18 @@ fn parse_unsqueeze(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     axes_input(cx)?;
     cx.expect_inputs(2, 2)?;
     Ok(Arc::new(Unsqueeze))
+}
+
+fn cases() -> Vec<Case> {
+    let x = |shape: &[usize]| CaseInput::Random(DType::F32, shape.to_vec(), -1.0, 1.0);
+    let list = |v: &[i64]| Tensor::from_slice(&[v.len()], v).map_or(CaseInput::Absent, CaseInput::Given);
+    vec![
+        Case::new("Identity", 13, "plain", vec![x(&[2, 3])]).exact(),
+        Case::new("Shape", 15, "plain", vec![x(&[2, 3])]).exact(),
+        Case::new("Reshape", 14, "hole", vec![x(&[2, 3, 4]), list(&[0, -1])]).exact(),
+        Case::new("Reshape", 14, "empty", vec![x(&[0, 3]), list(&[3, 0])]).attr("allowzero", Attr::Int(1)).exact(),
+        Case::new("Flatten", 13, "plain", vec![x(&[2, 3, 4])]).exact(),
+        Case::new("Squeeze", 13, "axes", vec![x(&[1, 3, 1]), list(&[-1])]).exact(),
+        Case::new("Unsqueeze", 13, "axes", vec![x(&[3]), list(&[0, -1])]).exact(),
+    ]
 }

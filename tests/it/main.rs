@@ -1,5 +1,6 @@
 //! The integration tests, in one binary: linking many takes longer than running them.
 
+mod cases;
 mod cache;
 mod conformance;
 mod layers;
