@@ -29,6 +29,7 @@ pub mod import;
 pub mod ir;
 pub mod kernels;
 pub mod ops;
+pub mod optimize;
 pub mod plan;
 pub mod proto;
 pub mod session;

@@ -97,6 +97,13 @@ impl<'g> Editor<'g> {
             self.changed = true;
         }
     }
+    /// How many node inputs and graph outputs use each value, nodes added since the last `finish` included.
+    pub fn live_use_counts(&self) -> Vec<u32> {
+        let mut n = vec![0; self.graph.values.len()];
+        let inputs = self.graph.nodes.iter().flatten().flat_map(|node| node.inputs.iter().flatten());
+        inputs.chain(&self.graph.outputs).for_each(|v| n[v.index()] += 1);
+        n
+    }
     /// Removes dead nodes, restores the order, and frees the contents of constants that nobody uses. Returns whether
     /// anything changed.
     pub fn finish(self) -> Result<bool> {

@@ -134,6 +134,26 @@ impl Fact {
     pub fn dtype(&self) -> Option<DType> {
         self.as_tensor().map(|t| t.dtype)
     }
+    /// The elements as a tensor, if all are known.
+    pub fn contents_tensor(&self) -> Option<Tensor> {
+        let t = self.as_tensor()?;
+        match &t.contents {
+            Contents::Known(t) => Some(t.clone()),
+            Contents::Unknown => None,
+            Contents::Dims(d) => {
+                let v: Option<Vec<i64>> = d.iter().map(Dim::known).collect();
+                let (v, shape) = (v?, t.shape()?);
+                match t.dtype {
+                    DType::I64 => Tensor::from_slice(&shape, &v).ok(),
+                    DType::I32 => {
+                        let v: Option<Vec<i32>> = v.into_iter().map(|x| i32::try_from(x).ok()).collect();
+                        Tensor::from_slice(&shape, &v?).ok()
+                    }
+                    _ => None,
+                }
+            }
+        }
+    }
     /// The shape, if it is a tensor whose axes are all known.
     pub fn shape(&self) -> Option<Dims> {
         self.as_tensor().and_then(TensorFact::shape)

@@ -24,6 +24,10 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
     fn subgraphs(&self) -> Vec<&Graph> {
         Vec::new()
     }
+    /// The same operator with other graphs inside, in the order of `subgraphs`.
+    fn with_subgraphs(&self, _graphs: Vec<Arc<Graph>>) -> Option<Arc<dyn Op>> {
+        None
+    }
     /// Whether the same inputs always give the same outputs, so that it may be folded and shared.
     fn is_deterministic(&self) -> bool {
         true

@@ -16,6 +16,7 @@ const OPS: &[OpDef] = &[
 ];
 
 /// ONNX If (1 to 25): runs one of two graphs. Input 0 is the condition; the branches read the captures.
+#[derive(Clone)]
 pub struct If {
     /// Run where the condition holds.
     pub then_branch: Arc<Graph>,
@@ -28,6 +29,7 @@ pub struct If {
 }
 
 /// ONNX Loop (1 to 25). Inputs: trip count or none, condition or none, state, captures.
+#[derive(Clone)]
 pub struct Loop {
     /// Takes iteration number, condition, state, captures; gives condition, state, scan outputs.
     pub body: Arc<Graph>,
@@ -43,6 +45,7 @@ pub struct Loop {
 
 /// ONNX Scan (9 to 25). Inputs: state, scan inputs, captures.
 #[allow(missing_docs)]
+#[derive(Clone)]
 pub struct Scan {
     pub body: Arc<Graph>,
     pub state: usize,
@@ -71,6 +74,10 @@ impl Op for If {
     }
     fn subgraphs(&self) -> Vec<&Graph> {
         vec![&self.then_branch, &self.else_branch]
+    }
+    fn with_subgraphs(&self, graphs: Vec<Arc<Graph>>) -> Option<Arc<dyn Op>> {
+        let [then_branch, else_branch] = graphs.try_into().ok()?;
+        Some(Arc::new(If { then_branch, else_branch, ..self.clone() }))
     }
     fn is_deterministic(&self) -> bool {
         false
@@ -121,6 +128,10 @@ impl Op for Loop {
     fn subgraphs(&self) -> Vec<&Graph> {
         vec![&self.body]
     }
+    fn with_subgraphs(&self, graphs: Vec<Arc<Graph>>) -> Option<Arc<dyn Op>> {
+        let [body] = graphs.try_into().ok()?;
+        Some(Arc::new(Loop { body, ..self.clone() }))
+    }
     fn is_deterministic(&self) -> bool {
         false
     }
@@ -165,6 +176,10 @@ impl Op for Scan {
     }
     fn subgraphs(&self) -> Vec<&Graph> {
         vec![&self.body]
+    }
+    fn with_subgraphs(&self, graphs: Vec<Arc<Graph>>) -> Option<Arc<dyn Op>> {
+        let [body] = graphs.try_into().ok()?;
+        Some(Arc::new(Scan { body, ..self.clone() }))
     }
     fn is_deterministic(&self) -> bool {
         false

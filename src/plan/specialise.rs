@@ -187,7 +187,7 @@ impl Specialiser<'_> {
             return Ok(false);
         }
         // What `infer` itself knows (Shape, Size, ...).
-        let known: Option<Vec<Option<Tensor>>> = outputs.iter().map(|f| contents_tensor(f).map(Some)).collect();
+        let known: Option<Vec<Option<Tensor>>> = outputs.iter().map(|f| f.contents_tensor().map(Some)).collect();
         let tensors = match known {
             Some(t) => t,
             None => {
@@ -199,7 +199,7 @@ impl Specialiser<'_> {
                 for f in self.input_facts(node) {
                     match f {
                         Fact::Absent => inputs.push(None),
-                        f => match contents_tensor(f) {
+                        f => match f.contents_tensor() {
                             Some(t) => inputs.push(Some(t)),
                             None => return Ok(false),
                         },
@@ -254,7 +254,7 @@ impl Specialiser<'_> {
             return Ok(s);
         }
         if self.variants[v.index()].is_empty() {
-            let Some(t) = contents_tensor(&self.facts[v.index()]) else {
+            let Some(t) = self.facts[v.index()].contents_tensor() else {
                 bail!(Internal, "value '{}' has no place", self.program.graph.value(v).name)
             };
             self.add_slot(v, SlotKind::Constant(t))?;
@@ -338,7 +338,7 @@ impl Specialiser<'_> {
         let (Some(dtype), Some(shape)) = (f.dtype(), f.shape()) else {
             bail!(Internal, "an operand needs a concrete fact, not {f}")
         };
-        Ok(Operand { dtype, shape, layout: self.current_layout(v, space), constant: contents_tensor(f) })
+        Ok(Operand { dtype, shape, layout: self.current_layout(v, space), constant: f.contents_tensor() })
     }
 
     /// The device that takes the node, by index in the target's list.
@@ -494,7 +494,7 @@ impl Specialiser<'_> {
         for (i, &v) in graph.outputs().iter().enumerate() {
             let here = self.made[v.index()] == Made::Planned;
             let at_end = tail.is_none() && self.made[v.index()] == Made::No && !self.variants[v.index()].is_empty();
-            let constant = contents_tensor(&self.facts[v.index()]).is_some();
+            let constant = self.facts[v.index()].contents_tensor().is_some();
             if !(here || at_end) && !(tail.is_none() && constant) {
                 continue;
             }
@@ -573,27 +573,6 @@ impl Specialiser<'_> {
         }
         let mut k = keep.into_iter();
         self.items.retain(|_| k.next().unwrap_or(true));
-    }
-}
-
-/// A value's contents as a tensor, if all are known.
-pub fn contents_tensor(f: &Fact) -> Option<Tensor> {
-    let t = f.as_tensor()?;
-    match &t.contents {
-        Contents::Known(t) => Some(t.clone()),
-        Contents::Unknown => None,
-        Contents::Dims(d) => {
-            let v: Option<Vec<i64>> = d.iter().map(Dim::known).collect();
-            let (v, shape) = (v?, t.shape()?);
-            match t.dtype {
-                DType::I64 => Tensor::from_slice(&shape, &v).ok(),
-                DType::I32 => {
-                    let v: Option<Vec<i32>> = v.into_iter().map(|x| i32::try_from(x).ok()).collect();
-                    Tensor::from_slice(&shape, &v?).ok()
-                }
-                _ => None,
-            }
-        }
     }
 }
 

@@ -39,6 +39,8 @@ pub struct SessionOptions {
     pub optimize: bool,
     /// Names of passes to leave out.
     pub disabled_passes: Vec<String>,
+    /// The last pass to run, to find the one that breaks a model.
+    pub stop_after: Option<String>,
 }
 
 impl Default for SessionOptions {
@@ -53,6 +55,7 @@ impl Default for SessionOptions {
             flush_denormals: true,
             optimize: true,
             disabled_passes: Vec::new(),
+            stop_after: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::import::import_model;
 use crate::ir::Fact;
 use crate::kernels::isa::Isa;
 use crate::ops;
+use crate::optimize;
 use crate::plan::{Program, RunCtx, Target};
 use crate::proto::external::External;
 use crate::proto::read;
@@ -29,6 +30,7 @@ pub struct Session {
     metadata: Metadata,
     pool: Arc<dyn Parallel>,
     flush: bool,
+    passes: Vec<optimize::PassReport>,
 }
 
 /// Options of one run.
@@ -77,7 +79,7 @@ impl Session {
         options: &SessionOptions,
     ) -> Result<Session> {
         let imported = import_model(&model, &env.registry, &external)?;
-        let graph = imported.graph;
+        let mut graph = imported.graph;
         let isa = options.isa.map_or(Isa::detect(), |l| Isa::detect().cap(l));
         let cpu = Arc::new(CpuBackend::new(isa, ops::cpu_bindings()));
         let mut devices: Vec<Arc<dyn Backend>> = Vec::new();
@@ -109,7 +111,7 @@ impl Session {
         };
         let target = Arc::new(Target { cpu, devices, cache: PackedCache::new() });
         let program = Program::new(Arc::new(graph), target)?;
-        Ok(Session { program, inputs, outputs, metadata, pool, flush: options.flush_denormals })
+        Ok(Session { program, inputs, outputs, metadata, pool, flush: options.flush_denormals, passes })
     }
 
     /// Inputs in the model's order.
@@ -127,6 +129,10 @@ impl Session {
     /// The program behind the session, for inspection.
     pub fn program(&self) -> &Program {
         &self.program
+    }
+    /// What each optimiser pass did.
+    pub fn passes(&self) -> &[optimize::PassReport] {
+        &self.passes
     }
     /// The place of an input.
     pub fn input_index(&self, name: &str) -> Result<usize> {

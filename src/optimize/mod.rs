@@ -1,0 +1,8 @@
+//! Graph passes: from the graph as imported to the one that is planned.
+
+pub mod pass;
+pub mod passes;
+pub mod pipeline;
+
+pub use pass::{Pass, PassCtx, PassReport};
+pub use pipeline::{Options, optimize};

@@ -1,0 +1,82 @@
+//! Computes nodes whose inputs are all constants.
+
+use crate::backend::cpu::evaluate;
+use crate::error::Result;
+use crate::ir::{Fact, NodeId};
+use crate::optimize::{Pass, PassCtx};
+use crate::tensor::{DType, Tensor};
+
+/// Constant folding. Bounded: a result larger than [`SMALL`] and than twice its inputs stays a node, so that a model of
+/// a few bytes cannot grow to gigabytes when it is loaded.
+pub struct Fold;
+
+/// Results up to this size in bytes are always folded.
+const SMALL: usize = 64 << 10;
+
+impl Pass for Fold {
+    fn name(&self) -> &'static str {
+        "fold"
+    }
+    fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
+        for id in cx.order() {
+            fold(cx, id)?;
+        }
+        Ok(())
+    }
+}
+
+fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
+    let node = cx.graph().node(id).clone();
+    if !node.op.is_deterministic() || !node.op.subgraphs().is_empty() {
+        return Ok(());
+    }
+    let facts: Vec<Fact> =
+        node.outputs.iter().map(|v| v.map_or(Fact::Absent, |v| cx.graph().fact(v).clone())).collect();
+    // An output may be known without its inputs being so (a Shape of fixed sizes).
+    let known: Option<Vec<Tensor>> =
+        node.outputs.iter().flatten().map(|&v| cx.graph().fact(v).contents_tensor()).collect();
+    let tensors = match known {
+        Some(t) => t,
+        None => {
+            let inputs: Option<Vec<Option<Tensor>>> = node
+                .inputs
+                .iter()
+                .map(|v| match v {
+                    None => Some(None),
+                    Some(v) => cx.graph().fact(*v).contents_tensor().map(Some),
+                })
+                .collect();
+            let Some(inputs) = inputs else { return Ok(()) };
+            if !facts.iter().all(|f| f.is_absent() || f.shape().is_some()) {
+                return Ok(());
+            }
+            let size = |f: &Fact| match (f.dtype(), f.shape()) {
+                (Some(d), Some(s)) => {
+                    let n = crate::base::checked::product(&s).unwrap_or(usize::MAX);
+                    if d == DType::String { n.saturating_mul(32) } else { d.byte_len(n).unwrap_or(usize::MAX) }
+                }
+                _ => 0,
+            };
+            let out: usize = facts.iter().map(size).fold(0, usize::saturating_add);
+            let into: usize = inputs.iter().flatten().map(Tensor::byte_len).sum();
+            if out > SMALL && out > 2 * into {
+                cx.miss(id, || format!("its constant result would take {out} bytes, its inputs take {into}"));
+                return Ok(());
+            }
+            // Outputs nobody asked for are computed all the same: kernels want to know their shapes.
+            if node.outputs.iter().any(Option::is_none) {
+                return Ok(());
+            }
+            // What fails here fails again when it is run, if it ever is: then with the inputs of that run in the message.
+            match evaluate(cx.cpu, &node.name, &*node.op, &inputs, &facts) {
+                Ok(Some(t)) => t,
+                Ok(None) | Err(_) => return Ok(()),
+            }
+        }
+    };
+    for (v, t) in node.outputs.iter().flatten().zip(tensors) {
+        cx.edit.set_constant(*v, t);
+    }
+    cx.fired();
+    Ok(())
+}
