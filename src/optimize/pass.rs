@@ -81,7 +81,14 @@ impl PassCtx<'_, '_> {
         }
     }
     /// Lets node `id`, changed to `op` with `inputs`, make `value` (the output of a later node that it swallows).
-    pub fn absorb(&mut self, id: NodeId, op: std::sync::Arc<dyn Op>, inputs: Vec<Option<ValueId>>, later: NodeId, value: ValueId) {
+    pub fn absorb(
+        &mut self,
+        id: NodeId,
+        op: std::sync::Arc<dyn Op>,
+        inputs: Vec<Option<ValueId>>,
+        later: NodeId,
+        value: ValueId,
+    ) {
         self.edit.replace_op(id, op, inputs);
         self.edit.move_output(id, 0, value);
         self.edit.remove(later);

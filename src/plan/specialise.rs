@@ -11,7 +11,7 @@ use crate::backend::{Backend, Layout, NodeView, Operand};
 use crate::error::{Context, Result};
 use crate::ir::build::{describe_with_inputs, infer_op};
 use crate::ir::fact::MAX_CONTENTS;
-use crate::ir::{Alias, Contents, Dim, Fact, Node, NodeId, TensorFact, ValueId};
+use crate::ir::{Alias, Fact, Node, NodeId, TensorFact, ValueId};
 use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure, err};
 

@@ -24,7 +24,8 @@ pub struct SessionOptions {
     pub threads: usize,
     /// A host's own threads, instead of a pool of ours.
     pub pool: Option<Arc<dyn Parallel>>,
-    /// How long idle threads spin before they sleep. None by default.
+    /// How long idle threads spin before they sleep: 50 us by default, so that the steps of one run, which follow each other
+    /// within microseconds, do not each pay a wake-up. Zero for hosts that count every cycle.
     pub spin: Duration,
     /// The highest instruction set level to use; the processor's own by default.
     pub isa: Option<Level>,
@@ -48,7 +49,7 @@ impl Default for SessionOptions {
         SessionOptions {
             threads: 0,
             pool: None,
-            spin: Duration::ZERO,
+            spin: Duration::from_micros(50),
             isa: None,
             devices: Vec::new(),
             mode: Mode::default(),

@@ -87,6 +87,13 @@ impl Session {
             let found = env.backends.iter().find(|b| b.name() == name.trim_end_matches('!'));
             devices.push(found.cloned().ok_or_else(|| err!(NotFound, "there is no device '{name}'"))?);
         }
+        let passes = if options.optimize {
+            let stop_after = options.stop_after.clone();
+            let o = optimize::Options { disabled: options.disabled_passes.clone(), stop_after };
+            optimize::optimize(&mut graph, &cpu, &o)?
+        } else {
+            Vec::new()
+        };
         let io =
             |v: &crate::ir::ValueId| Io { name: graph.value(*v).name.clone(), fact: graph.fact(*v).without_contents() };
         let inputs = graph.inputs().iter().map(io).collect();

@@ -1,7 +1,7 @@
 //! The integration tests, in one binary: linking many takes longer than running them.
 
-mod cases;
 mod cache;
+mod cases;
 mod conformance;
 mod layers;
 mod models;
