@@ -85,11 +85,17 @@ impl Tensor {
         ensure!(n == data.len(), InvalidArgument, "shape {shape:?} has {n} elements, the data has {}", data.len());
         Ok(Tensor { dtype: DType::String, shape: shape.into(), storage: Arc::new(Storage::Strings(data)) })
     }
-    /// A tensor over raw little-endian bytes: shared where their alignment allows, else copied. Not for strings.
+    /// A tensor over raw little-endian bytes: shared where their alignment allows, else copied. Not for strings. Bools
+    /// other than 0 and 1 become 1.
     pub fn from_bytes(dtype: DType, shape: &[usize], data: Bytes) -> Result<Tensor> {
         ensure!(dtype != DType::String, InvalidArgument, "strings are not raw bytes");
         let want = dtype.byte_len(checked::product(shape)?)?;
         ensure!(data.len() == want, InvalidModel, "{dtype} {shape:?} needs {want} bytes, there are {}", data.len());
+        // Any other byte in a Rust `bool` is undefined behaviour.
+        let data = match dtype {
+            DType::Bool if data.iter().any(|&b| b > 1) => data.iter().map(|&b| u8::from(b != 0)).collect(),
+            _ => data,
+        };
         let aligned = (data.as_ptr() as usize).is_multiple_of(dtype.align());
         let storage = if aligned {
             Storage::Bytes(data)
@@ -105,7 +111,7 @@ impl Tensor {
     ///
     /// # Safety
     /// `ptr` must be valid for `dtype.byte_len(product(shape))` bytes, reads and (if `writable`) writes, from any
-    /// thread, until the tensor and all its clones are gone or `keep` is dropped with them.
+    /// thread, until the tensor and all its clones are gone or `keep` is dropped with them. Bools must be 0 or 1.
     pub unsafe fn borrow_raw(
         dtype: DType,
         shape: &[usize],
@@ -241,5 +247,17 @@ impl Tensor {
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{:?}", self.dtype, &self.shape[..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_bools_become_zero_and_one() {
+        let t = Tensor::from_bytes(DType::Bool, &[4], Bytes::from_static(&[0, 1, 2, 255])).unwrap();
+        assert_eq!(t.bytes(), [0, 1, 1, 1]);
+        assert_eq!(t.as_slice::<bool>().unwrap(), [false, true, true, true]);
     }
 }
