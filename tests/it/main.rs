@@ -3,6 +3,7 @@
 mod cache;
 mod cases;
 mod conformance;
+mod hosts;
 mod layers;
 mod models;
 mod values;

@@ -1,0 +1,172 @@
+//! Programs in other languages against the C ABI: each one in `c_examples/`, `cpp_examples/` and `bindings/` is built with
+//! its language's strict settings and run.
+//!
+//! A C or C++ program that takes arguments names them in its first lines: `run: models/digits.onnx ...`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where cargo put the `libortx.so` that belongs to this test.
+fn library_folder() -> PathBuf {
+    let folder = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
+    assert!(folder.join("libortx.so").exists(), "no libortx.so in {}", folder.display());
+    folder
+}
+
+/// A fresh folder for what a test builds.
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The path of the first of `names` that is on the PATH.
+fn tool(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    names.iter().find_map(|name| std::env::split_paths(&path).map(|p| p.join(name)).find(|p| p.is_file()))
+}
+
+fn skipped(what: &str, without: &str) {
+    println!("skipped: {what}: there is no {without} here");
+}
+
+/// Runs a command; its output if it succeeds, else a panic that shows it.
+fn output(command: &mut Command) -> String {
+    let shown = format!("{command:?}");
+    let result = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{shown}: {e}"));
+    let text = format!("{}{}", String::from_utf8_lossy(&result.stdout), String::from_utf8_lossy(&result.stderr));
+    assert!(result.status.success(), "{shown}\n{}\n{text}", result.status);
+    text
+}
+
+/// The sources in `folder` that end in `.extension`.
+fn sources(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{folder}: {e}"));
+    let mut found: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+    found.retain(|p| p.extension().is_some_and(|e| e == extension));
+    found.sort();
+    assert!(!found.is_empty(), "no .{extension} file in {folder}");
+    found
+}
+
+/// What follows `run:` in the source's first lines.
+fn arguments(source: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(source).unwrap();
+    let line = text.lines().take(20).find_map(|l| l.split_once("run: "));
+    line.map_or(Vec::new(), |(_, rest)| rest.trim_end_matches("*/").split_whitespace().map(String::from).collect())
+}
+
+/// Compiles `source` against the library; the program.
+fn compile(compiler: &Path, standard: &str, source: &Path, into: &Path) -> PathBuf {
+    let program = into.join(source.file_stem().unwrap());
+    let library = library_folder();
+    let mut command = Command::new(compiler);
+    command.args([standard, "-O1", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iinclude"]);
+    command.arg(source).arg("-o").arg(&program).arg("-L").arg(&library).args(["-lortx", "-lm", "-pthread"]);
+    output(command.arg(format!("-Wl,-rpath,{}", library.display())));
+    program
+}
+
+fn c_compiler() -> PathBuf {
+    tool(&["cc", "gcc", "clang"]).expect("a C compiler is required")
+}
+
+#[test]
+fn c_examples_run() {
+    let folder = scratch("c");
+    for source in sources("c_examples", "c") {
+        let program = compile(&c_compiler(), "-std=c99", &source, &folder);
+        println!("{}", output(Command::new(program).args(arguments(&source))));
+    }
+}
+
+#[test]
+fn c_examples_leak_nothing() {
+    let Some(valgrind) = tool(&["valgrind"]) else { return skipped("leak check of the C examples", "valgrind") };
+    let folder = scratch("valgrind");
+    for source in sources("c_examples", "c") {
+        let program = compile(&c_compiler(), "-std=c99", &source, &folder);
+        let mut command = Command::new(&valgrind);
+        command.args(["-q", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect"]);
+        output(command.arg(program).args(arguments(&source)));
+    }
+}
+
+#[test]
+fn cpp_examples_run() {
+    let Some(compiler) = tool(&["c++", "g++", "clang++"]) else { return skipped("C++ examples", "C++ compiler") };
+    let folder = scratch("cpp");
+    for source in sources("cpp_examples", "cpp") {
+        let program = compile(&compiler, "-std=c++17", &source, &folder);
+        println!("{}", output(Command::new(program).args(arguments(&source))));
+    }
+}
+
+/// Each header alone, with nothing included before it.
+#[test]
+fn headers_compile_by_themselves() {
+    let folder = scratch("headers");
+    let check = |compiler: &Path, language: &str, standard: &str, header: &str| {
+        let source = folder.join("only.txt");
+        std::fs::write(&source, format!("#include \"{header}\"\nint main(void) {{ return 0; }}\n")).unwrap();
+        let mut command = Command::new(compiler);
+        command.args([
+            "-x",
+            language,
+            standard,
+            "-fsyntax-only",
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Werror",
+            "-Iinclude",
+        ]);
+        output(command.arg(&source));
+    };
+    check(&c_compiler(), "c", "-std=c99", "ortx.h");
+    let Some(cpp) = tool(&["c++", "g++", "clang++"]) else { return skipped("headers as C++", "C++ compiler") };
+    check(&cpp, "c++", "-std=c++17", "ortx.h");
+    check(&cpp, "c++", "-std=c++17", "ortx.hpp");
+}
+
+/// `go vet` and `go test`: the binding's tests run the digits model and meet its errors as Go errors.
+#[test]
+fn go_binding_runs() {
+    let Some(go) = tool(&["go"]) else {
+        return skipped("Go binding", "go (scripts/setup.sh venv requirements-hosts.txt)");
+    };
+    let library = library_folder();
+    let folder = scratch("go");
+    let root = std::env::current_dir().unwrap();
+    for arguments in [&["vet", "./..."][..], &["test", "-count=1", "./..."]] {
+        let mut command = Command::new(&go);
+        command.args(arguments).current_dir("bindings/go");
+        command.envs([("GOTOOLCHAIN", "local"), ("GOFLAGS", "-mod=mod"), ("GOPROXY", "off"), ("CGO_ENABLED", "1")]);
+        command.env("GOCACHE", folder.join("cache")).env("GOPATH", folder.join("path"));
+        command.env("CGO_CFLAGS", format!("-I{}", root.join("include").display()));
+        command.env("CGO_LDFLAGS", format!("-L{0} -lortx -Wl,-rpath,{0}", library.display()));
+        println!("{}", output(&mut command));
+    }
+}
+
+/// The C# sources, compiled by mono and run there and, where it can be had, on .NET Core.
+#[test]
+fn csharp_binding_runs() {
+    let Some(mcs) = tool(&["mcs"]) else { return skipped("C# binding", "mcs (Debian: mono-mcs)") };
+    let folder = scratch("csharp");
+    let sources = sources("bindings/csharp", "cs");
+    let Some(mono) = tool(&["mono"]) else { return skipped("C# binding", "mono (Debian: mono-runtime)") };
+    let program = folder.join("digits.exe");
+    output(
+        Command::new(&mcs)
+            .args(["-langversion:7", "-unsafe", "-warnaserror"])
+            .arg(format!("-out:{}", program.display()))
+            .args(&sources),
+    );
+    let run = |command: &mut Command| {
+        command.arg(&program).args(["models/digits.onnx", "models/digits_test.bin"]);
+        println!("{}", output(command.env("LD_LIBRARY_PATH", library_folder())));
+    };
+    run(&mut Command::new(mono));
+}
