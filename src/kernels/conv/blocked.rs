@@ -416,7 +416,7 @@ fn choose_tile(set: &TileSet, oc_blocks: usize, width: usize) -> (usize, usize) 
             Some((tiles * (nv * mr).max(nv + mr + 1).max(8), mr))
         };
         let Some((cost, mr)) = cost_of(nv) else { continue };
-        let rest = if oc_blocks % nv > 0 { cost_of(oc_blocks % nv).map_or(cost, |r| r.0) } else { 0 };
+        let rest = if !oc_blocks.is_multiple_of(nv) { cost_of(oc_blocks % nv).map_or(cost, |r| r.0) } else { 0 };
         let total = oc_blocks / nv * cost + rest;
         // Ties go to the taller stack of blocks only where it reads less; prefer two.
         if total < best.0 || (total == best.0 && nv == 2) {

@@ -4,7 +4,7 @@ pub mod blocked;
 pub mod dense;
 mod im2col;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tile;
 
 use crate::base::checked::product;

@@ -135,7 +135,7 @@ fn dense_several_tasks_and_blocks() {
 }
 
 /// `[n][channels][size]` as `[n][blocks][size][c]`, padding lanes zero. Groups of channels fill whole blocks or there is one.
-pub(super) fn to_blocked(x: &[f32], n: usize, channels: usize, size: usize, c: usize) -> Vec<f32> {
+pub(crate) fn to_blocked(x: &[f32], n: usize, channels: usize, size: usize, c: usize) -> Vec<f32> {
     let blocks = channels.div_ceil(c);
     let mut out = vec![0.0; n * blocks * size * c];
     for i in 0..n {

@@ -131,7 +131,7 @@ unsafe fn edge<V: F32, const MR: usize, const NV: usize>(
     unsafe {
         let mut at = [t.zeros; MR];
         unroll!(MR, i, {
-            at[i] = opaque(if i >= lo && i < hi { x.wrapping_add(i * t.x_place) } else { t.zeros });
+            at[i] = opaque(if (lo..hi).contains(&i) { x.wrapping_add(i * t.x_place) } else { t.zeros });
         });
         for k in 0..t.k {
             let mut wv = [V::zero(); NV];

@@ -122,6 +122,25 @@ impl F32 for F {
         fn load_n(p: *const f32, n: usize) -> F = F(_mm256_maskload_ps(p, first(n)));
         fn store_n(self: F, p: *mut f32, n: usize) = _mm256_maskstore_ps(p, first(n), self.0);
         fn gather(p: *const f32, index: I) -> F = F(_mm256_i32gather_ps::<4>(p, index.0));
+        fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) = {
+            // Rows i and i + 4 share a register, so that pairs, then quads, are exchanged within halves.
+            let row = |i: usize| _mm_loadu_ps(src.add(i * src_row));
+            let high = |i: usize| _mm_loadu_ps(src.add(i * src_row + 4));
+            let pair = |a: __m128, b: __m128| _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(a), b);
+            for half in 0..2 {
+                let mut r = [_mm256_setzero_ps(); 4];
+                for i in 0..4 {
+                    r[i] = if half == 0 { pair(row(i), row(i + 4)) } else { pair(high(i), high(i + 4)) };
+                }
+                let (a, b) = (_mm256_unpacklo_ps(r[0], r[1]), _mm256_unpackhi_ps(r[0], r[1]));
+                let (c, d) = (_mm256_unpacklo_ps(r[2], r[3]), _mm256_unpackhi_ps(r[2], r[3]));
+                let to = dst.add(half * 4 * dst_row);
+                _mm256_storeu_ps(to, _mm256_shuffle_ps::<0x44>(a, c));
+                _mm256_storeu_ps(to.add(dst_row), _mm256_shuffle_ps::<0xee>(a, c));
+                _mm256_storeu_ps(to.add(2 * dst_row), _mm256_shuffle_ps::<0x44>(b, d));
+                _mm256_storeu_ps(to.add(3 * dst_row), _mm256_shuffle_ps::<0xee>(b, d));
+            }
+        };
         fn load_f16(p: *const u16) -> F = F(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())));
         fn store_f16(self: F, p: *mut u16) =
             _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));

@@ -127,6 +127,26 @@ impl F32 for F {
         fn load_n(p: *const f32, n: usize) -> F = F(_mm512_maskz_loadu_ps(first(n), p));
         fn store_n(self: F, p: *mut f32, n: usize) = _mm512_mask_storeu_ps(p, first(n), self.0);
         fn gather(p: *const f32, index: I) -> F = F(_mm512_i32gather_ps::<4>(index.0, p));
+        fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) = {
+            // Four columns at a time: rows i, i + 4, i + 8, i + 12 share a register, and quads are exchanged within quarters.
+            for q in 0..4 {
+                let mut r = [_mm512_setzero_ps(); 4];
+                for i in 0..4 {
+                    let p = src.add(i * src_row + 4 * q);
+                    let v = _mm512_castps128_ps512(_mm_loadu_ps(p));
+                    let v = _mm512_insertf32x4::<1>(v, _mm_loadu_ps(p.add(4 * src_row)));
+                    let v = _mm512_insertf32x4::<2>(v, _mm_loadu_ps(p.add(8 * src_row)));
+                    r[i] = _mm512_insertf32x4::<3>(v, _mm_loadu_ps(p.add(12 * src_row)));
+                }
+                let (a, b) = (_mm512_unpacklo_ps(r[0], r[1]), _mm512_unpackhi_ps(r[0], r[1]));
+                let (c, d) = (_mm512_unpacklo_ps(r[2], r[3]), _mm512_unpackhi_ps(r[2], r[3]));
+                let to = dst.add(4 * q * dst_row);
+                _mm512_storeu_ps(to, _mm512_shuffle_ps::<0x44>(a, c));
+                _mm512_storeu_ps(to.add(dst_row), _mm512_shuffle_ps::<0xee>(a, c));
+                _mm512_storeu_ps(to.add(2 * dst_row), _mm512_shuffle_ps::<0x44>(b, d));
+                _mm512_storeu_ps(to.add(3 * dst_row), _mm512_shuffle_ps::<0xee>(b, d));
+            }
+        };
         fn load_f16(p: *const u16) -> F = F(_mm512_cvtph_ps(_mm256_loadu_si256(p.cast())));
         fn store_f16(self: F, p: *mut u16) =
             _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
