@@ -1,9 +1,13 @@
 //! Reductions over any axes, the position of the greatest and least, running sums, and the k greatest.
 
+mod along;
+#[cfg(test)]
+mod along_tests;
 mod generic;
 mod plan;
 pub mod rows;
 #[cfg(test)]
 mod tests;
 
+pub use along::{ArgReduce, CumSum, TopK};
 pub use plan::{Reduce, ReduceKind};

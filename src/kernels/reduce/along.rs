@@ -1,0 +1,298 @@
+//! Along one axis of a dense array: where the greatest or least stands, running sums, and the k greatest or least.
+//! NaN counts as the greatest and as the least, as NumPy has it for arg-max and arg-min; for the k greatest it is greater
+//! than all.
+
+use crate::base::checked;
+use crate::error::Result;
+use crate::kernels::elem::{Elem, Narrow, Number};
+use crate::{bail, ensure};
+use half::{bf16, f16};
+use std::cmp::Ordering;
+
+/// Elements a task reads, about.
+const GRAIN: usize = 16 * 1024;
+/// Columns side by side where the axis is not the innermost.
+const COLUMNS: usize = 64;
+
+/// The array seen as (outer, axis, inner), and its strips of columns.
+#[derive(Clone, Debug)]
+struct Axis {
+    outer: usize,
+    axis: usize,
+    inner: usize,
+    strips_a_task: usize,
+}
+
+impl Axis {
+    fn new(outer: usize, axis: usize, inner: usize) -> Result<Axis> {
+        checked::product(&[outer, axis, inner])?;
+        let strip = axis.max(1) * inner.clamp(1, COLUMNS);
+        Ok(Axis { outer, axis, inner, strips_a_task: (GRAIN / strip).max(1) })
+    }
+    fn strips(&self) -> usize {
+        self.outer * self.inner.div_ceil(COLUMNS)
+    }
+    fn tasks(&self) -> usize {
+        self.strips().div_ceil(self.strips_a_task)
+    }
+    /// Calls `f(outer, column, width)` for each strip of a task.
+    #[inline(always)]
+    fn each(&self, task: usize, mut f: impl FnMut(usize, usize, usize)) {
+        let a_row = self.inner.div_ceil(COLUMNS);
+        let first = task * self.strips_a_task;
+        for s in first..(first + self.strips_a_task).min(self.strips()) {
+            let column = s % a_row * COLUMNS;
+            f(s / a_row, column, COLUMNS.min(self.inner - column));
+        }
+    }
+}
+
+/// An element as something to compare and add.
+trait Value: Copy + 'static {
+    type Wide: Number;
+    fn wide(self) -> Self::Wide;
+    fn back(x: Self::Wide) -> Self;
+}
+macro_rules! values {
+    ($($t:ty)*) => {$(
+        impl Value for $t {
+            type Wide = $t;
+            #[inline(always)]
+            fn wide(self) -> $t { self }
+            #[inline(always)]
+            fn back(x: $t) -> $t { x }
+        }
+    )*};
+}
+values!(f32 f64 i8 i16 i32 i64 u8 u16 u32 u64);
+macro_rules! narrow_values {
+    ($($t:ty)*) => {$(
+        impl Value for $t {
+            type Wide = f32;
+            #[inline(always)]
+            fn wide(self) -> f32 { self.widen() }
+            #[inline(always)]
+            fn back(x: f32) -> $t { <$t>::narrow(x) }
+        }
+    )*};
+}
+narrow_values!(f16 bf16);
+
+/// Calls a generic function for the type that `elem` names.
+macro_rules! with_type {
+    ($elem:expr, $f:ident($($arg:expr),*)) => {
+        match $elem {
+            Elem::F32 => $f::<f32>($($arg),*),
+            Elem::F64 => $f::<f64>($($arg),*),
+            Elem::F16 => $f::<f16>($($arg),*),
+            Elem::Bf16 => $f::<bf16>($($arg),*),
+            Elem::I8 => $f::<i8>($($arg),*),
+            Elem::I16 => $f::<i16>($($arg),*),
+            Elem::I32 => $f::<i32>($($arg),*),
+            Elem::I64 => $f::<i64>($($arg),*),
+            Elem::U8 | Elem::Bool => $f::<u8>($($arg),*),
+            Elem::U16 => $f::<u16>($($arg),*),
+            Elem::U32 => $f::<u32>($($arg),*),
+            Elem::U64 => $f::<u64>($($arg),*),
+        }
+    };
+}
+
+/// Where the greatest or the least element of an axis stands, as i64.
+#[derive(Clone, Debug)]
+pub struct ArgReduce {
+    axis: Axis,
+    elem: Elem,
+    least: bool,
+    last: bool,
+}
+
+impl ArgReduce {
+    /// Over the middle of a dense (`outer`, `axis`, `inner`); `least` for arg-min, `last` to take the last of equals.
+    pub fn new(elem: Elem, outer: usize, axis: usize, inner: usize, least: bool, last: bool) -> Result<ArgReduce> {
+        ensure!(axis > 0 || outer * inner == 0, InvalidModel, "the greatest or least of an empty axis");
+        Ok(ArgReduce { axis: Axis::new(outer, axis, inner)?, elem, least, last })
+    }
+    /// How many tasks there are.
+    pub fn tasks(&self) -> usize {
+        self.axis.tasks()
+    }
+    /// Runs one task.
+    /// # Safety
+    /// `from` is valid for the shape given to `new`, `to` for `outer * inner` i64.
+    pub unsafe fn run(&self, task: usize, from: *const u8, to: *mut i64) {
+        // SAFETY: the caller's contract.
+        unsafe { with_type!(self.elem, arg(self, task, from, to)) }
+    }
+}
+
+unsafe fn arg<T: Value>(this: &ArgReduce, task: usize, from: *const u8, to: *mut i64) {
+    let (axis, inner) = (this.axis.axis, this.axis.inner);
+    this.axis.each(task, |o, column, width| {
+        // SAFETY: the strip lies within the array, its results within the output.
+        unsafe {
+            let from = from.cast::<T>().add(o * axis * inner + column);
+            let to = to.add(o * inner + column);
+            let mut best = [T::Wide::ZERO; COLUMNS];
+            for j in 0..width {
+                best[j] = (*from.add(j)).wide();
+                *to.add(j) = 0;
+            }
+            for i in 1..axis {
+                for (j, top) in best[..width].iter_mut().enumerate() {
+                    let x = (*from.add(i * inner + j)).wide();
+                    let beyond = if this.least { x < *top } else { x > *top };
+                    let equal = x == *top || (x.is_nan() && top.is_nan());
+                    if (beyond && !top.is_nan()) || (x.is_nan() && !top.is_nan()) || (this.last && equal) {
+                        *top = x;
+                        *to.add(j) = i as i64;
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Running sums along an axis.
+#[derive(Clone, Debug)]
+pub struct CumSum {
+    axis: Axis,
+    elem: Elem,
+    exclusive: bool,
+    reverse: bool,
+}
+
+impl CumSum {
+    /// Over the middle of a dense (`outer`, `axis`, `inner`); `exclusive` leaves the element itself out, `reverse` sums from
+    /// the end. The result may be the input's memory.
+    pub fn new(elem: Elem, outer: usize, axis: usize, inner: usize, exclusive: bool, reverse: bool) -> Result<CumSum> {
+        if elem == Elem::Bool {
+            bail!(Unsupported, "running sums of bool");
+        }
+        Ok(CumSum { axis: Axis::new(outer, axis, inner)?, elem, exclusive, reverse })
+    }
+    /// How many tasks there are.
+    pub fn tasks(&self) -> usize {
+        if self.axis.axis == 0 { 0 } else { self.axis.tasks() }
+    }
+    /// Runs one task.
+    /// # Safety
+    /// Both pointers are valid for the shape given to `new`, and are equal or do not overlap.
+    pub unsafe fn run(&self, task: usize, from: *const u8, to: *mut u8) {
+        // SAFETY: the caller's contract.
+        unsafe { with_type!(self.elem, cumulate(self, task, from, to)) }
+    }
+}
+
+unsafe fn cumulate<T: Value>(this: &CumSum, task: usize, from: *const u8, to: *mut u8) {
+    let (axis, inner) = (this.axis.axis, this.axis.inner);
+    this.axis.each(task, |o, column, width| {
+        // SAFETY: the strip lies within the array.
+        unsafe {
+            let at = o * axis * inner + column;
+            let (from, to) = (from.cast::<T>().add(at), to.cast::<T>().add(at));
+            let mut sums = [T::Wide::ZERO; COLUMNS];
+            for k in 0..axis {
+                let i = if this.reverse { axis - 1 - k } else { k };
+                for (j, sum) in sums[..width].iter_mut().enumerate() {
+                    let x = (*from.add(i * inner + j)).wide();
+                    let next = sum.add(x);
+                    *to.add(i * inner + j) = T::back(if this.exclusive { *sum } else { next });
+                    *sum = next;
+                }
+            }
+        }
+    });
+}
+
+/// The k greatest or least of an axis, and where they stand. Of equals the one that stands first goes first.
+#[derive(Clone, Debug)]
+pub struct TopK {
+    axis: Axis,
+    elem: Elem,
+    k: usize,
+    largest: bool,
+    sorted: bool,
+}
+
+impl TopK {
+    /// Over the middle of a dense (`outer`, `axis`, `inner`); results are (`outer`, `k`, `inner`). Unsorted results come in
+    /// the order of their places.
+    pub fn new(
+        elem: Elem,
+        outer: usize,
+        axis: usize,
+        inner: usize,
+        k: usize,
+        largest: bool,
+        sorted: bool,
+    ) -> Result<TopK> {
+        ensure!(k <= axis, InvalidModel, "the {k} greatest of an axis of length {axis}");
+        ensure!(axis <= u32::MAX as usize, Unsupported, "the greatest of {axis} elements");
+        Ok(TopK { axis: Axis::new(outer, axis, inner)?, elem, k, largest, sorted })
+    }
+    /// How many tasks there are.
+    pub fn tasks(&self) -> usize {
+        if self.k == 0 { 0 } else { self.axis.tasks() }
+    }
+    /// Bytes of scratch memory a running task needs, aligned for u32.
+    pub fn scratch_bytes(&self) -> usize {
+        4 * self.axis.axis
+    }
+    /// Runs one task.
+    /// # Safety
+    /// `from` is valid for the shape given to `new`, `values` and `places` for the results; `scratch` has `scratch_bytes()`
+    /// bytes that nobody else uses. Nothing overlaps.
+    pub unsafe fn run(&self, task: usize, from: *const u8, values: *mut u8, places: *mut i64, scratch: *mut u8) {
+        // SAFETY: the caller's contract.
+        unsafe { with_type!(self.elem, top(self, task, from, values, places, scratch)) }
+    }
+}
+
+/// NaN above all.
+#[inline(always)]
+fn compare<T: Number>(a: T, b: T) -> Ordering {
+    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+}
+
+unsafe fn top<T: Value>(
+    this: &TopK,
+    task: usize,
+    from: *const u8,
+    values: *mut u8,
+    places: *mut i64,
+    scratch: *mut u8,
+) {
+    let (axis, inner, k) = (this.axis.axis, this.axis.inner, this.k);
+    this.axis.each(task, |o, column, width| {
+        for j in column..column + width {
+            // SAFETY: the column lies within the array, its results within the outputs; the scratch memory holds `axis`
+            // numbers, written before they are read.
+            unsafe {
+                let x = from.cast::<T>().add(o * axis * inner + j);
+                let order = scratch.cast::<u32>();
+                (0..axis).for_each(|i| *order.add(i) = i as u32);
+                let order = std::slice::from_raw_parts_mut(order, axis);
+                let at = |i: u32| (*x.add(i as usize * inner)).wide();
+                let ahead = |a: &u32, b: &u32| {
+                    let by_value = compare(at(*a), at(*b));
+                    let by_value = if this.largest { by_value.reverse() } else { by_value };
+                    by_value.then(a.cmp(b))
+                };
+                if k < axis {
+                    order.select_nth_unstable_by(k, ahead);
+                }
+                if this.sorted {
+                    order[..k].sort_unstable_by(ahead);
+                } else {
+                    order[..k].sort_unstable();
+                }
+                for (r, &i) in order[..k].iter().enumerate() {
+                    let to = (o * k + r) * inner + j;
+                    *values.cast::<T>().add(to) = *x.add(i as usize * inner);
+                    *places.add(to) = i64::from(i);
+                }
+            }
+        }
+    });
+}
