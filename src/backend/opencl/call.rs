@@ -25,8 +25,12 @@ pub enum Slot {
     Table(Arc<Buffer>),
     /// An `int`.
     I32(i32),
+    /// A `long`.
+    I64(i64),
     /// A `float`.
     F32(f32),
+    /// An `int8`.
+    Int8([i32; 8]),
 }
 
 /// A kernel, its arguments and its grid.
@@ -58,7 +62,7 @@ impl Call {
     /// # Safety
     /// The places must hold tensors of the shapes that the call was made for, not overlapping where the kernel writes.
     pub unsafe fn enqueue(&self, queue: &Queue, places: &[Place]) -> Result<()> {
-        let mut args: SmallVec<[Arg; 96]> = SmallVec::new();
+        let mut args: SmallVec<[Arg; 64]> = SmallVec::new();
         for slot in &self.slots {
             match slot {
                 Slot::Tensor(index, size) => {
@@ -69,7 +73,9 @@ impl Call {
                 }
                 Slot::Table(buffer) => args.push(Arg::Buffer(buffer)),
                 Slot::I32(v) => args.push(Arg::I32(*v)),
+                Slot::I64(v) => args.push(Arg::I64(*v)),
                 Slot::F32(v) => args.push(Arg::F32(*v)),
+                Slot::Int8(v) => args.push(Arg::Int8(*v)),
             }
         }
         // SAFETY: whoever made the call matched the slots with the kernel; the places are the caller's promise.

@@ -456,6 +456,8 @@ impl Queue {
                 Arg::I32(v) => set(i, ArgVal::scalar(v))?,
                 Arg::I64(v) => set(i, ArgVal::scalar(v))?,
                 Arg::F32(v) => set(i, ArgVal::scalar(v))?,
+                // SAFETY: the value lives beyond the call, and has the size given; an int8 is eight ints.
+                Arg::Int8(v) => set(i, unsafe { ArgVal::from_raw(size_of_val(v), v.as_ptr().cast(), false) })?,
                 Arg::Local(bytes) => set(i, ArgVal::local::<u8>(bytes))?,
             }
         }
@@ -482,6 +484,8 @@ pub enum Arg<'a> {
     I64(i64),
     /// A `float`.
     F32(f32),
+    /// An `int8`.
+    Int8([i32; 8]),
     /// So many bytes of local memory: a `__local` pointer.
     Local(usize),
 }

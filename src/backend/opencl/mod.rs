@@ -10,6 +10,10 @@ pub mod device;
 pub mod driver;
 pub mod gemm;
 pub mod pointwise;
+pub mod pool;
+pub mod reduce;
+pub mod resample;
+pub mod shape;
 mod status;
 
 #[cfg(test)]
