@@ -10,6 +10,7 @@ pub mod movement;
 pub mod nd;
 pub mod normalise;
 pub mod pointwise;
+pub mod pool;
 pub mod reduce;
 pub mod reorder;
 pub mod simd;
