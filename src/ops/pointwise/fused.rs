@@ -1,0 +1,289 @@
+//! Pointwise programs as operators: the fused `Pointwise`, and the binding of programs to the CPU's kernel, dense or
+//! blocked.
+
+use crate::backend::cpu::{CpuBindings, CpuCtx};
+use crate::backend::{Layout, NodeLayouts, NodeView, Operand, Step, StepArgs};
+use crate::error::Result;
+use crate::ir::{Alias, Fact, InferCtx, Op};
+use crate::kernels::elem::Elem;
+use crate::kernels::nd::{Dims, Strides, broadcast_strides, dense_strides};
+use crate::kernels::pointwise::{Operand as KernelOperand, Pointwise as Kernel, Program, ProgramBuilder, Register};
+use crate::ops::infer::broadcast_all;
+use crate::ops::types::elem;
+use crate::tensor::DType;
+use crate::{bail, ensure};
+use smallvec::SmallVec;
+
+/// A chain of elementwise operators in one: the program's inputs are the node's, broadcast together; every output has the
+/// common shape. Computed in f32 and rounded to the outputs' types at the end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pointwise {
+    /// What is computed.
+    pub program: Program,
+    /// The types of the outputs: f32, f16, bf16 or bool.
+    pub dtypes: Vec<DType>,
+}
+
+impl Op for Pointwise {
+    fn name(&self) -> &'static str {
+        "Pointwise"
+    }
+    fn alias(&self) -> Alias {
+        // Only where input and output are of one type; a bool output could have as many bytes as a smaller f32 input.
+        if self.dtypes == [DType::Bool] { Alias::None } else { Alias::InPlace(&[0, 1, 2, 3, 4, 5, 6, 7]) }
+    }
+    fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
+        ensure!(cx.inputs.len() == self.program.inputs(), Internal, "a pointwise program got {} inputs", cx.inputs.len());
+        let shapes = (0..cx.inputs.len()).map(|i| Ok(cx.tensor(i)?.dims.as_ref())).collect::<Result<Vec<_>>>()?;
+        let dims = broadcast_all(shapes)?;
+        let fact = |d: &DType| dims.as_ref().map_or(Fact::any_tensor(*d), |dims| Fact::tensor(*d, dims.clone()));
+        Ok(self.dtypes.iter().map(fact).collect())
+    }
+}
+
+pub(super) fn cpu(b: &mut CpuBindings) {
+    b.step::<Pointwise>(|op, cx| {
+        let inputs: Vec<Source<'_>> = (0..op.program.inputs()).map(|i| Source::new(cx, i)).collect::<Result<_>>()?;
+        bind_program(cx, "pointwise", &inputs, |b, x| b.inline(&op.program, x))
+    });
+    b.layouts::<Pointwise>(|_, node, _| follow(node));
+}
+
+/// Whether the type is computed by programs.
+pub fn is_programs(d: DType) -> bool {
+    elem(d).is_some_and(Elem::is_f32_like)
+}
+
+/// An input of a program: a node's input, perhaps seen under another shape.
+pub struct Source<'a> {
+    /// Which of the node's inputs.
+    pub index: usize,
+    /// The operand.
+    pub operand: &'a Operand,
+    /// The shape it broadcasts with.
+    pub shape: Dims,
+}
+
+impl<'a> Source<'a> {
+    /// The node's input `index` as it is.
+    pub fn new(node: &NodeView<'a>, index: usize) -> Result<Source<'a>> {
+        let operand = node.input(index)?;
+        Ok(Source { index, operand, shape: operand.shape.clone() })
+    }
+    /// The value, if it is one constant f32-like number.
+    pub fn number(&self) -> Option<f32> {
+        let t = self.operand.constant.as_ref().filter(|t| t.len() == 1)?;
+        match t.dtype() {
+            DType::F32 => t.as_slice::<f32>().ok()?.first().copied(),
+            DType::F16 => Some(t.as_slice::<half::f16>().ok()?.first()?.to_f32()),
+            DType::BF16 => Some(t.as_slice::<half::bf16>().ok()?.first()?.to_f32()),
+            _ => None,
+        }
+    }
+}
+
+/// Binds what `write` writes over registers that hold the sources. Constant numbers become part of the program.
+pub fn bind_program(
+    cx: &CpuCtx<'_>,
+    name: &'static str,
+    sources: &[Source<'_>],
+    write: impl FnOnce(&mut ProgramBuilder, &[Register]) -> Result<Vec<Register>>,
+) -> Result<Box<dyn Step>> {
+    let out = cx.output(0)?;
+    let numbers: Vec<Option<f32>> = sources.iter().map(Source::number).collect();
+    let read: Vec<&Source<'_>> = sources.iter().zip(&numbers).filter(|(_, n)| n.is_none()).map(|(s, _)| s).collect();
+    let mut b = ProgramBuilder::new(read.len());
+    let mut next = 0;
+    let registers: Vec<Register> = numbers
+        .iter()
+        .map(|n| match n {
+            Some(x) => b.constant(*x),
+            None => {
+                next += 1;
+                b.load(next - 1)
+            }
+        })
+        .collect();
+    let results = write(&mut b, &registers)?;
+    let program = b.finish(&results)?;
+
+    let place = Physical::of(out)?;
+    let elem_of = |o: &Operand| match elem(o.dtype) {
+        Some(e) if e.is_f32_like() || matches!(e, Elem::Bool | Elem::U8) => Ok(e),
+        _ => bail!(Unsupported, "{name} of {}", o.dtype),
+    };
+    let mut strides: Vec<(Elem, Strides)> = Vec::with_capacity(read.len());
+    for s in &read {
+        let Some(st) = place.strides(s.operand, &s.shape) else {
+            bail!(Internal, "{name}: {:?} does not broadcast to {:?}", s.shape, out.shape)
+        };
+        strides.push((elem_of(s.operand)?, st));
+    }
+    let outs: Vec<&Operand> = cx.outputs.iter().flatten().collect();
+    ensure!(outs.len() == cx.outputs.len(), Internal, "{name}: an output is not asked for");
+    let dense = dense_strides(&place.dims);
+    let inputs: Vec<_> = strides.iter().map(|(elem, s)| KernelOperand { elem: *elem, strides: s }).collect();
+    let outputs = outs
+        .iter()
+        .map(|o| {
+            ensure!(o.shape == out.shape && o.layout == out.layout, Internal, "{name}: outputs of different shapes");
+            Ok(KernelOperand { elem: elem_of(o)?, strides: &dense })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let kernel = Kernel::new(cx.isa, &program, &place.dims, &inputs, &outputs)?;
+    // Padding lanes hold zeros in every blocked input; what the program makes of them must be zero again.
+    let blocked_only = read.iter().all(|s| s.operand.layout != Layout::Dense);
+    let stays_zero = blocked_only && program.evaluate(&vec![0.0; read.len()]).iter().all(|&x| x == 0.0);
+    let pad = place.pad.filter(|_| !stays_zero);
+    let sizes = outs.iter().map(|o| elem_of(o).map(Elem::size)).collect::<Result<_>>()?;
+    Ok(Box::new(ProgramStep { name, kernel, inputs: read.iter().map(|s| s.index).collect(), sizes, pad }))
+}
+
+/// The axes of the memory behind an operand.
+struct Physical {
+    dims: Dims,
+    logical: Dims,
+    block: Option<usize>,
+    pad: Option<Pad>,
+}
+
+/// The lanes that pad the last channel block.
+#[derive(Clone, Copy)]
+struct Pad {
+    /// How many outermost parts there are.
+    outer: usize,
+    /// Elements of one.
+    outer_len: usize,
+    /// Elements of one of its channel blocks.
+    block_len: usize,
+    /// Lanes of a block.
+    lanes: usize,
+    /// Lanes of the last block that are used.
+    used: usize,
+}
+
+impl Physical {
+    fn of(o: &Operand) -> Result<Physical> {
+        let logical: Dims = o.shape.as_slice().into();
+        let Layout::Blocked(c) = o.layout else {
+            return Ok(Physical { dims: logical.clone(), logical, block: None, pad: None });
+        };
+        ensure!(logical.len() >= 2 && c > 0, Internal, "a blocked layout of shape {logical:?}");
+        let mut dims = logical.clone();
+        dims[1] = logical[1].div_ceil(c);
+        dims.push(c);
+        let block_len: usize = logical[2..].iter().product::<usize>() * c;
+        let used = logical[1] % c;
+        let pad = (used != 0).then_some(Pad {
+            outer: logical[0],
+            outer_len: block_len * dims[1],
+            block_len,
+            lanes: c,
+            used,
+        });
+        Ok(Physical { dims, logical, block: Some(c), pad })
+    }
+    /// The strides over these axes of an operand of `shape`; `None` where it does not fit.
+    fn strides(&self, o: &Operand, shape: &[usize]) -> Option<Strides> {
+        let Some(c) = self.block else { return broadcast_strides(shape, &self.logical) };
+        let rank = self.logical.len();
+        if o.layout == Layout::Blocked(c) {
+            if shape.len() != rank || shape[1] != self.logical[1] {
+                return None;
+            }
+            let mut own: Dims = shape.into();
+            own[1] = shape[1].div_ceil(c);
+            own.push(c);
+            return broadcast_strides(&own, &self.dims);
+        }
+        let lead = rank.checked_sub(shape.len())?;
+        let mut full: Dims = smallvec::smallvec![1; lead];
+        full.extend_from_slice(shape);
+        if full[1] == 1 {
+            let mut s = broadcast_strides(&full, &self.logical)?;
+            s.push(0);
+            return Some(s);
+        }
+        // A list of one number a channel, without a part of a block.
+        if full[1] != self.logical[1] || full[1] % c != 0 || full[2..].iter().any(|&d| d != 1) {
+            return None;
+        }
+        full[1] /= c;
+        full.push(c);
+        broadcast_strides(&full, &self.dims)
+    }
+}
+
+struct ProgramStep {
+    name: &'static str,
+    kernel: Kernel,
+    inputs: SmallVec<[usize; 4]>,
+    sizes: SmallVec<[usize; 2]>,
+    pad: Option<Pad>,
+}
+
+impl Step for ProgramStep {
+    fn phases(&self) -> usize {
+        if self.pad.is_some() { 2 } else { 1 }
+    }
+    fn tasks(&self, phase: usize) -> usize {
+        if phase == 0 { self.kernel.tasks() } else { 1 }
+    }
+    fn scratch_bytes(&self) -> usize {
+        self.kernel.scratch_bytes()
+    }
+    unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
+        let outputs: SmallVec<[*mut u8; 2]> = (0..self.sizes.len()).map(|i| args.output(i)).collect();
+        if phase == 0 {
+            let inputs: SmallVec<[*const u8; 4]> = self.inputs.iter().map(|&i| args.input(i)).collect();
+            // SAFETY: the operands are those whose types, shapes and strides the kernel was made from; scratch as asked for.
+            unsafe { self.kernel.run(task, &inputs, &outputs, scratch) };
+        } else if let Some(p) = self.pad {
+            for (&out, size) in outputs.iter().zip(&self.sizes) {
+                for i in 0..p.outer {
+                    for at in ((i + 1) * p.outer_len - p.block_len..(i + 1) * p.outer_len).step_by(p.lanes) {
+                        // SAFETY: the lanes lie within the last channel block of part `i` of the output.
+                        unsafe { out.add((at + p.used) * size).write_bytes(0, (p.lanes - p.used) * size) };
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+    fn kernel(&self) -> &str {
+        self.name
+    }
+}
+
+/// The layouts a program wants: blocked as soon as an input of the output's shape is, if all others can follow.
+pub fn follow(node: &NodeView<'_>) -> NodeLayouts {
+    let Some(Some(out)) = node.outputs.first() else { return NodeLayouts::dense() };
+    let mut block = None;
+    for o in node.inputs.iter().flatten() {
+        match o.layout {
+            Layout::Blocked(c) if o.shape == out.shape => block = Some(c),
+            _ => {}
+        }
+    }
+    let Some(c) = block else { return NodeLayouts::dense() };
+    let programs = |o: &Operand| is_programs(o.dtype) || o.dtype == DType::Bool;
+    if !node.inputs.iter().chain(node.outputs).flatten().all(programs) {
+        return NodeLayouts::dense();
+    }
+    let blocked = Operand { layout: Layout::Blocked(c), ..out.clone() };
+    let Ok(place) = Physical::of(&blocked) else { return NodeLayouts::dense() };
+    let mut layouts = NodeLayouts::dense();
+    for o in node.inputs {
+        let Some(o) = o else {
+            layouts.inputs.push(Layout::Dense);
+            continue;
+        };
+        let fits = |layout| place.strides(&Operand { layout, ..o.clone() }, &o.shape).is_some();
+        match [o.layout, Layout::Dense, Layout::Blocked(c)].into_iter().find(|l| fits(*l)) {
+            Some(l) => layouts.inputs.push(l),
+            None => return NodeLayouts::dense(),
+        }
+    }
+    layouts.outputs = node.outputs.iter().map(|_| Layout::Blocked(c)).collect();
+    layouts
+}
