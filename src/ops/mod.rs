@@ -6,7 +6,10 @@ pub mod case;
 pub mod control;
 pub mod infer;
 pub mod linear;
+pub mod pointwise;
 pub mod shape;
+mod steps;
+mod types;
 
 use crate::backend::cpu::CpuBindings;
 use crate::ir::{OpDef, Registry};
@@ -34,7 +37,15 @@ pub fn cases() -> Vec<case::Case> {
 }
 
 /// All families.
-pub const FAMILIES: &[Family] = &[control::FAMILY, linear::FAMILY, shape::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    control::FAMILY,
+    linear::FAMILY,
+    pointwise::BINARY,
+    pointwise::FUSED,
+    pointwise::UNARY,
+    pointwise::VARIADIC,
+    shape::FAMILY,
+];
 
 /// The operators of all families.
 pub fn registry() -> Registry {

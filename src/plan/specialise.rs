@@ -151,6 +151,14 @@ impl Specialiser<'_> {
             return Ok(Flow::Cut(late));
         }
         let has_step = cpu.bindings().has_step(&*node.op);
+        if has_step && has_eager {
+            // Its eager form is for strings: plain data waits for its shape.
+            let is_string = |v: &ValueId| self.facts[v.index()].dtype() == Some(DType::String);
+            let plain: Vec<_> = late.iter().filter(|(v, _)| !is_string(v)).copied().collect();
+            if !plain.is_empty() && late.len() == plain.len() {
+                return Ok(Flow::Cut(plain));
+            }
+        }
         if inputs_plain && (has_step || dynamic_view) {
             // A shape that hangs on the contents of small integer tensors which a step computes: cut, and look at them.
             let watch: Vec<_> =

@@ -33,7 +33,12 @@ impl Op for Pointwise {
         if self.dtypes == [DType::Bool] { Alias::None } else { Alias::InPlace(&[0, 1, 2, 3, 4, 5, 6, 7]) }
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
-        ensure!(cx.inputs.len() == self.program.inputs(), Internal, "a pointwise program got {} inputs", cx.inputs.len());
+        ensure!(
+            cx.inputs.len() == self.program.inputs(),
+            Internal,
+            "a pointwise program got {} inputs",
+            cx.inputs.len()
+        );
         let shapes = (0..cx.inputs.len()).map(|i| Ok(cx.tensor(i)?.dims.as_ref())).collect::<Result<Vec<_>>>()?;
         let dims = broadcast_all(shapes)?;
         let fact = |d: &DType| dims.as_ref().map_or(Fact::any_tensor(*d), |dims| Fact::tensor(*d, dims.clone()));
@@ -174,13 +179,8 @@ impl Physical {
         dims.push(c);
         let block_len: usize = logical[2..].iter().product::<usize>() * c;
         let used = logical[1] % c;
-        let pad = (used != 0).then_some(Pad {
-            outer: logical[0],
-            outer_len: block_len * dims[1],
-            block_len,
-            lanes: c,
-            used,
-        });
+        let pad =
+            (used != 0).then_some(Pad { outer: logical[0], outer_len: block_len * dims[1], block_len, lanes: c, used });
         Ok(Physical { dims, logical, block: Some(c), pad })
     }
     /// The strides over these axes of an operand of `shape`; `None` where it does not fit.

@@ -13,13 +13,10 @@ pub use variadic::{Clip, Variadic, VariadicFn, Where};
 
 use super::Family;
 
-pub(super) const FAMILY: Family = Family {
-    name: "pointwise",
-    ops: &[unary::OPS, binary::OPS, variadic::OPS],
-    cpu: |b| {
-        binary::cpu(b);
-        fused::cpu(b);
-        unary::cpu(b);
-        variadic::cpu(b);
-    },
-};
+pub(super) const UNARY: Family =
+    Family { name: "functions of one operand", ops: unary::OPS, cpu: unary::cpu, ..Family::EMPTY };
+pub(super) const BINARY: Family =
+    Family { name: "functions of two operands", ops: binary::OPS, cpu: binary::cpu, ..Family::EMPTY };
+pub(super) const VARIADIC: Family =
+    Family { name: "functions of several operands", ops: variadic::OPS, cpu: variadic::cpu, ..Family::EMPTY };
+pub(super) const FUSED: Family = Family { name: "pointwise programs", cpu: fused::cpu, ..Family::EMPTY };

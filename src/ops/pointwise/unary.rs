@@ -240,16 +240,11 @@ const INSTRUCTIONS: &[(&str, UnaryOp)] = &[
     ("Tanh", UnaryOp::Tanh),
 ];
 
-fn parse_instruction(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
-    let Some((_, op)) = INSTRUCTIONS.iter().find(|(n, _)| *n == cx.op_type) else {
-        bail!(Internal, "{} is no instruction", cx.op_type)
-    };
+fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(1, 1)?;
-    Ok(Arc::new(Unary { f: UnaryFn::Op(*op) }))
-}
-
-fn parse_function(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
-    cx.expect_inputs(1, 1)?;
+    if let Some((_, op)) = INSTRUCTIONS.iter().find(|(n, _)| *n == cx.op_type) {
+        return Ok(Arc::new(Unary { f: UnaryFn::Op(*op) }));
+    }
     let alpha = |default| cx.float_or("alpha", default);
     let f = match cx.op_type {
         "BitwiseNot" => UnaryFn::BitwiseNot,
@@ -280,25 +275,22 @@ fn parse_function(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 }
 
 macro_rules! defs {
-    ($parse:ident: $($name:literal $versions:expr),* $(,)?) => {
-        &[$(OpDef { domain: "", name: $name, versions: &$versions, parse: $parse }),*]
+    ($($name:literal $versions:expr),* $(,)?) => {
+        &[$(OpDef { domain: "", name: $name, versions: &$versions, parse }),*]
     };
 }
 
-pub(super) const OPS: &[&[OpDef]] = &[
-    defs! { parse_instruction:
-        "Abs" [1, 6, 13], "Acos" [7, 22], "Acosh" [9, 22], "Asin" [7, 22], "Asinh" [9, 22], "Atan" [7, 22],
-        "Atanh" [9, 22], "Ceil" [1, 6, 13], "Cos" [7, 22], "Cosh" [9, 22], "Erf" [9, 13], "Exp" [1, 6, 13],
-        "Floor" [1, 6, 13], "IsNaN" [9, 13, 20], "Log" [1, 6, 13], "Neg" [1, 6, 13], "Not" [1],
-        "Reciprocal" [1, 6, 13], "Relu" [1, 6, 13, 14], "Round" [11, 22], "Sigmoid" [1, 6, 13], "Sign" [9, 13],
-        "Sin" [7, 22], "Sinh" [9, 22], "Softplus" [1, 22], "Sqrt" [1, 6, 13], "Tan" [7, 22], "Tanh" [1, 6, 13],
-    },
-    defs! { parse_function:
-        "BitwiseNot" [18], "IsInf" [10, 20], "LeakyRelu" [1, 6, 16], "Elu" [1, 6, 22], "Selu" [1, 6, 22],
-        "Celu" [12, 28], "Gelu" [20], "HardSigmoid" [1, 6, 22], "HardSwish" [14, 22], "Mish" [18, 22],
-        "Softsign" [1, 22], "Swish" [24], "ThresholdedRelu" [10, 22], "Shrink" [9],
-    },
-];
+pub(super) const OPS: &[OpDef] = defs! {
+    "Abs" [1, 6, 13], "Acos" [7, 22], "Acosh" [9, 22], "Asin" [7, 22], "Asinh" [9, 22],
+    "Atan" [7, 22], "Atanh" [9, 22], "BitwiseNot" [18], "Ceil" [1, 6, 13], "Celu" [12, 28],
+    "Cos" [7, 22], "Cosh" [9, 22], "Elu" [1, 6, 22], "Erf" [9, 13], "Exp" [1, 6, 13],
+    "Floor" [1, 6, 13], "Gelu" [20], "HardSigmoid" [1, 6, 22], "HardSwish" [14, 22], "IsInf" [10, 20],
+    "IsNaN" [9, 13, 20], "LeakyRelu" [1, 6, 16], "Log" [1, 6, 13], "Mish" [18, 22], "Neg" [1, 6, 13],
+    "Not" [1], "Reciprocal" [1, 6, 13], "Relu" [1, 6, 13, 14], "Round" [11, 22], "Selu" [1, 6, 22],
+    "Shrink" [9], "Sigmoid" [1, 6, 13], "Sign" [9, 13], "Sin" [7, 22], "Sinh" [9, 22],
+    "Softplus" [1, 22], "Softsign" [1, 22], "Sqrt" [1, 6, 13], "Swish" [24], "Tan" [7, 22],
+    "Tanh" [1, 6, 13], "ThresholdedRelu" [10, 22],
+};
 
 pub(super) fn cpu(b: &mut CpuBindings) {
     b.step::<Unary>(bind);
@@ -320,7 +312,8 @@ fn bind(op: &Unary, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         UnaryFn::IsInf { negative: true, positive: true } => Some(UnaryKind::Op(UnaryOp::IsInf)),
         _ => None,
     };
-    let kind = if elem == Elem::Bool && kind == Some(UnaryKind::Op(UnaryOp::Not)) { Some(UnaryKind::Not) } else { kind };
+    let kind =
+        if elem == Elem::Bool && kind == Some(UnaryKind::Op(UnaryOp::Not)) { Some(UnaryKind::Not) } else { kind };
     let strides = dense_strides(&x.shape);
     if let Some(kind) = kind
         && let Ok(kernel) = Kernel::new(kind, elem, &x.shape, &strides, &strides)

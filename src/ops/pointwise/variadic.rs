@@ -247,8 +247,7 @@ fn bind_where(_: &Where, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         broadcast_strides(s, &out.shape).ok_or_else(|| err!(Internal, "{s:?} does not broadcast to {:?}", out.shape))
     };
     let size = need_size(out.dtype, "Where")?;
-    let kernel =
-        Select::new(size, &out.shape, &strides(0)?, &strides(1)?, &strides(2)?, &dense_strides(&out.shape))?;
+    let kernel = Select::new(size, &out.shape, &strides(0)?, &strides(1)?, &strides(2)?, &dense_strides(&out.shape))?;
     Ok(FnStep::boxed("where", kernel.tasks(), 0, move |args, task, _| {
         // SAFETY: operands of the types and shapes the kernel was made from.
         unsafe { kernel.run(task, args.input(0), args.input(1), args.input(2), args.output(0)) };
