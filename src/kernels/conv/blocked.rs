@@ -4,7 +4,7 @@
 //! The last block's padding lanes are zero in every input and are written as zero.
 
 use super::tile::{TileArgs, TileSet, tiles};
-use super::{ConvPtrs, ConvSpec};
+use super::{ConvPtrs, ConvSpec, inside};
 use crate::bail;
 use crate::base::checked::product;
 use crate::error::Result;
@@ -391,14 +391,6 @@ const MAX_COLUMNS: usize = 64;
 fn place_of(width: usize, tiles: usize, i: usize) -> (usize, usize) {
     let (low, higher) = (width / tiles, width % tiles);
     (i * low + i.min(higher), low + (i < higher) as usize)
-}
-
-/// The taps of a dimension through which an output place sees the input.
-fn inside(out: usize, stride: usize, dilation: usize, pad: usize, size: usize, taps: usize) -> (usize, usize) {
-    let first = out * stride;
-    let lo = pad.saturating_sub(first).div_ceil(dilation).min(taps);
-    let hi = (size + pad).saturating_sub(first).div_ceil(dilation).clamp(lo, taps);
-    (lo, hi)
 }
 
 /// The tile (blocks, places) with the least time on paper for a line of `width` places.

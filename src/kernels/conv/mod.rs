@@ -2,6 +2,7 @@
 
 pub mod blocked;
 pub mod dense;
+pub mod depthwise;
 mod im2col;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -122,6 +123,14 @@ impl ConvSpec {
         }
         Ok(())
     }
+}
+
+/// The taps of a dimension through which an output place sees the input.
+fn inside(out: usize, stride: usize, dilation: usize, pad: usize, size: usize, taps: usize) -> (usize, usize) {
+    let first = out * stride;
+    let lo = pad.saturating_sub(first).div_ceil(dilation).min(taps);
+    let hi = (size + pad).saturating_sub(first).div_ceil(dilation).clamp(lo, taps);
+    (lo, hi)
 }
 
 /// The operands of a run.

@@ -2,6 +2,7 @@
 
 use super::blocked::{BlockedConv, Input};
 use super::dense::DenseConv;
+use super::depthwise::DepthwiseConv;
 use super::*;
 use crate::kernels::gemm::tests::scalar;
 use crate::kernels::isa::Isa;
@@ -218,6 +219,44 @@ fn blocked_shapes_of_networks() {
     }
     check_blocked(&full(ConvSpec::square(2, [3, 64], [56, 50], 7, 2, 3)), Input::Dense, &mut rng, true, false);
     check_blocked(&ConvSpec::square(1, [1, 20], [30, 150], 3, 1, 1), Input::Dense, &mut rng, true, false);
+}
+
+#[test]
+fn depthwise_random_shapes() {
+    let mut rng = Rng::new(41);
+    for round in 0..120 {
+        let mut s = random_spec(&mut rng, 1 + round % 2);
+        let c = 1 + rng.below(40);
+        (s.groups, s.c_in, s.c_out) = (c, c, c);
+        if round % 4 == 0 {
+            s.activation = Activation::HardSigmoid { alpha: 0.2, beta: 0.5 };
+        }
+        if round == 0 {
+            s = ConvSpec { groups: 40, bias: true, ..ConvSpec::square(2, [40, 40], [112, 112], 3, 2, 1) };
+        }
+        let (d, at_end) = (data(&s, &mut rng), round % 2 == 0);
+        let (want, mag) = naive(&s, &d.x, &d.w, &d.bias, &d.res);
+        for isa in Isa::detect().levels() {
+            let (c, conv) = (isa.f32_lanes(), DepthwiseConv::new(isa, s).unwrap());
+            let lay = |v: &[f32], size| to_blocked(v, s.n, s.c_in, size, c);
+            let (x, w) = (Guarded::new(&lay(&d.x, s.in_size()), at_end), Guarded::new(&d.w, at_end));
+            let packed = Guarded::nan(conv.packed_bytes() / 4, at_end);
+            // SAFETY: as long as the plan asks.
+            unsafe { conv.pack(w.ptr, packed.ptr) };
+            let mut bias = d.bias.clone();
+            bias.resize(if s.bias { conv.bias_len() } else { 0 }, 0.0);
+            let bias = Guarded::new(&bias, at_end);
+            let (want, mag) = (lay(&want, s.out_size()), lay(&mag, s.out_size()));
+            let y = if s.residual { lay(&d.res, s.out_size()) } else { vec![f32::NAN; want.len()] };
+            let y = Guarded::new(&y, at_end);
+            let p = ConvPtrs { x: x.ptr, w: packed.ptr, y: y.ptr, bias: bias.ptr, residual: y.ptr };
+            for task in (0..conv.tasks(0)).rev() {
+                // SAFETY: the buffers have the lengths that the spec and the plan ask for.
+                unsafe { conv.run(0, task, &p, std::ptr::null_mut(), std::ptr::null_mut()) };
+            }
+            assert_close(&format!("{s:?}"), isa, y.slice(), &want, |i| bound(&s) * mag[i] + 1e-30);
+        }
+    }
 }
 
 #[test]
