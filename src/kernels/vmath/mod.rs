@@ -6,6 +6,9 @@ pub mod scalar;
 #[cfg(test)]
 mod tests;
 
+mod power;
+pub use power::pow;
+
 use super::simd::{F32, I32, Mask, scalar::F as ScalarVector};
 use std::any::TypeId;
 
@@ -369,12 +372,6 @@ by_lane! {
     acosh;
     /// Inverse hyperbolic tangent.
     atanh;
-}
-
-/// `a` to the power `b`.
-#[inline(always)]
-pub fn pow<V: F32>(a: V, b: V) -> V {
-    map2(a, b, scalar::pow)
 }
 
 /// The remainder with the sign of the dividend, as C has it.

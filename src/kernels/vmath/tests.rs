@@ -3,6 +3,7 @@
 use super::*;
 use crate::kernels::isa::Isa;
 use crate::kernels::simd::{Kernel, dispatch};
+use crate::kernels::testing::Rng;
 
 /// Distance in units in the last place; NaN equals NaN, and zeros of either sign are apart.
 fn ulps(got: f32, want: f32) -> u32 {
@@ -122,6 +123,81 @@ check!(sign, 0, |x| if x > 0.0 {
 } else {
     x + 0.0
 });
+
+#[test]
+fn powers() {
+    struct Run<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+    impl Kernel for Run<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run<V: F32>(self) {
+            for i in (0..self.0.len()).step_by(V::LANES) {
+                // SAFETY: the slices have the same length, a multiple of 16.
+                unsafe {
+                    let (a, b) = (V::load(self.0.as_ptr().add(i)), V::load(self.1.as_ptr().add(i)));
+                    super::pow(a, b).store(self.2.as_mut_ptr().add(i));
+                }
+            }
+        }
+    }
+    let (mut a, mut b) = (vec![], vec![]);
+    let edges = [
+        0.0f32,
+        1.0,
+        0.5,
+        2.0,
+        3.0,
+        1e-40,
+        1e38,
+        16777216.0,
+        16777217.0,
+        0.99999994,
+        1.0000001,
+        f32::INFINITY,
+        f32::NAN,
+    ];
+    for x in edges {
+        for y in edges {
+            for (s, t) in [(1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)] {
+                a.push(s * x);
+                b.push(t * y);
+            }
+        }
+    }
+    let mut rng = Rng::new(3);
+    for i in 0..2_000_000 {
+        // Any base; exponents that keep the result within the range, or simple ones.
+        let x = f32::from_bits(rng.next() as u32 & 0x7fff_ffff);
+        let x = if i % 3 == 0 {
+            1.0 + rng.float() * 0.9
+        } else if x.is_nan() {
+            2.0
+        } else {
+            x
+        };
+        let most = 150.0 / x.log2().abs().max(1e-3);
+        let y = match i % 4 {
+            0 => rng.below(21) as f32 - 10.0,
+            1 => rng.float() * 3.0,
+            _ => rng.float() * most,
+        };
+        a.push(if i % 7 == 0 { -x } else { x });
+        b.push(y);
+    }
+    while a.len() % 16 != 0 {
+        a.push(1.0);
+        b.push(1.0);
+    }
+    for isa in Isa::detect().levels() {
+        let mut out = vec![0.0f32; a.len()];
+        dispatch(isa, Run(&a, &b, &mut out));
+        for i in 0..a.len() {
+            let want = f64::from(a[i]).powf(f64::from(b[i])) as f32;
+            let d = ulps(out[i], want);
+            assert!(d <= 2, "{isa:?}: {d} ulp, {:e} ^ {:e} = {:e}, not {want:e}", a[i], b[i], out[i]);
+        }
+    }
+}
 
 #[test]
 fn exp_of_nonpositive_flushes_only_denormals() {
