@@ -11,6 +11,8 @@ pub mod nd;
 pub mod normalise;
 pub mod pointwise;
 pub mod pool;
+pub mod pool_dense;
+pub mod real;
 pub mod reduce;
 pub mod reorder;
 pub mod simd;

@@ -4,12 +4,17 @@
 
 pub mod case;
 pub mod control;
+pub mod conv;
 pub mod infer;
 pub mod linear;
 pub mod pointwise;
+pub mod pool;
 pub mod shape;
+pub mod softmax;
 mod steps;
 mod types;
+mod widen;
+pub mod window;
 
 use crate::backend::cpu::CpuBindings;
 use crate::ir::{OpDef, Registry};
@@ -39,12 +44,15 @@ pub fn cases() -> Vec<case::Case> {
 /// All families.
 pub const FAMILIES: &[Family] = &[
     control::FAMILY,
+    conv::FAMILY,
     linear::FAMILY,
     pointwise::BINARY,
     pointwise::FUSED,
     pointwise::UNARY,
     pointwise::VARIADIC,
+    pool::FAMILY,
     shape::FAMILY,
+    softmax::FAMILY,
 ];
 
 /// The operators of all families.
