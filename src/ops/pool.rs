@@ -291,7 +291,11 @@ fn sum<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
 }
 
 /// One result a plane.
-fn planes<T: Number>(name: &'static str, shape: &[usize], f: impl Fn(&[T]) -> T + Send + Sync + 'static) -> Box<dyn Step> {
+fn planes<T: Number>(
+    name: &'static str,
+    shape: &[usize],
+    f: impl Fn(&[T]) -> T + Send + Sync + 'static,
+) -> Box<dyn Step> {
     let (n, size) = (shape[0] * shape[1], shape[2..].iter().product::<usize>());
     let (tasks, per) = split(n, (64 * 1024 / size.max(1)).max(1));
     FnStep::boxed(name, tasks, 0, move |args, task, _| {

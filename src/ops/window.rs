@@ -161,15 +161,8 @@ impl Window {
         }
         ensure!(kernel.len() == n && output.len() == n, Internal, "a window's shapes differ in rank");
         let one = [1; 3];
-        let mut g = Geometry {
-            input: one,
-            output: one,
-            kernel: one,
-            stride: one,
-            dilation: one,
-            pad: [0; 3],
-            pad_end: [0; 3],
-        };
+        let mut g =
+            Geometry { input: one, output: one, kernel: one, stride: one, dilation: one, pad: [0; 3], pad_end: [0; 3] };
         let size = |x: i64| usize::try_from(x).map_err(|_| err!(Unsupported, "negative pads: {self:?}"));
         for d in 0..n {
             let to = 3 - n + d;
