@@ -14,7 +14,7 @@ use crate::tensor::DType;
 use crate::{bail, ensure};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "conv", ops: OPS, cpu };
+pub(super) const FAMILY: Family = Family { name: "conv", ops: OPS, cpu, ..Family::EMPTY };
 
 const OPS: &[OpDef] = &[OpDef { domain: "", name: "Conv", versions: &[1, 11, 22], parse: parse_conv }];
 

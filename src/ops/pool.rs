@@ -15,7 +15,7 @@ use crate::tensor::DType;
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "pool", ops: OPS, cpu };
+pub(super) const FAMILY: Family = Family { name: "pool", ops: OPS, cpu, ..Family::EMPTY };
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "MaxPool", versions: &[1, 8, 10, 11, 12, 22], parse: parse_pool },

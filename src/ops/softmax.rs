@@ -12,7 +12,7 @@ pub use crate::kernels::normalise::SoftmaxKind;
 use crate::tensor::DType;
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "softmax", ops: OPS, cpu };
+pub(super) const FAMILY: Family = Family { name: "softmax", ops: OPS, cpu, ..Family::EMPTY };
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "Softmax", versions: &[1, 11, 13], parse },
