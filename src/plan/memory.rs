@@ -99,8 +99,14 @@ fn share_in_place(items: &[Item], slots: &mut [Slot], first: &mut [usize], last:
             continue;
         }
         let (bytes, space, layout) = (o.bytes, o.space, o.layout);
+        // Memory that the step also reads under another shape would be overwritten before it is read.
+        let read_otherwise = |s: u32, r: u32| {
+            step.inputs
+                .iter()
+                .any(|&i| i != NO_VALUE && root_of(slots, i) == r && slots[i as usize].shape != slots[s as usize].shape)
+        };
         let candidate = step.in_place.iter().filter_map(|&k| step.inputs.get(k).copied()).find(|&s| {
-            if s == NO_VALUE {
+            if s == NO_VALUE || read_otherwise(s, root_of(slots, s)) {
                 return false;
             }
             let r = root_of(slots, s);

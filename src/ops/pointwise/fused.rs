@@ -287,3 +287,44 @@ pub fn follow(node: &NodeView<'_>) -> NodeLayouts {
     layouts.outputs = node.outputs.iter().map(|_| Layout::Blocked(c)).collect();
     layouts
 }
+
+/// The operator as a program over its inputs, if it is elementwise and all its operands are computed in f32. Bounds and
+/// conditions count as inputs.
+pub fn program_of(op: &dyn Op, inputs: &[&Fact]) -> Option<Program> {
+    use super::{Binary, Clip, Unary, UnaryFn, Variadic, Where};
+    let f32_like = |f: &Fact| f.dtype() == Some(DType::F32);
+    if let Some(p) = op.downcast::<Pointwise>() {
+        return (p.dtypes == [DType::F32]).then(|| p.program.clone());
+    }
+    let is_where = op.is::<Where>();
+    let plain = |(i, f): (usize, &&Fact)| f32_like(f) || is_where && i == 0 && f.dtype() == Some(DType::Bool);
+    if inputs.is_empty() || !inputs.iter().enumerate().all(plain) {
+        return None;
+    }
+    let mut b = ProgramBuilder::new(inputs.len());
+    let x: Vec<Register> = (0..inputs.len()).map(|i| b.load(i)).collect();
+    let y = if let Some(u) = op.downcast::<Unary>() {
+        if u.f.tests() || u.f == UnaryFn::BitwiseNot {
+            return None;
+        }
+        u.f.write(&mut b, x[0])
+    } else if let Some(f) = op.downcast::<Binary>() {
+        if f.axis.is_some() || f.f.compares() || f.f == super::BinaryFn::PRelu {
+            return None;
+        }
+        f.f.write(&mut b, x[0], x[1])?
+    } else if let Some(v) = op.downcast::<Variadic>() {
+        v.f.write(&mut b, &x)?
+    } else if is_where {
+        b.select(x[0], x[1], x[2])
+    } else if op.is::<Clip>()
+        && inputs.len() == 3
+        && inputs[1..].iter().all(|f| f.as_tensor().and_then(|t| t.rank()) == Some(0))
+    {
+        let low = b.max(x[0], x[1]);
+        b.min(low, x[2])
+    } else {
+        return None;
+    };
+    b.finish(&[y]).ok()
+}

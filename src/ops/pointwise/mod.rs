@@ -7,7 +7,7 @@ mod unary;
 mod variadic;
 
 pub use binary::{Binary, BinaryFn};
-pub use fused::{Pointwise, is_programs};
+pub use fused::{Pointwise, is_programs, program_of};
 pub use unary::{Unary, UnaryFn};
 pub use variadic::{Clip, Variadic, VariadicFn, Where};
 

@@ -1,0 +1,110 @@
+//! Fuses chains of elementwise operators into one pointwise program.
+
+use crate::error::Result;
+use crate::ir::{Fact, NodeId, ValueId};
+use crate::kernels::pointwise::{Program, ProgramBuilder, Register};
+use crate::ops::pointwise::{Pointwise, program_of};
+use crate::optimize::{Pass, PassCtx};
+use std::sync::Arc;
+
+/// A producer of elementwise kind whose only user is another one becomes part of it.
+pub struct FusePointwise;
+
+/// Inputs of one program at most: each is a stream that the kernel reads.
+const MAX_INPUTS: usize = 8;
+/// Instructions of one program at most: registers live in L1.
+const MAX_INSTRUCTIONS: usize = 48;
+
+impl Pass for FusePointwise {
+    fn name(&self) -> &'static str {
+        "fuse_pointwise"
+    }
+    fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
+        for id in cx.order() {
+            while fuse(cx, id)? {}
+        }
+        Ok(())
+    }
+}
+
+/// The node as a program over its inputs, if it is elementwise and computed in f32.
+fn as_program(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Program> {
+    let node = cx.node(id)?;
+    let facts: Vec<&Fact> = cx.graph().input_facts(node).collect();
+    program_of(&*node.op, &facts)
+}
+
+/// Pulls one producer into node `id`.
+fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<bool> {
+    let Some(user) = as_program(cx, id) else { return Ok(false) };
+    let node = cx.graph().node(id).clone();
+    let [Some(out)] = node.outputs[..] else { return Ok(false) };
+    for (place, v) in node.inputs.iter().enumerate() {
+        let Some(v) = *v else { continue };
+        let Some((maker, 0)) = cx.graph().value(v).producer else { continue };
+        let Some(producer) = as_program(cx, maker) else { continue };
+        if !cx.used_once(v) {
+            continue;
+        }
+        let made = cx.graph().node(maker).clone();
+        if made.outputs.len() != 1 {
+            continue;
+        }
+        if !same_shape(cx.graph().fact(v), cx.graph().fact(out)) {
+            cx.miss(id, || format!("its operand '{}' is broadcast: it would be computed more than once", made.name));
+            continue;
+        }
+        let Some((program, inputs)) = compose(&user, &node.inputs, place, &producer, &made.inputs)? else {
+            cx.miss(id, || format!("the program with '{}' would have too many inputs or instructions", made.name));
+            continue;
+        };
+        let Some(dtype) = cx.graph().fact(out).dtype() else { continue };
+        cx.edit.replace_op(id, Arc::new(Pointwise { program, dtypes: vec![dtype] }), inputs);
+        cx.edit.remove(maker);
+        cx.recount();
+        cx.fired();
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+fn same_shape(a: &Fact, b: &Fact) -> bool {
+    match (a.as_tensor().and_then(|t| t.dims.as_ref()), b.as_tensor().and_then(|t| t.dims.as_ref())) {
+        (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b)),
+        _ => false,
+    }
+}
+
+type Inputs = Vec<Option<ValueId>>;
+
+/// `user` with its input `place` computed by `producer`. `None` where the result passes the limits.
+fn compose(
+    user: &Program,
+    user_inputs: &Inputs,
+    place: usize,
+    producer: &Program,
+    made_inputs: &Inputs,
+) -> Result<Option<(Program, Inputs)>> {
+    let mut inputs: Inputs = Vec::new();
+    let mut slot = |v: Option<ValueId>| match inputs.iter().position(|&x| x == v) {
+        Some(i) => i,
+        None => {
+            inputs.push(v);
+            inputs.len() - 1
+        }
+    };
+    let made: Vec<usize> = made_inputs.iter().map(|&v| slot(v)).collect();
+    let own: Vec<usize> =
+        user_inputs.iter().enumerate().map(|(i, &v)| if i == place { usize::MAX } else { slot(v) }).collect();
+    if inputs.len() > MAX_INPUTS || inputs.iter().any(Option::is_none) {
+        return Ok(None);
+    }
+    let mut b = ProgramBuilder::new(inputs.len());
+    let loads: Vec<Register> = (0..inputs.len()).map(|i| b.load(i)).collect();
+    let made: Vec<Register> = made.iter().map(|&i| loads[i]).collect();
+    let mid = b.inline(producer, &made)?[0];
+    let own: Vec<Register> = own.iter().map(|&i| if i == usize::MAX { mid } else { loads[i] }).collect();
+    let results = b.inline(user, &own)?;
+    let program = b.finish(&results)?;
+    Ok((program.instructions().len() <= MAX_INSTRUCTIONS).then_some((program, inputs)))
+}
