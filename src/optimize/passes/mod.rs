@@ -1,5 +1,7 @@
 //! The passes, one a file.
 
+mod activation;
+mod conv_epilogue;
 mod fold;
 mod fuse_pointwise;
 mod identity;
@@ -13,6 +15,7 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(fold::Fold),
         Box::new(identity::Identity),
         Box::new(matmul_bias::MatMulBias),
+        Box::new(conv_epilogue::ConvEpilogue),
         Box::new(fuse_pointwise::FusePointwise),
     ]
 }
