@@ -9,9 +9,11 @@ pub mod infer;
 pub mod linear;
 pub mod pointwise;
 pub mod pool;
+pub mod sequence;
 pub mod shape;
 pub mod softmax;
 mod steps;
+pub mod text;
 mod types;
 mod widen;
 pub mod window;
@@ -51,7 +53,9 @@ pub const FAMILIES: &[Family] = &[
     pointwise::UNARY,
     pointwise::VARIADIC,
     pool::FAMILY,
+    sequence::FAMILY,
     shape::FAMILY,
+    text::FAMILY,
     softmax::FAMILY,
 ];
 
