@@ -196,3 +196,24 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 }
+
+/// A device that a [`Provider`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceEntry {
+    /// What options take: `opencl:0`.
+    pub name: String,
+    /// A line for a human.
+    pub description: String,
+}
+
+/// Finds the devices of one kind, and opens them.
+pub trait Provider: Send + Sync {
+    /// What their names begin with: `opencl` for `opencl:0`.
+    fn kind(&self) -> &str;
+    /// The devices there are, in an order that stays.
+    fn list(&self) -> Result<Vec<DeviceEntry>>;
+    /// The name of the device that `spec` means (`opencl`, `opencl:0`, `opencl:part of its name`).
+    fn resolve(&self, spec: &str) -> Result<String>;
+    /// Opens a device by its name.
+    fn open(&self, name: &str) -> Result<Arc<dyn Backend>>;
+}

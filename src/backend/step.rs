@@ -28,7 +28,7 @@ pub struct StepArgs<'a> {
     memories: &'a [Option<Arc<dyn Memory>>],
     inputs: &'a [u32],
     outputs: &'a [u32],
-    workspace: *mut u8,
+    workspace: Place,
 }
 
 // SAFETY: a step's tasks run on several threads at once over these pointers; that they write disjoint parts is the
@@ -46,7 +46,12 @@ impl<'a> StepArgs<'a> {
         outputs: &'a [u32],
         workspace: *mut u8,
     ) -> Self {
-        StepArgs { places, memories, inputs, outputs, workspace }
+        StepArgs { places, memories, inputs, outputs, workspace: Place { addr: workspace, space: 0 } }
+    }
+    /// With the workspace at a byte offset in a device's memory instead.
+    pub fn with_device_workspace(mut self, space: u32, offset: usize) -> Self {
+        self.workspace = Place { addr: std::ptr::without_provenance_mut(offset), space };
+        self
     }
     fn place(&self, list: &[u32], i: usize) -> Place {
         list.get(i).and_then(|&v| self.places.get(v as usize)).copied().unwrap_or(Place::NONE)
@@ -59,9 +64,9 @@ impl<'a> StepArgs<'a> {
     pub fn output<T>(&self, i: usize) -> *mut T {
         self.place(self.outputs, i).addr.cast()
     }
-    /// Memory that the phases of this step share, of `Step::workspace_bytes`.
+    /// Host memory that the phases of this step share, of `Step::workspace_bytes`.
     pub fn workspace<T>(&self) -> *mut T {
-        self.workspace.cast()
+        self.workspace.addr.cast()
     }
     /// The device memory and byte offset of input `i`, if it is in a device's memory.
     pub fn device_input(&self, i: usize) -> Option<(&'a dyn Memory, usize)> {
@@ -70,6 +75,10 @@ impl<'a> StepArgs<'a> {
     /// The device memory and byte offset of output `i`, if it is in a device's memory.
     pub fn device_output(&self, i: usize) -> Option<(&'a dyn Memory, usize)> {
         self.device(self.place(self.outputs, i))
+    }
+    /// The device memory and byte offset of the workspace of a device's step.
+    pub fn device_workspace(&self) -> Option<(&'a dyn Memory, usize)> {
+        self.device(self.workspace)
     }
     fn device(&self, p: Place) -> Option<(&'a dyn Memory, usize)> {
         if p.space == 0 {
@@ -98,7 +107,8 @@ pub trait Step: Send + Sync {
     fn scratch_bytes(&self) -> usize {
         0
     }
-    /// Bytes that all tasks of all phases share; not initialised, aligned to a cache line.
+    /// Bytes that all tasks of all phases share, in the space of the step's backend; not initialised, aligned to a
+    /// cache line.
     fn workspace_bytes(&self) -> usize {
         0
     }

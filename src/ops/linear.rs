@@ -1,5 +1,8 @@
 //! Matrix products: MatMul, Gemm.
 
+#[cfg(feature = "opencl")]
+mod opencl;
+
 use super::Family;
 use super::case::{Case, CaseInput};
 use super::infer::broadcast;
@@ -14,7 +17,15 @@ use crate::tensor::DType;
 use crate::{bail, ensure};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "linear", ops: OPS, cpu, cases };
+pub(super) const FAMILY: Family = Family {
+    name: "linear",
+    ops: OPS,
+    cpu,
+    #[cfg(feature = "opencl")]
+    opencl: opencl::add,
+    cases,
+    ..Family::EMPTY
+};
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "MatMul", versions: &[1, 9, 13], parse: parse_matmul },

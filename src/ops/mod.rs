@@ -18,8 +18,12 @@ mod types;
 mod widen;
 pub mod window;
 
+use crate::backend::Provider;
 use crate::backend::cpu::CpuBindings;
+#[cfg(feature = "opencl")]
+use crate::backend::opencl::{OpenClBindings, OpenClProvider};
 use crate::ir::{OpDef, Registry};
+use std::sync::Arc;
 
 /// One family's share of the library.
 pub struct Family {
@@ -29,13 +33,23 @@ pub struct Family {
     pub ops: &'static [OpDef],
     /// Adds its CPU kernels.
     pub cpu: fn(&mut CpuBindings),
+    /// Adds its OpenCL kernels.
+    #[cfg(feature = "opencl")]
+    pub opencl: fn(&mut OpenClBindings),
     /// Test cases.
     pub cases: fn() -> Vec<case::Case>,
 }
 
 impl Family {
     /// A family without anything, to be filled in with `..Family::EMPTY`.
-    pub const EMPTY: Family = Family { name: "", ops: &[], cpu: |_| {}, cases: Vec::new };
+    pub const EMPTY: Family = Family {
+        name: "",
+        ops: &[],
+        cpu: |_| {},
+        #[cfg(feature = "opencl")]
+        opencl: |_| {},
+        cases: Vec::new,
+    };
 }
 
 /// The test cases of all families.
@@ -71,4 +85,16 @@ pub fn cpu_bindings() -> CpuBindings {
     let mut b = CpuBindings::default();
     FAMILIES.iter().for_each(|f| (f.cpu)(&mut b));
     b
+}
+
+/// What finds devices beside the CPU, each with the kernels of all families.
+pub fn providers() -> Vec<Arc<dyn Provider>> {
+    let mut all: Vec<Arc<dyn Provider>> = Vec::new();
+    #[cfg(feature = "opencl")]
+    {
+        let mut b = OpenClBindings::default();
+        FAMILIES.iter().for_each(|f| (f.opencl)(&mut b));
+        all.push(Arc::new(OpenClProvider::new(b)));
+    }
+    all
 }

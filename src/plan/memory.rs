@@ -57,7 +57,7 @@ pub fn plan(items: &mut [Item], slots: &mut [Slot], pinned: &[u32], spaces: usiz
             && step.step.workspace_bytes() > 0
         {
             let bytes = round_up(step.step.workspace_bytes(), ALIGN);
-            blocks.push(Block { slot: None, item: i, space: 0, bytes, from: i, to: i, offset: 0 });
+            blocks.push(Block { slot: None, item: i, space: step.space, bytes, from: i, to: i, offset: 0 });
         }
     }
     let sizes = place(&mut blocks, spaces);

@@ -209,14 +209,16 @@ impl Program {
                 Item::Step(s) => {
                     let part = &frame.parts[depth];
                     let arena = part.arena.as_ref().map_or(std::ptr::null_mut(), |a| a.ptr());
-                    let args = StepArgs::new(
-                        &part.places,
-                        &part.memories,
-                        &s.inputs,
-                        &s.outputs,
-                        arena.wrapping_add(s.workspace),
-                    );
+                    let workspace = arena.wrapping_add(s.workspace);
+                    let mut args = StepArgs::new(&part.places, &part.memories, &s.inputs, &s.outputs, workspace);
+                    if s.space != 0 {
+                        args = args.with_device_workspace(s.space, s.workspace);
+                    }
                     run_step(cx, s, &args, frame.scratch.ptr(), segment.scratch).context(|| self.describe(s))?;
+                    if s.space != 0 && cx.profile.is_some() {
+                        // The step is only queued yet; its time is wanted.
+                        self.target.backend(s.backend).sync()?;
+                    }
                 }
                 &Item::CopyIn { backend, from, to, bytes } => {
                     let part = &frame.parts[depth];

@@ -69,7 +69,9 @@ pub struct StepItem {
     pub in_place: &'static [usize],
     /// Index of the backend in the target's list.
     pub backend: usize,
-    /// Offset of the workspace in the host arena.
+    /// The memory space it works in.
+    pub space: u32,
+    /// Offset of the workspace in the arena of that space.
     pub workspace: usize,
 }
 

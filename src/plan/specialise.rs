@@ -336,6 +336,7 @@ impl Specialiser<'_> {
             outputs: Box::new([to]),
             in_place: &[],
             backend,
+            space: s.space,
             workspace: 0,
         }));
         Ok(to)
@@ -438,6 +439,7 @@ impl Specialiser<'_> {
             outputs: out_slots.into(),
             in_place,
             backend,
+            space,
             workspace: 0,
         }));
         Ok(())

@@ -84,8 +84,7 @@ impl Session {
         let cpu = Arc::new(CpuBackend::new(isa, ops::cpu_bindings()));
         let mut devices: Vec<Arc<dyn Backend>> = Vec::new();
         for name in &options.devices {
-            let found = env.backends.iter().find(|b| b.name() == name.trim_end_matches('!'));
-            devices.push(found.cloned().ok_or_else(|| err!(NotFound, "there is no device '{name}'"))?);
+            devices.push(env.device(name.trim_end_matches('!'))?);
         }
         let passes = if options.optimize {
             let stop_after = options.stop_after.clone();

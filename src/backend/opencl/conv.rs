@@ -108,7 +108,7 @@ fn as_gemm(device: &Device, c: &Conv) -> Result<Calls> {
         return if device.info.kind == DeviceKind::Cpu { shift(device, c) } else { direct(device, c, Algorithm::Tile) };
     }
     let call = gemm::gemm(device, &g, gemm::choose(device, &g))?;
-    Ok(Calls { calls: vec![call.renumbered(&[1, 0, 2, 3, 4])], scratch: 0 })
+    Ok(Calls { calls: call.into_iter().map(|c| c.renumbered(&[1, 0, 2, 3, 4])).collect(), scratch: 0 })
 }
 
 /// One dimension of the phase layout: how many phases the taps touch, and the length that they need.

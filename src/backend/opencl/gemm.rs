@@ -3,7 +3,7 @@
 use super::call::{Activation, Call, Slot, int, ints};
 use super::device::Device;
 use super::driver::DeviceKind;
-use crate::{bail, error::Result};
+use crate::{bail, base::checked::product, error::Result};
 
 /// C = act(alpha A B + beta bias + residual), batched. Places: A, B, bias, residual, C; an absent bias or residual takes
 /// any place, C's for instance. C is dense, and no input may share its memory.
@@ -89,7 +89,10 @@ pub(super) fn lanes(device: &Device) -> usize {
 }
 
 /// Makes the call of a product.
-pub fn gemm(device: &Device, g: &Gemm, algorithm: Algorithm) -> Result<Call> {
+pub fn gemm(device: &Device, g: &Gemm, algorithm: Algorithm) -> Result<Option<Call>> {
+    if product(&g.batch)? == 0 || g.m == 0 || g.n == 0 {
+        return Ok(None);
+    }
     let lanes = lanes(device);
     let (source, name, options, tiles, local): (_, _, _, [usize; 2], _) = match algorithm {
         Algorithm::Wide => {
@@ -124,10 +127,10 @@ pub fn gemm(device: &Device, g: &Gemm, algorithm: Algorithm) -> Result<Call> {
     ints(&mut slots, &g.bias)?;
     slots.push(Slot::I32(g.residual.into()));
     slots.extend(g.act.slots());
-    let batches = crate::base::checked::product(&g.batch)?;
+    let batches = product(&g.batch)?;
     int(batches)?;
     let kernel = device.kernel(source, &options, name)?;
-    Ok(Call::new(kernel, slots, [tiles[0], tiles[1], batches], Some(local)))
+    Ok(Some(Call::new(kernel, slots, [tiles[0], tiles[1], batches], Some(local))))
 }
 
 /// The register block that suits m rows of n columns: rows, vectors a row, floats a vector; at most n columns.
@@ -200,7 +203,7 @@ mod tests {
         let residual = rng.floats(out);
         let want = naive(g, &a, &b, &bias, &residual);
         for &algorithm in algorithms {
-            let call = gemm(device, g, algorithm).unwrap();
+            let call = gemm(device, g, algorithm).unwrap().unwrap();
             let got = run(device, &[&call], &[&a, &b, &bias, &residual], &[out]).remove(0);
             // Inputs are in -1..1: a sum of k products errs by some sqrt(k) roundings of values of that size.
             assert_close(&got, &want, 2e-6 * (g.k as f32).sqrt().max(1.0), &format!("{algorithm:?} {g:?}"));
@@ -273,7 +276,7 @@ mod tests {
                 (Gemm { b: [1, k], ..dense.clone() }, Algorithm::Dot),
                 (dense, Algorithm::Tile),
             ] {
-                let call = gemm(device, &g, algorithm).unwrap();
+                let call = gemm(device, &g, algorithm).unwrap().unwrap();
                 let time = super::super::tests::time(device, &[&call], &[m * k, n * k, 1, 1, m * n]);
                 let gflops = 2e-9 * (m * n * k) as f64 / time;
                 println!("{m}x{n}x{k} {algorithm:?}: {:.3} ms, {gflops:.0} GFLOP/s", time * 1e3);

@@ -3,6 +3,7 @@
 //! `driver` is the only file that speaks to the `ocl` crate; `shim.c` stands in for libOpenCL at link time and looks the
 //! real one up at the first call, so that ortx loads where there is none.
 
+mod backend;
 mod cache;
 pub mod call;
 pub mod conv;
@@ -11,10 +12,13 @@ pub mod driver;
 pub mod gemm;
 pub mod pointwise;
 pub mod pool;
+pub mod recipe;
 pub mod reduce;
 pub mod resample;
 pub mod shape;
 mod status;
+
+pub use backend::{OpenClBackend, OpenClBindings, OpenClProvider};
 
 #[cfg(test)]
 mod tests;

@@ -111,7 +111,8 @@ pub fn conv_transpose(device: &Device, c: &ConvTranspose) -> Result<Calls> {
     int(product(&c.output)?)?;
     let kernel = device.kernel(SOURCE, "-DTAPS=1", "columns_to_image")?;
     let sum = Call::new(kernel, slots, [c.output[0], c.batch * c.out_channels, 1], None);
-    Ok(Calls { calls: vec![product_call.renumbered(&[1, 0, 4, 4, 4]), sum], scratch })
+    let calls = product_call.map(|c| c.renumbered(&[1, 0, 4, 4, 4])).into_iter().chain([sum]).collect();
+    Ok(Calls { calls, scratch })
 }
 
 const SOURCE: &str = concat!(include_str!("kernels/prelude.cl"), include_str!("kernels/resample.cl"));

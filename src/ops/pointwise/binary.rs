@@ -252,7 +252,7 @@ pub(super) fn cpu(b: &mut CpuBindings) {
 }
 
 /// The right operand's shape, with the axes of size 1 that old versions' `axis` puts behind it.
-fn right_shape(op: &Binary, node: &NodeView<'_>) -> Result<Dims> {
+pub(super) fn right_shape(op: &Binary, node: &NodeView<'_>) -> Result<Dims> {
     let (a, b) = (node.input(0)?, node.input(1)?);
     let mut shape = b.shape.clone();
     shape.extend(std::iter::repeat_n(1, op.trailing(a.shape.len(), shape.len())?));

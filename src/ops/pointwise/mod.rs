@@ -3,6 +3,8 @@
 mod binary;
 mod contents;
 mod fused;
+#[cfg(feature = "opencl")]
+mod opencl;
 mod unary;
 mod variadic;
 
@@ -10,6 +12,9 @@ pub use binary::{Binary, BinaryFn};
 pub use fused::{Pointwise, is_programs, program_of};
 pub use unary::{Unary, UnaryFn};
 pub use variadic::{Clip, Variadic, VariadicFn, Where};
+
+#[cfg(feature = "opencl")]
+use binary::right_shape;
 
 use super::Family;
 
@@ -19,4 +24,11 @@ pub(super) const BINARY: Family =
     Family { name: "functions of two operands", ops: binary::OPS, cpu: binary::cpu, ..Family::EMPTY };
 pub(super) const VARIADIC: Family =
     Family { name: "functions of several operands", ops: variadic::OPS, cpu: variadic::cpu, ..Family::EMPTY };
-pub(super) const FUSED: Family = Family { name: "pointwise programs", cpu: fused::cpu, ..Family::EMPTY };
+pub(super) const FUSED: Family = Family {
+    name: "pointwise programs",
+    cpu: fused::cpu,
+    // Of all elementwise operators.
+    #[cfg(feature = "opencl")]
+    opencl: opencl::add,
+    ..Family::EMPTY
+};

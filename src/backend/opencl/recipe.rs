@@ -1,0 +1,143 @@
+//! What an operator's binding says: the kernels that compute a node, in order, and their operands. It says so without a
+//! device, so that claiming a node costs no build.
+
+use super::call::Calls;
+use super::conv::{self, Conv};
+use super::device::Device;
+use super::gemm::{self, Gemm};
+use super::pointwise::{self, Operand};
+use super::pool::{self, Pool};
+use super::reduce;
+use super::resample::{self, ConvTranspose, Taps};
+use super::shape::{self, PadMode, Part};
+use crate::error::Result;
+use crate::kernels::pointwise::Program;
+
+/// One kernel's work. The operands of a [`Stage`] follow the places that each names.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// A matrix product: A, B, bias, residual, C.
+    Gemm(Gemm),
+    /// A convolution: x, w, bias, residual, y.
+    Conv(Conv),
+    /// A transposed convolution: x, w, bias, y.
+    ConvTranspose(ConvTranspose),
+    /// A pool: x, y.
+    Pool(Pool),
+    /// A reduction over the axes marked: x, y.
+    Reduce(reduce::Kind, Vec<usize>, Vec<bool>),
+    /// Softmax, or its logarithm, along the middle of three dimensions: x, y.
+    Softmax([usize; 3], bool),
+    /// A program over a shape: inputs, outputs.
+    Pointwise {
+        /// What is computed.
+        program: Program,
+        /// Over what.
+        dims: Vec<usize>,
+        /// How the inputs lie.
+        inputs: Vec<Operand>,
+        /// How the outputs lie.
+        outputs: Vec<Operand>,
+    },
+    /// A copy of elements of a size between parts of a shape: from, to.
+    Copy(usize, Vec<usize>, Part, Part),
+    /// A pad of elements of a size: from, to.
+    Pad {
+        /// Bytes of an element.
+        size: usize,
+        /// Shape before.
+        input: Vec<usize>,
+        /// Shape after.
+        output: Vec<usize>,
+        /// Elements put in front.
+        before: Vec<isize>,
+        /// What with.
+        mode: PadMode,
+    },
+    /// Slices by index, elements of a size, of outer x axis x inner: from, to.
+    Gather(usize, [usize; 3], Vec<usize>),
+    /// Planes resized from rows and columns: x, y.
+    Resize(usize, [usize; 2], Taps, Taps),
+}
+
+/// An operand of a [`Stage`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arg {
+    /// An input of the node.
+    Input(usize),
+    /// A constant input of the node, a matrix of so many rows and columns, with these swapped.
+    Turned(usize, usize, usize),
+    /// An output of the node.
+    Output(usize),
+    /// A temporary of the recipe.
+    Temporary(usize),
+}
+
+/// A kernel with its operands.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// What to do.
+    pub work: Work,
+    /// With what.
+    pub args: Vec<Arg>,
+}
+
+/// A node's kernels.
+#[derive(Clone, Debug, Default)]
+pub struct Recipe {
+    /// In order.
+    pub stages: Vec<Stage>,
+    /// Bytes of each temporary.
+    pub temporaries: Vec<usize>,
+}
+
+impl Recipe {
+    /// A recipe of one kernel.
+    pub fn one(work: Work, args: impl Into<Vec<Arg>>) -> Recipe {
+        Recipe::default().then(work, args)
+    }
+    /// One kernel more.
+    pub fn then(mut self, work: Work, args: impl Into<Vec<Arg>>) -> Recipe {
+        self.stages.push(Stage { work, args: args.into() });
+        self
+    }
+}
+
+impl Work {
+    /// The name, for profiles.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Work::Gemm(_) => "cl_gemm",
+            Work::Conv(_) => "cl_conv",
+            Work::ConvTranspose(_) => "cl_conv_transpose",
+            Work::Pool(_) => "cl_pool",
+            Work::Reduce(..) => "cl_reduce",
+            Work::Softmax(..) => "cl_softmax",
+            Work::Pointwise { .. } => "cl_pointwise",
+            Work::Copy(..) => "cl_copy",
+            Work::Pad { .. } => "cl_pad",
+            Work::Gather(..) => "cl_gather",
+            Work::Resize(..) => "cl_resize",
+        }
+    }
+
+    /// Builds the kernels for a device.
+    pub fn calls(&self, device: &Device) -> Result<Calls> {
+        let one = match self {
+            Work::Conv(c) => return conv::conv(device, c, conv::choose(device, c)),
+            Work::ConvTranspose(c) => return resample::conv_transpose(device, c),
+            Work::Gemm(g) => gemm::gemm(device, g, gemm::choose(device, g))?,
+            Work::Pool(p) => pool::pool(device, p)?,
+            Work::Reduce(kind, dims, axes) => reduce::reduce(device, *kind, dims, axes)?,
+            Work::Softmax(shape, logarithm) => reduce::softmax(device, *shape, *logarithm)?,
+            Work::Pointwise { program, dims, inputs, outputs } => {
+                pointwise::pointwise(device, program, dims, inputs, outputs)?
+            }
+            Work::Copy(size, dims, from, to) => shape::copy(device, *size, dims, from, to)?,
+            Work::Pad { size, input, output, before, mode } => shape::pad(device, *size, input, output, before, *mode)?,
+            Work::Gather(size, dims, indices) => shape::gather(device, *size, *dims, indices)?,
+            Work::Resize(planes, input, rows, columns) => resample::resize(device, *planes, *input, rows, columns)?,
+        };
+        Ok(Calls { calls: one.into_iter().collect(), scratch: 0 })
+    }
+}

@@ -1,0 +1,114 @@
+//! Elementwise operators on OpenCL devices: f32 and bool, printed as programs.
+
+use super::fused::Source;
+use super::{Binary, BinaryFn, Clip, Pointwise, Unary, UnaryFn, Variadic, Where, right_shape};
+use crate::backend::opencl::OpenClBindings;
+use crate::backend::opencl::pointwise::{Operand, Type};
+use crate::backend::opencl::recipe::{Arg, Recipe, Work};
+use crate::backend::{self, NodeView};
+use crate::error::Result;
+use crate::kernels::nd::{broadcast_strides, dense_strides};
+use crate::kernels::pointwise::{ProgramBuilder, Register};
+use crate::tensor::DType;
+use crate::{bail, ensure, err};
+
+pub(super) fn add(b: &mut OpenClBindings) {
+    b.recipe::<Unary>(|op, node| {
+        ensure!(op.f != UnaryFn::BitwiseNot, Unsupported, "BitwiseNot on OpenCL");
+        program(node, vec![Source::new(node, 0)?], false, |b, x| Some(op.f.write(b, x[0])))
+    });
+    b.recipe::<Binary>(|op, node| {
+        let right = node.input(1)?;
+        let shape = right_shape(op, node)?;
+        let right = Source { index: 1, operand: right, shape: shape.as_slice().into() };
+        // A constant exponent is worth a program of its own.
+        let fold = op.f == BinaryFn::Pow;
+        program(node, vec![Source::new(node, 0)?, right], fold, |b, x| op.f.write(b, x[0], x[1]))
+    });
+    b.recipe::<Variadic>(|op, node| {
+        let sources = (0..node.inputs.len()).map(|i| Source::new(node, i)).collect::<Result<_>>()?;
+        program(node, sources, false, |b, x| op.f.write(b, x))
+    });
+    b.recipe::<Clip>(|_, node| {
+        let mut sources = vec![Source::new(node, 0)?];
+        let (low, high) = (node.opt_input(1).is_some(), node.opt_input(2).is_some());
+        for i in [1, 2].into_iter().filter(|i| node.opt_input(*i).is_some()) {
+            sources.push(Source { shape: Default::default(), ..Source::new(node, i)? });
+        }
+        program(node, sources, false, |b, x| {
+            let y = if low { b.max(x[0], x[1]) } else { x[0] };
+            Some(if high { b.min(y, x[1 + usize::from(low)]) } else { y })
+        })
+    });
+    b.recipe::<Where>(|_, node| {
+        let sources = (0..3).map(|i| Source::new(node, i)).collect::<Result<_>>()?;
+        program(node, sources, false, |b, x| Some(b.select(x[0], x[1], x[2])))
+    });
+    b.recipe::<Pointwise>(|op, node| {
+        let sources = (0..op.program.inputs()).map(|i| Source::new(node, i)).collect::<Result<_>>()?;
+        write(node, sources, false, |b, x| b.inline(&op.program, x))
+    });
+}
+
+fn type_of(o: &backend::Operand) -> Result<Type> {
+    match o.dtype {
+        DType::F32 => Ok(Type::F32),
+        DType::Bool => Ok(Type::Bool),
+        d => bail!(Unsupported, "elementwise operators of {d} on OpenCL"),
+    }
+}
+
+fn program(
+    node: &NodeView<'_>,
+    sources: Vec<Source<'_>>,
+    fold: bool,
+    f: impl FnOnce(&mut ProgramBuilder, &[Register]) -> Option<Register>,
+) -> Result<Recipe> {
+    write(node, sources, fold, |b, x| {
+        Ok(vec![f(b, x).ok_or_else(|| err!(Unsupported, "{} on OpenCL", node.op.name()))?])
+    })
+}
+
+/// The recipe of what `f` writes over registers that hold the sources. Constant numbers become part of the program if `fold`;
+/// else programs that differ in numbers only are one.
+fn write(
+    node: &NodeView<'_>,
+    sources: Vec<Source<'_>>,
+    fold: bool,
+    f: impl FnOnce(&mut ProgramBuilder, &[Register]) -> Result<Vec<Register>>,
+) -> Result<Recipe> {
+    let out = node.output(0)?;
+    let number = |s: &Source<'_>| s.number().filter(|_| fold);
+    let read: Vec<&Source<'_>> = sources.iter().filter(|s| number(s).is_none()).collect();
+    let mut b = ProgramBuilder::new(read.len());
+    let mut next = 0;
+    let mut registers = Vec::with_capacity(sources.len());
+    for s in &sources {
+        registers.push(match number(s) {
+            Some(x) => b.constant(x),
+            None => {
+                next += 1;
+                b.load(next - 1)
+            }
+        });
+    }
+    let results = f(&mut b, &registers)?;
+    let program = b.finish(&results)?;
+    let mut args = Vec::new();
+    let mut inputs = Vec::new();
+    for s in &read {
+        let Some(strides) = broadcast_strides(&s.shape, &out.shape) else {
+            bail!(Internal, "{:?} does not broadcast to {:?}", s.shape, out.shape)
+        };
+        inputs.push(Operand { dtype: type_of(s.operand)?, strides: strides.to_vec() });
+        args.push(Arg::Input(s.index));
+    }
+    let mut outputs = Vec::new();
+    for i in 0..node.outputs.len() {
+        let o = node.output(i)?;
+        ensure!(o.shape == out.shape, Internal, "outputs of different shapes");
+        outputs.push(Operand { dtype: type_of(o)?, strides: dense_strides(&o.shape).to_vec() });
+        args.push(Arg::Output(i));
+    }
+    Ok(Recipe::one(Work::Pointwise { program, dims: out.shape.to_vec(), inputs, outputs }, args))
+}
