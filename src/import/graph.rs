@@ -1,5 +1,6 @@
 //! Graphs, nodes, functions.
 
+use super::gap::{self, Gap, Reason};
 use super::order::{free_names, topological};
 use super::tensor::{dense_from_sparse, tensor_from_proto};
 use super::types::fact_from_type;
@@ -11,7 +12,7 @@ use crate::proto::external::External;
 use crate::proto::onnx::attribute_proto::AttributeType;
 use crate::proto::onnx::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
 use crate::{bail, ensure, err};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A model in the IR.
@@ -25,57 +26,61 @@ pub struct Imported {
     pub default_inputs: Vec<String>,
 }
 
-/// An operator that nobody here understands.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Missing {
-    /// Domain, `ai.onnx` for the default one.
-    pub domain: String,
-    /// Operator.
-    pub op: String,
-    /// Operator set version.
-    pub version: u32,
-    /// Names of nodes with it.
-    pub nodes: Vec<String>,
-}
-
 /// Functions nested in each other deeper than this are taken for a cycle.
 const MAX_CALLS: usize = 64;
 /// Nodes after inlining.
 const MAX_NODES: usize = 2_000_000;
+/// Gaps that are noted.
+const MAX_GAPS: usize = 10_000;
 
-/// Builds the IR of a model. All operators that are missing are named at once.
+/// Builds the IR of a model. All that is not supported is named at once.
 pub fn import_model(model: &ModelProto, registry: &Registry, external: &External) -> Result<Imported> {
-    let Some(graph) = &model.graph else { bail!(InvalidModel, "the model has no graph") };
-    let opsets = opsets(&model.opset_import);
-    let functions =
-        model.functions.iter().map(|f| ((f.domain().into(), f.name().into(), f.overload().into()), f)).collect();
-    let mut im = Importer { registry, external, functions, missing: Vec::new(), nodes: 0 };
-    let scope = Scope { opsets: &opsets, attrs: None, prefix: String::new(), depth: 0 };
-    let (graph, default_inputs) = im.graph(graph, &scope, None)?;
-    if !im.missing.is_empty() {
-        let list: Vec<String> = im
-            .missing
-            .iter()
-            .map(|m| {
-                let more = if m.nodes.len() > 1 { format!(" and {} more", m.nodes.len() - 1) } else { String::new() };
-                format!("{}::{} (opset {}; node '{}'{more})", m.domain, m.op, m.version, m.nodes[0])
-            })
-            .collect();
-        bail!(Unsupported, "operators not supported: {}", list.join(", "));
+    let (imported, gaps) = import_with_gaps(model, registry, external)?;
+    if !gaps.is_empty() {
+        return Err(gap::error(&gaps));
     }
-    verify::verify(&graph)?;
-    let mut opsets: Vec<_> = opsets.into_iter().collect();
-    opsets.sort();
-    Ok(Imported { graph, opsets, default_inputs })
+    verify::verify(&imported.graph)?;
+    Ok(imported)
 }
 
-type FunctionKey = (String, String, String);
+/// Reads a model as far as it goes. Where there are gaps the graph has holes: it tells facts, but must not be run.
+pub fn import_with_gaps(model: &ModelProto, registry: &Registry, external: &External) -> Result<(Imported, Vec<Gap>)> {
+    let Some(graph) = &model.graph else { bail!(InvalidModel, "the model has no graph") };
+    let opsets = opsets(&model.opset_import);
+    let functions = functions(model);
+    let mut im = Importer { registry, external, functions, gaps: Vec::new(), nodes: 0 };
+    let scope = Scope { opsets: &opsets, attrs: None, prefix: String::new(), depth: 0 };
+    let (graph, default_inputs) = im.graph(graph, &scope, None)?;
+    Ok((Imported { graph, opsets: opset_list(model), default_inputs }, im.gaps))
+}
+
+/// The operator sets that a model imports, sorted.
+pub fn opset_list(model: &ModelProto) -> Vec<(String, u32)> {
+    let mut list: Vec<_> = opsets(&model.opset_import).into_iter().collect();
+    list.sort();
+    list
+}
+
+/// Inputs that have a default: initialisers that the file also lists as inputs.
+pub fn initialised_inputs(g: &GraphProto) -> Vec<String> {
+    let mut names: HashSet<&str> = g.initializer.iter().map(|t| t.name()).collect();
+    names.extend(g.sparse_initializer.iter().filter_map(|s| s.values.as_ref()).map(|t| t.name()));
+    g.input.iter().map(|v| v.name()).filter(|n| names.contains(n)).map(str::to_string).collect()
+}
+
+/// Domain, name, overload.
+pub(super) type FunctionKey = (String, String, String);
+
+/// The model's functions.
+pub(super) fn functions(model: &ModelProto) -> HashMap<FunctionKey, &FunctionProto> {
+    model.functions.iter().map(|f| ((f.domain().into(), f.name().into(), f.overload().into()), f)).collect()
+}
 
 struct Importer<'a> {
     registry: &'a Registry,
     external: &'a External,
     functions: HashMap<FunctionKey, &'a FunctionProto>,
-    missing: Vec<Missing>,
+    gaps: Vec<Gap>,
     nodes: usize,
 }
 
@@ -98,7 +103,13 @@ struct Outer<'a> {
     captures: &'a mut Vec<ValueId>,
 }
 
-fn opsets(list: &[OperatorSetIdProto]) -> HashMap<String, u32> {
+/// The function that a node calls, if there is one of this key.
+pub(super) fn function_key(n: &NodeProto) -> FunctionKey {
+    (n.domain().to_string(), n.op_type().to_string(), n.overload().to_string())
+}
+
+/// Versions by domain; the default domain is empty.
+pub(super) fn opsets(list: &[OperatorSetIdProto]) -> HashMap<String, u32> {
     let domain = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_string() };
     list.iter().map(|o| (domain(o.domain()), u32::try_from(o.version()).unwrap_or(0))).collect()
 }
@@ -116,12 +127,8 @@ impl Importer<'_> {
             let name = s.values.as_ref().map_or("", |v| v.name());
             constants.insert(name, dense_from_sparse(s, self.external).context(|| format!("sparse tensor '{name}'"))?);
         }
-        let mut default_inputs = Vec::new();
-        for v in &g.input {
-            if constants.contains_key(v.name()) {
-                default_inputs.push(v.name().to_string());
-                continue;
-            }
+        let default_inputs = initialised_inputs(g);
+        for v in g.input.iter().filter(|v| !constants.contains_key(v.name())) {
             let fact = fact_from_type(v.r#type.as_ref()).context(|| format!("input '{}'", v.name()))?;
             let id = b.input(v.name(), fact);
             ensure!(names.insert(v.name().into(), id).is_none(), InvalidModel, "two inputs are named '{}'", v.name());
@@ -152,8 +159,7 @@ impl Importer<'_> {
                 .copied()
                 .ok_or_else(|| err!(InvalidModel, "nothing makes output '{}' of graph '{}'", o.name(), g.name()))
         });
-        let outputs = if self.missing.is_empty() { outputs.collect::<Result<_>>()? } else { Vec::new() };
-        Ok((b.finish(outputs)?, default_inputs))
+        Ok((b.finish(outputs.collect::<Result<_>>()?)?, default_inputs))
     }
 
     fn nodes(&mut self, b: &mut GraphBuilder, names: &mut Names, nodes: &[NodeProto], scope: &Scope<'_>) -> Result<()> {
@@ -190,28 +196,25 @@ impl Importer<'_> {
             inputs.push(match names.get(i) {
                 Some(&v) => Some(v),
                 None if i.is_empty() => None,
-                // After a missing operator its results are missing too; that one is reported.
-                None if !self.missing.is_empty() => return self.note_rest(n, name, scope),
                 None => bail!(InvalidModel, "nothing makes its input '{i}'"),
             });
         }
         let domain = if n.domain() == "ai.onnx" { "" } else { n.domain() };
-        let key = (n.domain().to_string(), n.op_type().to_string(), n.overload().to_string());
-        if let Some(f) = self.functions.get(&key).copied() {
+        if let Some(f) = self.functions.get(&function_key(n)).copied() {
             return self.call(b, names, n, f, inputs, name, scope);
         }
         let version = scope.opsets.get(domain).copied();
-        let def = self
-            .registry
-            .find(domain, n.op_type())
-            .filter(|d| version.is_none_or(|v| d.versions.first().is_none_or(|&f| v >= f)));
-        let Some(def) = def else {
-            self.note_missing(n, name, version.unwrap_or(0));
-            return Ok(());
+        let def = match gap::find(self.registry, domain, n.op_type(), version) {
+            Ok(def) => def,
+            Err(reason) => {
+                self.gap(b, names, n, name, Some(reason));
+                return Ok(());
+            }
         };
         // A model may use a domain without importing it (com.microsoft, from careless exporters): take the newest.
         let version = version.unwrap_or_else(|| def.versions.last().copied().unwrap_or(1));
         let outputs: Vec<bool> = n.output.iter().map(|o| !o.is_empty()).collect();
+        let gaps_before = self.gaps.len();
         let mut attrs = Vec::with_capacity(n.attribute.len());
         for a in &n.attribute {
             let source = if a.ref_attr_name().is_empty() {
@@ -224,48 +227,38 @@ impl Importer<'_> {
                 attrs.push((a.name(), value));
             }
         }
-        let had_missing = !self.missing.is_empty();
+        // What fails after a gap (before the node, or in its own subgraphs) may fail because of it.
+        let unknown = |v: &ValueId| matches!(b.graph().fact(*v), Fact::Unknown);
+        let follows = self.gaps.len() > gaps_before || gaps_before > 0 && inputs.iter().flatten().any(unknown);
         let mut cx = ParseCtx::new(b, name, n.op_type(), version, inputs, &outputs, attrs);
-        let parsed = (def.parse)(&mut cx);
+        let op = (def.parse)(&mut cx);
         let inputs = std::mem::take(&mut cx.inputs);
-        if had_missing && parsed.is_err() {
-            return self.note_rest(n, name, scope);
-        }
-        let op = parsed?;
         let out_names: Vec<Option<&str>> = n.output.iter().map(|o| (!o.is_empty()).then_some(o.as_str())).collect();
-        match b.node(name, op, inputs, &out_names) {
+        match op.and_then(|op| b.node(name, op, inputs, &out_names)) {
             Ok(values) => {
                 for (o, v) in n.output.iter().zip(values) {
                     if let Some(v) = v {
                         names.insert(o.clone(), v);
                     }
                 }
-                Ok(())
             }
-            Err(e) if had_missing && e.kind() != ErrorKind::OutOfMemory => Ok(()),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Where something before is missing: only notes whether this operator is too.
-    fn note_rest(&mut self, n: &NodeProto, name: &str, scope: &Scope<'_>) -> Result<()> {
-        let domain = if n.domain() == "ai.onnx" { "" } else { n.domain() };
-        if self.registry.find(domain, n.op_type()).is_none() {
-            self.note_missing(n, name, scope.opsets.get(domain).copied().unwrap_or(0));
+            Err(e) if e.kind() == ErrorKind::OutOfMemory => return Err(e),
+            Err(_) if follows => self.gap(b, names, n, name, None),
+            Err(e) if e.kind() == ErrorKind::Unsupported => {
+                self.gap(b, names, n, name, Some(Reason::Refused(e.to_string())));
+            }
+            Err(e) => return Err(e),
         }
         Ok(())
     }
 
-    fn note_missing(&mut self, n: &NodeProto, name: &str, version: u32) {
-        let domain = if n.domain().is_empty() { "ai.onnx" } else { n.domain() };
-        match self.missing.iter_mut().find(|m| m.domain == domain && m.op == n.op_type()) {
-            Some(m) => m.nodes.push(name.into()),
-            None => self.missing.push(Missing {
-                domain: domain.into(),
-                op: n.op_type().into(),
-                version,
-                nodes: vec![name.into()],
-            }),
+    /// Notes why a node cannot be read, and goes on with nothing known of its results.
+    fn gap(&mut self, b: &mut GraphBuilder, names: &mut Names, n: &NodeProto, name: &str, reason: Option<Reason>) {
+        if let Some(reason) = reason.filter(|_| self.gaps.len() < MAX_GAPS) {
+            self.gaps.push(Gap { node: name.into(), op: n.op_type().into(), reason });
+        }
+        for o in n.output.iter().filter(|o| !o.is_empty()) {
+            names.insert(o.clone(), b.hole(o));
         }
     }
 
@@ -331,7 +324,6 @@ impl Importer<'_> {
                 Some(&v) => {
                     names.insert(actual.clone(), v);
                 }
-                None if !self.missing.is_empty() => {}
                 None => bail!(InvalidModel, "function '{}' does not make its output '{formal}'", f.name()),
             }
         }

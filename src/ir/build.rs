@@ -31,6 +31,10 @@ impl GraphBuilder {
     pub fn constant(&mut self, name: &str, t: Tensor) -> ValueId {
         self.graph.new_value(name.into(), Fact::Tensor(TensorFact::constant(t)))
     }
+    /// A value that nothing makes: stands for the result of a node that could not be read. Such a graph cannot run.
+    pub fn hole(&mut self, name: &str) -> ValueId {
+        self.graph.new_value(name.into(), Fact::Unknown)
+    }
     /// A node with `outputs` output names (`None`: not asked for), its facts inferred. Returns the outputs' values.
     pub fn node(
         &mut self,

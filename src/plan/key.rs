@@ -77,4 +77,11 @@ impl SegmentCache {
         let now = s.clock;
         s.map.insert(key, (segment, now));
     }
+    /// All segments remembered, the oldest first.
+    pub fn all(&self) -> Vec<Arc<Segment>> {
+        let s = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = s.map.values().cloned().collect();
+        all.sort_by_key(|e| e.1);
+        all.into_iter().map(|e| e.0).collect()
+    }
 }

@@ -4,6 +4,7 @@
 //! node's shapes hang on data that only running gives (the length of a NonZero, the contents of a Reshape's shape that
 //! a network computes). The continuation is planned from the values met, and cached by their shapes.
 
+mod check;
 mod control;
 mod frame;
 mod key;
@@ -13,6 +14,8 @@ mod run;
 mod segment;
 mod specialise;
 
+pub use check::{Check, Refusal};
+pub use key::SegmentCache;
 pub use program::{Program, Target};
-pub use run::RunCtx;
-pub use segment::{Item, Segment, Slot, SlotKind, StepItem};
+pub use run::{RunCtx, Timing};
+pub use segment::{DynamicItem, Item, Segment, Slot, SlotKind, StepItem, Tail};

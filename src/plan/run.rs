@@ -11,7 +11,7 @@ use crate::backend::step::{NO_VALUE, Place, StepArgs};
 use crate::base::cancel::CancelToken;
 use crate::base::parallel::Parallel;
 use crate::error::{Context, Error, Result};
-use crate::ir::{Alias, Fact, TensorFact, ValueId};
+use crate::ir::{Alias, Fact, Node, TensorFact, ValueId};
 use crate::tensor::{DType, Tensor, TensorView, Value};
 use crate::{bail, ensure, err};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,20 @@ pub struct RunCtx<'a> {
     /// Stops the run between steps.
     pub cancel: Option<&'a CancelToken>,
     /// Is told the time of each item, if there is one.
-    pub profile: Option<&'a Mutex<Vec<(String, String, u64)>>>,
+    pub profile: Option<&'a Mutex<Vec<Timing>>>,
+}
+
+/// How long one item of a plan took.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// The node's name; empty for copies between memories.
+    pub node: Arc<str>,
+    /// Its operator.
+    pub op: &'static str,
+    /// What ran: a kernel's name; `eager`; for a node with subgraphs, whose own items are told too, `control`.
+    pub kernel: String,
+    /// Nanoseconds.
+    pub ns: u64,
 }
 
 impl Program {
@@ -72,20 +85,22 @@ impl Program {
         if let Some(s) = self.first.get(&key) {
             return Ok(s);
         }
-        let mut facts: Vec<Fact> = (0..self.graph.value_count()).map(|_| Fact::Unknown).collect();
-        for i in 0..facts.len() {
-            let v = ValueId(i as u32);
-            let info = self.graph.value(v);
-            if info.producer.is_none() {
-                facts[i] = info.fact.clone();
-            }
-        }
-        for (&v, value) in self.graph.inputs().iter().zip(inputs) {
-            facts[v.index()] = fact_of(value, self.graph.fact(v));
-        }
+        let known = self.graph.inputs().iter().zip(inputs).map(|(&v, value)| fact_of(value, self.graph.fact(v)));
+        let facts = self.source_facts(known);
         let s = Arc::new(specialise(self, Start { at: 0, facts, ready: Ready::Inputs })?);
         self.first.put(key, s.clone());
         Ok(s)
+    }
+
+    /// By value: what is known before anything ran. Constants, and these facts of the graph's inputs.
+    pub(super) fn source_facts(&self, inputs: impl Iterator<Item = Fact>) -> Vec<Fact> {
+        let values = (0..self.graph.value_count()).map(|i| self.graph.value(ValueId(i as u32)));
+        let mut facts: Vec<Fact> =
+            values.map(|info| if info.producer.is_none() { info.fact.clone() } else { Fact::Unknown }).collect();
+        for (&v, fact) in self.graph.inputs().iter().zip(inputs) {
+            facts[v.index()] = fact;
+        }
+        facts
     }
 
     fn next_segment(
@@ -246,8 +261,11 @@ impl Program {
                 Item::Control(d) => self.run_dynamic(cx, frame, depth, segment, d, inputs, true)?,
             }
             if let (Some(p), Some(t)) = (cx.profile, start) {
+                let ns = t.elapsed().as_nanos() as u64;
                 let (node, kernel) = self.item_names(item);
-                p.lock().unwrap_or_else(PoisonError::into_inner).push((node, kernel, t.elapsed().as_nanos() as u64));
+                let (node, op) = node.map_or(("".into(), ""), |n| (n.name.clone(), n.op.name()));
+                let timing = Timing { node, op, kernel: kernel.to_string(), ns };
+                p.lock().unwrap_or_else(PoisonError::into_inner).push(timing);
             }
         }
         let part = &frame.parts[depth];
@@ -270,12 +288,15 @@ impl Program {
         if self.graph.has_node(s.node) { self.graph.node(s.node).describe() } else { s.step.kernel().to_string() }
     }
 
-    fn item_names(&self, item: &Item) -> (String, String) {
+    /// The node behind an item, where there is one, and what runs.
+    pub fn item_names<'a>(&'a self, item: &'a Item) -> (Option<&'a Node>, &'a str) {
+        let node = |id| self.graph.has_node(id).then(|| self.graph.node(id));
         match item {
-            Item::Step(s) => (self.describe(s), s.step.kernel().to_string()),
-            Item::CopyIn { .. } => (String::new(), "copy_in".into()),
-            Item::CopyOut { .. } => (String::new(), "copy_out".into()),
-            Item::Eager(d) | Item::Control(d) => (self.graph.node(d.node).describe(), "eager".into()),
+            Item::Step(s) => (node(s.node), s.step.kernel()),
+            Item::CopyIn { .. } => (None, "copy_in"),
+            Item::CopyOut { .. } => (None, "copy_out"),
+            Item::Eager(d) => (node(d.node), "eager"),
+            Item::Control(d) => (node(d.node), "control"),
         }
     }
 

@@ -38,21 +38,11 @@ pub enum Ready {
 
 /// Makes the segment that begins at `start`.
 pub fn specialise(program: &Program, start: Start) -> Result<Segment> {
-    let n = program.graph.value_count();
-    let b = Specialiser {
-        program,
-        start: start.at,
-        facts: start.facts,
-        slots: Vec::new(),
-        variants: vec![Vec::new(); n],
-        items: Vec::new(),
-        made: vec![Made::No; n],
-    };
-    b.run(start.ready)
+    Specialiser::new(program, start.at, start.facts).run(start.ready)
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Made {
+pub(super) enum Made {
     /// Not in this segment.
     No,
     /// By a step of this segment, or folded: its fact is concrete.
@@ -61,25 +51,32 @@ enum Made {
     Dynamic,
 }
 
-struct Specialiser<'p> {
-    program: &'p Program,
+pub(super) struct Specialiser<'p> {
+    pub(super) program: &'p Program,
     start: usize,
-    facts: Vec<Fact>,
+    pub(super) facts: Vec<Fact>,
     slots: Vec<Slot>,
     /// By value: its slots in the layouts and spaces it has been needed in.
-    variants: Vec<Vec<u32>>,
+    pub(super) variants: Vec<Vec<u32>>,
     items: Vec<Item>,
-    made: Vec<Made>,
+    pub(super) made: Vec<Made>,
 }
 
-enum Flow {
+pub(super) enum Flow {
     Next,
     /// The segment ends before this node; watch these values.
     Cut(Vec<(ValueId, bool)>),
 }
 
-impl Specialiser<'_> {
-    fn run(mut self, ready: Ready) -> Result<Segment> {
+impl<'p> Specialiser<'p> {
+    pub(super) fn new(program: &'p Program, start: usize, facts: Vec<Fact>) -> Self {
+        let n = program.graph.value_count();
+        let (variants, made) = (vec![Vec::new(); n], vec![Made::No; n]);
+        Specialiser { program, start, facts, slots: Vec::new(), variants, items: Vec::new(), made }
+    }
+
+    /// Gives what is there before the segment its slots.
+    pub(super) fn begin(&mut self, ready: Ready) -> Result<()> {
         let program = self.program;
         let graph = &program.graph;
         for (i, &v) in graph.inputs().iter().enumerate() {
@@ -98,6 +95,12 @@ impl Specialiser<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn run(mut self, ready: Ready) -> Result<Segment> {
+        self.begin(ready)?;
+        let graph = &self.program.graph;
         let mut tail = None;
         for (at, &id) in graph.order().iter().enumerate().skip(self.start) {
             let node = graph.node(id);
@@ -115,11 +118,11 @@ impl Specialiser<'_> {
         describe_with_inputs(node, &self.input_facts(node))
     }
 
-    fn input_facts(&self, node: &Node) -> Vec<&Fact> {
+    pub(super) fn input_facts(&self, node: &Node) -> Vec<&Fact> {
         node.inputs.iter().map(|v| v.map_or(&Fact::Absent, |v| &self.facts[v.index()])).collect()
     }
 
-    fn node(&mut self, id: NodeId, node: &Node) -> Result<Flow> {
+    pub(super) fn node(&mut self, id: NodeId, node: &Node) -> Result<Flow> {
         let cpu = &self.program.target.cpu;
         let has_eager = cpu.bindings().find_eager(&*node.op).is_some();
         let is_control = self.program.inner.contains_key(&id) && !has_eager;
@@ -228,7 +231,7 @@ impl Specialiser<'_> {
         Ok(true)
     }
 
-    fn add_slot(&mut self, v: ValueId, kind: SlotKind) -> Result<u32> {
+    pub(super) fn add_slot(&mut self, v: ValueId, kind: SlotKind) -> Result<u32> {
         let f = &self.facts[v.index()];
         let (Some(dtype), Some(shape)) = (f.dtype(), f.shape()) else {
             bail!(Internal, "a slot needs a concrete fact, not {f}")

@@ -1,11 +1,13 @@
 //! Sessions: a model, ready to run.
 
 mod environment;
+mod inspect;
 mod io;
 mod options;
 mod run;
 
 pub use environment::Environment;
+pub use inspect::{Inspection, inspect};
 pub use io::{Io, Metadata};
 pub use options::{ModelSource, SessionOptions};
 pub use run::{RunOptions, Session};

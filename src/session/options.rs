@@ -1,7 +1,11 @@
 //! How a session is made.
 
 use crate::base::parallel::Parallel;
+use crate::error::Result;
 use crate::kernels::isa::Level;
+use crate::proto::external::External;
+use crate::proto::onnx::ModelProto;
+use crate::proto::read;
 use crate::proto::source::Mode;
 use bytes::Bytes;
 use std::path::PathBuf;
@@ -15,6 +19,28 @@ pub enum ModelSource {
     Path(PathBuf),
     /// Bytes in memory; external data is looked for in the folder, if one is given.
     Bytes(Bytes, Option<PathBuf>),
+}
+
+impl ModelSource {
+    pub(super) fn open(&self, mode: Mode) -> Result<(ModelProto, External)> {
+        match self {
+            ModelSource::Path(p) => Ok((read::open_path(p, mode)?, External::beside(p, mode)?)),
+            ModelSource::Bytes(b, folder) => {
+                let external = match folder {
+                    Some(f) => External::in_folder(f, mode)?,
+                    None => External::none(),
+                };
+                Ok((read::open_bytes(b.clone())?, external))
+            }
+        }
+    }
+    /// For errors.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            ModelSource::Path(p) => format!("model '{}'", p.display()),
+            ModelSource::Bytes(..) => "model from memory".into(),
+        }
+    }
 }
 
 /// Options of a session; the default suits most.

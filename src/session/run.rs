@@ -14,9 +14,8 @@ use crate::ir::Fact;
 use crate::kernels::isa::Isa;
 use crate::ops;
 use crate::optimize;
-use crate::plan::{Program, RunCtx, Target};
+use crate::plan::{Check, Program, RunCtx, Target, Timing};
 use crate::proto::external::External;
-use crate::proto::read;
 use crate::tensor::{Tensor, Value};
 use crate::{ensure, err};
 use std::path::Path;
@@ -55,21 +54,8 @@ impl Session {
     }
     /// Opens a model.
     pub fn new(env: &Environment, source: ModelSource, options: &SessionOptions) -> Result<Session> {
-        match &source {
-            ModelSource::Path(p) => {
-                let model = read::open_path(p, options.mode)?;
-                Self::build(env, model, External::beside(p, options.mode)?, options)
-                    .context(|| format!("model '{}'", p.display()))
-            }
-            ModelSource::Bytes(b, folder) => {
-                let external = match folder {
-                    Some(f) => External::in_folder(f, options.mode)?,
-                    None => External::none(),
-                };
-                let model = read::open_bytes(b.clone())?;
-                Self::build(env, model, external, options).context(|| "model from memory".to_string())
-            }
-        }
+        let (model, external) = source.open(options.mode)?;
+        Self::build(env, model, external, options).context(|| source.describe())
     }
 
     fn build(
@@ -149,6 +135,16 @@ impl Session {
         index(&self.outputs, name, "output")
     }
 
+    /// Tries every node for inputs of these shapes (`None`: as the model says), without running anything: tells all
+    /// nodes that no kernel takes.
+    pub fn check(&self, shapes: &[Option<Vec<usize>>]) -> Result<Check> {
+        let facts = self.inputs.iter().enumerate().map(|(i, io)| match (shapes.get(i), io.fact.dtype()) {
+            (Some(Some(shape)), Some(dtype)) => Fact::sized(dtype, shape),
+            _ => io.fact.clone(),
+        });
+        self.program.check(&facts.collect::<Vec<_>>())
+    }
+
     /// Runs the model on tensors by name; returns all outputs in the model's order.
     ///
     /// # Errors
@@ -179,13 +175,13 @@ impl Session {
         self.run_profiled(inputs, outputs, options, None)
     }
 
-    /// The same, and adds (node, kernel, nanoseconds) of each step to `profile`.
+    /// The same, and adds the time of each item of the plan to `profile`.
     pub fn run_profiled(
         &self,
         inputs: &[Value],
         outputs: &mut [Option<Value>],
         options: &RunOptions,
-        profile: Option<&Mutex<Vec<(String, String, u64)>>>,
+        profile: Option<&Mutex<Vec<Timing>>>,
     ) -> Result<()> {
         ensure!(
             inputs.len() == self.inputs.len(),

@@ -1,0 +1,72 @@
+//! Looks into a model without making it ready to run: works also where something in it is not supported.
+
+use super::{Environment, Io, Metadata, ModelSource};
+use crate::error::{Context, Error, Result};
+use crate::import::{
+    Gap, OperatorUse, Weights, fact_from_type, import_with_gaps, initialised_inputs, opset_list, survey, weights,
+};
+use crate::ir::Fact;
+use crate::proto::onnx::ValueInfoProto;
+use crate::proto::source::Mode;
+
+/// What a model is made of, and what of it is not supported.
+#[derive(Debug)]
+pub struct Inspection {
+    /// Inputs in the model's order, without those that have a default.
+    pub inputs: Vec<Io>,
+    /// Outputs in the model's order.
+    pub outputs: Vec<Io>,
+    /// What the model says of itself.
+    pub metadata: Metadata,
+    /// Operators, also those inside subgraphs and functions.
+    pub operators: Vec<OperatorUse>,
+    /// Initialisers by element type.
+    pub weights: Vec<Weights>,
+    /// Names of inputs that have a default among the initialisers.
+    pub default_inputs: Vec<String>,
+    /// All nodes that cannot be read.
+    pub gaps: Vec<Gap>,
+    /// Why the model is damaged, if it is.
+    pub fault: Option<Error>,
+}
+
+/// Looks into a model. Fails only where there is no model to look into.
+pub fn inspect(env: &Environment, source: &ModelSource, mode: Mode) -> Result<Inspection> {
+    let (model, external) = source.open(mode)?;
+    let described = |list: &[ValueInfoProto], what: &str| -> Result<Vec<Io>> {
+        list.iter()
+            .map(|v| {
+                let fact = fact_from_type(v.r#type.as_ref()).context(|| format!("{what} '{}'", v.name()))?;
+                Ok(Io { name: v.name().into(), fact })
+            })
+            .collect()
+    };
+    let graph = model.graph.as_ref();
+    let default_inputs = graph.map(initialised_inputs).unwrap_or_default();
+    let mut inputs = described(graph.map_or(&[], |g| &g.input), "input").context(|| source.describe())?;
+    inputs.retain(|io| !default_inputs.iter().any(|d| **d == *io.name));
+    let mut outputs = described(graph.map_or(&[], |g| &g.output), "output").context(|| source.describe())?;
+    let (gaps, fault) = match import_with_gaps(&model, &env.registry, &external) {
+        Ok((imported, gaps)) => {
+            // Inference may know more than the file says.
+            for (io, &v) in outputs.iter_mut().zip(imported.graph.outputs()) {
+                let fact = imported.graph.fact(v);
+                if !matches!(fact, Fact::Unknown) {
+                    io.fact = fact.without_contents();
+                }
+            }
+            (gaps, None)
+        }
+        Err(e) => (Vec::new(), Some(e)),
+    };
+    Ok(Inspection {
+        inputs,
+        outputs,
+        metadata: Metadata::of(&model, opset_list(&model)),
+        operators: survey(&model, &env.registry),
+        weights: weights(&model),
+        default_inputs,
+        gaps,
+        fault,
+    })
+}
