@@ -135,8 +135,11 @@ impl Importer<'_> {
         }
         if let Some(outer) = outer {
             for name in free_names(g) {
-                let Some(&v) = outer.names.get(&name) else {
-                    bail!(InvalidModel, "graph '{}' reads '{name}', which nothing before it makes", g.name());
+                let v = match outer.names.get(&name) {
+                    Some(&v) => v,
+                    // What a missing operator would have made; that one is reported.
+                    None if !self.missing.is_empty() => continue,
+                    None => bail!(InvalidModel, "graph '{}' reads '{name}', which nothing before it makes", g.name()),
                 };
                 let fact = outer.builder.graph().fact(v);
                 let id = match fact.constant() {
