@@ -138,7 +138,7 @@ impl Importer<'_> {
                 let v = match outer.names.get(&name) {
                     Some(&v) => v,
                     // What a missing operator would have made; that one is reported.
-                    None if !self.missing.is_empty() => continue,
+                    None if !self.gaps.is_empty() => continue,
                     None => bail!(InvalidModel, "graph '{}' reads '{name}', which nothing before it makes", g.name()),
                 };
                 let fact = outer.builder.graph().fact(v);
