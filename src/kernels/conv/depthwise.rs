@@ -4,6 +4,7 @@ use super::{ConvPtrs, ConvSpec};
 use crate::bail;
 use crate::base::checked::product;
 use crate::error::Result;
+use crate::kernels::gemm::epilogue::activate;
 use crate::kernels::gemm::micro::unroll;
 use crate::kernels::isa::Isa;
 use crate::kernels::simd::{F32, Kernel, Mask, dispatch};
@@ -110,13 +111,14 @@ impl DepthwiseConv {
         let (first, l0) = (task / split * self.task_blocks, task % split * self.task_lines);
         let l1 = self.spec.output[1].min(l0 + self.task_lines);
         for item in first..(self.spec.n * self.blocks).min(first + self.task_blocks) {
-            dispatch(self.isa, Lines { s: &self.spec, item, blocks: self.blocks, lines: (l0, l1), p });
+            dispatch(self.isa, Lines { isa: self.isa, s: &self.spec, item, blocks: self.blocks, lines: (l0, l1), p });
         }
     }
 }
 
 /// Lines of one channel block of one image.
 struct Lines<'a> {
+    isa: Isa,
     s: &'a ConvSpec,
     item: usize,
     blocks: usize,
@@ -128,7 +130,7 @@ impl Kernel for Lines<'_> {
     type Out = ();
     #[inline(always)]
     fn run<V: F32>(self) {
-        let Lines { s, item, blocks, lines, p } = self;
+        let Lines { isa, s, item, blocks, lines, p } = self;
         let block = item % blocks;
         let x = p.x.wrapping_add(item * s.in_size() * V::LANES);
         let w = p.w.wrapping_add(block * s.taps() * V::LANES);
@@ -143,6 +145,8 @@ impl Kernel for Lines<'_> {
             Some(last) => (last / sw + 1).clamp(lo, s.output[2]),
             None => lo,
         };
+        let (lo_v, hi_v) = s.activation.clamp();
+        let (lo_v, hi_v) = (V::splat(lo_v), V::splat(hi_v));
         for line in lines.0..lines.1 {
             let (h0, h1) = super::inside(line, s.stride[1], s.dilation[1], s.pad[1], s.input[1], s.kernel[1]);
             let row = |h: usize| {
@@ -184,7 +188,7 @@ impl Kernel for Lines<'_> {
                         if s.residual {
                             v = v + V::load(p.residual.add(o + i * V::LANES));
                         }
-                        v = s.activation.apply(v);
+                        v = hi_v.min(lo_v.max(v));
                         if used < V::LANES {
                             v = V::select(V::M::first(used), v, V::zero());
                         }
@@ -192,6 +196,18 @@ impl Kernel for Lines<'_> {
                     }
                 }
                 ow += places;
+            }
+            if !s.activation.is_clamp() {
+                let y = p.y.wrapping_add(out + line * s.output[2] * V::LANES);
+                // SAFETY: the line just written.
+                unsafe {
+                    activate(isa, s.activation, y, 1, s.output[2] * V::LANES, 0);
+                    for i in 0..s.output[2] * V::LANES {
+                        if i % V::LANES >= used {
+                            *y.add(i) = 0.0;
+                        }
+                    }
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use super::blocked::{BlockedConv, Input};
 use super::dense::DenseConv;
 use super::depthwise::DepthwiseConv;
 use super::*;
-use crate::kernels::gemm::tests::scalar;
+use crate::kernels::gemm::tests::{own, scalar};
 use crate::kernels::isa::Isa;
 use crate::kernels::testing::{Guarded, Rng, assert_close};
 
@@ -76,7 +76,7 @@ pub(super) fn random_spec(rng: &mut Rng, dims: usize) -> ConvSpec {
         groups,
         bias: rng.below(2) == 0,
         residual: rng.below(2) == 0,
-        activation: [Activation::None, Activation::Relu, Activation::HardSwish][rng.below(3)],
+        activation: [Activation::None, Activation::Relu, Activation::HardSwish, Activation::Sigmoid][rng.below(4)],
         ..ConvSpec::square(rng.below(3), [ci * groups, co * groups], [1, 1], 1, 1, 0)
     };
     if depthwise {
@@ -108,7 +108,7 @@ fn check_dense(s: &ConvSpec, rng: &mut Rng, at_end: bool) {
             // SAFETY: the buffers have the lengths that the spec and the plan ask for.
             unsafe { conv.run(0, task, &p, std::ptr::null_mut(), scratch.ptr.cast()) };
         }
-        assert_close(&format!("{s:?}"), isa, y.slice(), &want, |i| bound(s) * mag[i] + 1e-30);
+        assert_close(&format!("{s:?}"), isa, y.slice(), &want, |i| bound(s) * mag[i] + own(s.activation));
     }
 }
 
@@ -178,7 +178,7 @@ fn check_blocked(s: &ConvSpec, input: Input, rng: &mut Rng, at_end: bool, in_pla
             // SAFETY: the buffers have the lengths that the spec and the plan ask for.
             unsafe { conv.run(0, task, &p, std::ptr::null_mut(), scratch.ptr.cast()) };
         }
-        assert_close(&format!("{input:?} {s:?}"), isa, y.slice(), &want, |i| bound(s) * mag[i] + 1e-30);
+        assert_close(&format!("{input:?} {s:?}"), isa, y.slice(), &want, |i| bound(s) * mag[i] + own(s.activation));
     }
 }
 
@@ -254,7 +254,7 @@ fn depthwise_random_shapes() {
                 // SAFETY: the buffers have the lengths that the spec and the plan ask for.
                 unsafe { conv.run(0, task, &p, std::ptr::null_mut(), std::ptr::null_mut()) };
             }
-            assert_close(&format!("{s:?}"), isa, y.slice(), &want, |i| bound(&s) * mag[i] + 1e-30);
+            assert_close(&format!("{s:?}"), isa, y.slice(), &want, |i| bound(&s) * mag[i] + own(s.activation));
         }
     }
 }

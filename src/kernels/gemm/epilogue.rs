@@ -2,6 +2,7 @@
 
 use crate::kernels::isa::Isa;
 use crate::kernels::simd::{F32, Kernel, dispatch, scalar};
+use crate::kernels::vmath;
 
 /// How a bias is laid over C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -44,6 +45,26 @@ pub enum Activation {
     },
     /// x * max(0, min(1, x / 6 + 1 / 2)).
     HardSwish,
+    /// 1 / (1 + e^-x).
+    Sigmoid,
+    /// tanh x.
+    Tanh,
+    /// x / (1 + e^(-alpha * x)); SiLU where alpha is 1.
+    Swish {
+        /// Slope of the sigmoid's argument.
+        alpha: f32,
+    },
+    /// x / 2 * (1 + erf(x / sqrt 2)).
+    Gelu,
+    /// x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))).
+    GeluTanh,
+    /// x where x >= 0, else alpha * (e^x - 1).
+    Elu {
+        /// Limit below zero.
+        alpha: f32,
+    },
+    /// x * tanh(ln(1 + e^x)).
+    Mish,
 }
 
 impl Activation {
@@ -73,6 +94,20 @@ impl Activation {
             Activation::LeakyRelu { alpha } => V::select(x.lt(V::zero()), x * V::splat(alpha), x),
             Activation::HardSigmoid { alpha, beta } => hard_sigmoid(x, alpha, beta),
             Activation::HardSwish => x * hard_sigmoid(x, 1.0 / 6.0, 0.5),
+            Activation::Sigmoid => vmath::sigmoid(x),
+            Activation::Tanh => vmath::tanh(x),
+            Activation::Swish { alpha } => x * vmath::sigmoid(x * V::splat(alpha)),
+            Activation::Gelu => {
+                let half = V::splat(0.5) * x;
+                half.mul_add(vmath::erf(x * V::splat(std::f32::consts::FRAC_1_SQRT_2)), half)
+            }
+            Activation::GeluTanh => {
+                let cubic = V::splat(0.044715) * x * x;
+                let half = V::splat(0.5) * x;
+                half.mul_add(vmath::tanh(V::splat(0.797_884_6) * cubic.mul_add(x, x)), half)
+            }
+            Activation::Elu { alpha } => V::select(x.lt(V::zero()), V::splat(alpha) * vmath::expm1(x), x),
+            Activation::Mish => x * vmath::tanh(vmath::softplus(x)),
         }
     }
 }
@@ -104,25 +139,31 @@ pub(crate) unsafe fn activate(isa: Isa, act: Activation, c: *mut f32, rows: usiz
         #[inline(always)]
         fn run<V: F32>(self) {
             let Pass(act, c, rows, cols, stride) = self;
-            // One loop an activation, so that the choice is made outside it.
-            match act {
-                Activation::None => {}
-                Activation::Relu => each::<V, _>(c, rows, cols, stride, |x: V| Activation::Relu.apply(x)),
-                Activation::Clip { min, max } => {
-                    each::<V, _>(c, rows, cols, stride, |x: V| Activation::Clip { min, max }.apply(x))
-                }
-                Activation::LeakyRelu { alpha } => {
-                    each::<V, _>(c, rows, cols, stride, |x: V| Activation::LeakyRelu { alpha }.apply(x))
-                }
-                Activation::HardSigmoid { alpha, beta } => {
-                    each::<V, _>(c, rows, cols, stride, |x: V| Activation::HardSigmoid { alpha, beta }.apply(x))
-                }
-                Activation::HardSwish => each::<V, _>(c, rows, cols, stride, |x: V| Activation::HardSwish.apply(x)),
+            // One loop an activation: each sees a constant variant, so that the choice is made outside it.
+            macro_rules! each {
+                ($($act:pat => $same:expr),* $(,)?) => {
+                    match act { $($act => each::<V>(c, rows, cols, stride, $same)),* }
+                };
             }
+            each!(
+                Activation::None => Activation::None,
+                Activation::Relu => Activation::Relu,
+                Activation::Clip { min, max } => Activation::Clip { min, max },
+                Activation::LeakyRelu { alpha } => Activation::LeakyRelu { alpha },
+                Activation::HardSigmoid { alpha, beta } => Activation::HardSigmoid { alpha, beta },
+                Activation::HardSwish => Activation::HardSwish,
+                Activation::Sigmoid => Activation::Sigmoid,
+                Activation::Tanh => Activation::Tanh,
+                Activation::Swish { alpha } => Activation::Swish { alpha },
+                Activation::Gelu => Activation::Gelu,
+                Activation::GeluTanh => Activation::GeluTanh,
+                Activation::Elu { alpha } => Activation::Elu { alpha },
+                Activation::Mish => Activation::Mish,
+            )
         }
     }
     #[inline(always)]
-    fn each<V: F32, G: Fn(V) -> V>(c: *mut f32, rows: usize, cols: usize, stride: usize, f: G) {
+    fn each<V: F32>(c: *mut f32, rows: usize, cols: usize, stride: usize, act: Activation) {
         for i in 0..rows {
             let mut j = 0;
             while j < cols {
@@ -130,11 +171,9 @@ pub(crate) unsafe fn activate(isa: Isa, act: Activation, c: *mut f32, rows: usiz
                 // SAFETY: j + n <= cols, within the caller's row.
                 unsafe {
                     let p = c.add(i * stride + j);
-                    if n == V::LANES {
-                        f(V::load(p)).store(p);
-                    } else {
-                        f(V::load_n(p, n)).store_n(p, n);
-                    }
+                    let v = if n == V::LANES { V::load(p) } else { V::load_n(p, n) };
+                    let v = act.apply(v);
+                    if n == V::LANES { v.store(p) } else { v.store_n(p, n) }
                 }
                 j += n;
             }

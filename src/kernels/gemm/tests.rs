@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kernels::testing::{Guarded, Rng, assert_close};
+use crate::kernels::vmath::scalar::{erf64, sigmoid64, softplus64};
 
 struct Case {
     spec: GemmSpec,
@@ -71,6 +72,17 @@ pub(crate) fn scalar(act: Activation, x: f32) -> f32 {
         }
         Activation::HardSigmoid { alpha, beta } => hs(x, alpha, beta),
         Activation::HardSwish => x * hs(x, 1.0 / 6.0, 0.5),
+        Activation::Sigmoid => sigmoid64(x as f64) as f32,
+        Activation::Tanh => (x as f64).tanh() as f32,
+        Activation::Swish { alpha } => (x as f64 * sigmoid64((x * alpha) as f64)) as f32,
+        Activation::Gelu => (0.5 * x as f64 * (1.0 + erf64(x as f64 * std::f64::consts::FRAC_1_SQRT_2))) as f32,
+        Activation::GeluTanh => {
+            let x = x as f64;
+            (0.5 * x * (1.0 + (0.7978845608028654 * (x + 0.044715 * x * x * x)).tanh())) as f32
+        }
+        Activation::Elu { alpha } if x < 0.0 => (alpha as f64 * (x as f64).exp_m1()) as f32,
+        Activation::Elu { .. } => x,
+        Activation::Mish => (x as f64 * softplus64(x as f64).tanh()) as f32,
     }
 }
 
@@ -107,10 +119,16 @@ fn check(case: &Case, rng: &mut Rng, at_end: bool, in_place: bool) {
         let b_ptr = if s.b_constant { packed.ptr } else { b.ptr };
         run_all(&g, &GemmPtrs { a: a.ptr, b: b_ptr, c: c.ptr, bias: bias.ptr, residual });
         // Each of k products and k + 2 sums rounds once at relative eps / 2 of at most the sum of magnitudes: the textbook bound
-        // (k + 3) * eps / 2 * mag, doubled for the activation's own roundings (slopes of at most 2 here).
-        let bound = (s.k + 4) as f32 * f32::EPSILON;
-        assert_close(&format!("{s:?}"), isa, c.slice(), &want, |i| bound * mag[i] + 1e-30);
+        // (k + 3) * eps / 2 * mag, doubled for the activations' slopes (at most 2 here); 8 more eps for their own error, relative
+        // to their argument, of which the sum of magnitudes is a bound, or to one.
+        let bound = (s.k + 12) as f32 * f32::EPSILON;
+        assert_close(&format!("{s:?}"), isa, c.slice(), &want, |i| bound * mag[i] + own(s.epilogue.activation));
     }
+}
+
+/// The absolute error of an activation near zero, where it may be large beside its argument.
+pub(crate) fn own(act: Activation) -> f32 {
+    if act.is_clamp() { 1e-30 } else { 4.0 * f32::EPSILON }
 }
 
 fn simple(spec: GemmSpec) -> Case {
@@ -126,13 +144,20 @@ fn simple(spec: GemmSpec) -> Case {
     Case { len: [extent(s.m, s.k, s.a), extent(s.k, s.n, s.b), rows(s.c_row), bias, res], spec }
 }
 
-const ACTS: [Activation; 6] = [
+const ACTS: [Activation; 13] = [
     Activation::None,
     Activation::Relu,
     Activation::Clip { min: -0.25, max: 1.5 },
     Activation::LeakyRelu { alpha: 0.1 },
     Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
     Activation::HardSwish,
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Swish { alpha: 1.5 },
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Elu { alpha: 0.7 },
+    Activation::Mish,
 ];
 
 #[test]
