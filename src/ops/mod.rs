@@ -3,10 +3,12 @@
 //! To add an operator, add it to its family's file and tables; `docs/adding-an-operator.md` walks through it.
 
 pub mod case;
+pub mod cast;
 pub mod control;
 pub mod conv;
 pub mod infer;
 pub mod linear;
+pub mod movement;
 pub mod pointwise;
 pub mod pool;
 pub mod sequence;
@@ -59,9 +61,14 @@ pub fn cases() -> Vec<case::Case> {
 
 /// All families.
 pub const FAMILIES: &[Family] = &[
+    cast::FAMILY,
     control::FAMILY,
     conv::FAMILY,
     linear::FAMILY,
+    movement::ARRANGE,
+    movement::GATHER,
+    movement::JOIN,
+    movement::SLICE,
     pointwise::BINARY,
     pointwise::FUSED,
     pointwise::UNARY,

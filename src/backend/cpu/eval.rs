@@ -2,7 +2,7 @@
 
 use super::{Arg, CpuBackend, EagerCtx};
 use crate::backend::step::{Place, StepArgs};
-use crate::backend::{Backend, NodeView, Operand, PackedCache};
+use crate::backend::{Backend, NodeView, Operand, PackedCache, Step};
 use crate::base::alloc::Buffer;
 use crate::base::parallel::Serial;
 use crate::error::Result;
@@ -41,10 +41,16 @@ fn step(cpu: &CpuBackend, name: &str, op: &dyn Op, inputs: &[Option<Tensor>], fa
     }
     let outs: Vec<_> = results.iter().map(|t| Some(Operand::dense(t.dtype(), t.shape()))).collect();
     let step = cpu.bind(&NodeView { name, op, inputs: &ins, outputs: &outs }, &PackedCache::new())?;
+    run_now(&*step, inputs, &mut results)?;
+    Ok(results)
+}
+
+/// Runs all of a step on this thread, on dense host tensors; `results` must be new.
+pub fn run_now(step: &dyn Step, inputs: &[Option<Tensor>], results: &mut [Tensor]) -> Result<()> {
     let (scratch, workspace) = (Buffer::uninit(step.scratch_bytes())?, Buffer::uninit(step.workspace_bytes())?);
     let place = |addr: *const u8| Place { addr: addr.cast_mut(), space: 0 };
     let mut places: Vec<_> = inputs.iter().map(|t| t.as_ref().map_or(Place::NONE, |t| place(t.data_ptr()))).collect();
-    for t in &mut results {
+    for t in results {
         let p = t.data_mut_ptr().ok_or_else(|| err!(Internal, "a new tensor is shared"))?;
         places.push(place(p));
     }
@@ -57,7 +63,7 @@ fn step(cpu: &CpuBackend, name: &str, op: &dyn Op, inputs: &[Option<Tensor>], fa
             unsafe { step.run(&args, phase, task, scratch.ptr())? };
         }
     }
-    Ok(results)
+    Ok(())
 }
 
 fn eager(cpu: &CpuBackend, op: &dyn Op, inputs: &[Option<Tensor>], outputs: usize) -> Result<Option<Vec<Tensor>>> {

@@ -4,7 +4,7 @@ mod eager;
 mod eval;
 
 pub use eager::{Arg, EagerCtx, EagerFn};
-pub use eval::evaluate;
+pub use eval::{evaluate, run_now};
 
 use super::{Backend, Layout, NodeLayouts, NodeView, Operand, PackedCache, Step};
 use crate::bail;

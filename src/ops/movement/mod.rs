@@ -1,0 +1,96 @@
+//! Operators that move elements without computing: by element size alone. Packed types are unpacked to bytes around the
+//! step; strings are moved as their indices.
+
+mod arrange;
+mod gather;
+mod join;
+mod packed;
+mod slice;
+mod strings;
+
+pub use arrange::{Expand, Tile, Transpose};
+pub use gather::{Gather, GatherElements, GatherNd};
+pub use join::{Concat, Split};
+pub use slice::Slice;
+
+use super::Family;
+use crate::backend::cpu::{CpuBindings, CpuCtx};
+use crate::backend::{FnStep, Step};
+use crate::error::Result;
+use crate::ir::Op;
+use crate::kernels::movement::{IndexType, StridedCopy};
+use crate::tensor::{DType, Dims};
+use crate::{bail, ensure};
+
+pub(super) const ARRANGE: Family =
+    Family { name: "arrangement", ops: arrange::OPS, cpu: arrange::cpu, ..Family::EMPTY };
+pub(super) const GATHER: Family = Family { name: "gathering", ops: gather::OPS, cpu: gather::cpu, ..Family::EMPTY };
+pub(super) const JOIN: Family =
+    Family { name: "joining and splitting", ops: join::OPS, cpu: join::cpu, ..Family::EMPTY };
+pub(super) const SLICE: Family = Family { name: "slicing", ops: slice::OPS, cpu: slice::cpu, ..Family::EMPTY };
+
+/// How an operator of plain elements is bound.
+type Bind<T> = fn(&T, &CpuCtx<'_>) -> Result<Box<dyn Step>>;
+
+/// An operator that moves elements, with its eager form for strings.
+trait Moves: Op + Sized {
+    /// Binds it for elements of whole bytes.
+    const BIND: Bind<Self>;
+    /// Adds it to the CPU's bindings.
+    fn register(b: &mut CpuBindings) {
+        b.step::<Self>(|op, cx| packed::bind(op, cx, Self::BIND));
+        b.eager::<Self>(|op, cx, args| strings::run(op, cx, args, Self::BIND));
+    }
+}
+
+/// A step from one strided copy of input `input`, whose first element lies `offset` elements in.
+fn copy_step(
+    name: &'static str,
+    copy: StridedCopy,
+    input: usize,
+    size: usize,
+    offset: usize,
+) -> Result<Box<dyn Step>> {
+    Ok(FnStep::boxed(name, copy.tasks(), 0, move |args, task, _| {
+        // SAFETY: the copy was made from the operands' shapes, the offset lies within the input.
+        unsafe { copy.run(task, args.input::<u8>(input).add(offset * size), args.output(0)) };
+        Ok(())
+    }))
+}
+
+fn index_type(d: DType) -> Result<IndexType> {
+    match d {
+        DType::I32 => Ok(IndexType::I32),
+        DType::I64 => Ok(IndexType::I64),
+        d => bail!(InvalidModel, "indices must be int32 or int64, not {d}"),
+    }
+}
+
+/// A shape as its parts before an axis, the axis, and after it.
+fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+    (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
+}
+
+/// The numbers in an input that must be known when a plan is made.
+fn known_ints(cx: &CpuCtx<'_>, i: usize) -> Result<Vec<i64>> {
+    match cx.constant(i) {
+        Some(t) => t.to_i64s(),
+        None => bail!(Unsupported, "input {i} must be known when the plan is made"),
+    }
+}
+
+/// Marks the axes of a list, each at most once.
+fn mark_axes(axes: &[i64], rank: usize) -> Result<Vec<usize>> {
+    let mut seen = Vec::with_capacity(axes.len());
+    for &a in axes {
+        let a = crate::ir::op::resolve_axis(a, rank)?;
+        ensure!(!seen.contains(&a), InvalidModel, "axis {a} is named twice");
+        seen.push(a);
+    }
+    Ok(seen)
+}
+
+/// The product of a shape, for offsets within memory that exists.
+fn count(shape: &Dims) -> usize {
+    shape.iter().product()
+}
