@@ -245,8 +245,7 @@ fn decode_phase(step: Phases, x: &Operand, to_int: bool) -> Result<Phases> {
         let per_byte = 8 / d.bits();
         // SAFETY: the input has n packed elements, `first` begins a byte; the workspace has 4 bytes an element.
         unsafe {
-            let bytes =
-                std::slice::from_raw_parts(args.input::<u8>(0).add(first / per_byte), count.div_ceil(per_byte));
+            let bytes = std::slice::from_raw_parts(args.input::<u8>(0).add(first / per_byte), count.div_ceil(per_byte));
             unpack_bits(d, bytes, count, |i, b| {
                 let v = table[b as usize];
                 if to_int {
@@ -351,10 +350,8 @@ fn parse_strings(op: &Cast, x: &TensorView<'_>, to: DType) -> Result<Tensor> {
         DType::U64 => ints!(u64),
         d if d.bits() <= 8 && d != DType::String => {
             let v = floats()?;
-            let bits: Vec<u8> = v
-                .iter()
-                .map(|&v| if d.is_float() { encode(d, op, v as f32) } else { v as i32 as u8 })
-                .collect();
+            let bits: Vec<u8> =
+                v.iter().map(|&v| if d.is_float() { encode(d, op, v as f32) } else { v as i32 as u8 }).collect();
             let mut bytes = vec![0u8; d.byte_len(bits.len())?];
             crate::tensor::write_packed(d, &mut bytes, bits.len(), |i| bits[i]);
             Tensor::from_bytes(d, x.shape(), bytes.into())

@@ -63,9 +63,7 @@ impl Op for Transpose {
         let x = cx.tensor(0)?;
         let Some(d) = &x.dims else {
             let rank = self.perm.as_ref().map(Vec::len);
-            return Ok(vec![
-                rank.map_or(Fact::any_tensor(x.dtype), |r| Fact::tensor(x.dtype, vec![Dim::Unknown; r])),
-            ]);
+            return Ok(vec![rank.map_or(Fact::any_tensor(x.dtype), |r| Fact::tensor(x.dtype, vec![Dim::Unknown; r]))]);
         };
         Ok(vec![Fact::tensor(x.dtype, self.order(d.len())?.into_iter().map(|i| d[i].clone()).collect())])
     }

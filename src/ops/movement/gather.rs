@@ -6,9 +6,7 @@ use crate::backend::cpu::CpuBindings;
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
-use crate::kernels::movement::{
-    Gather as GatherKernel, GatherElements as ElementsKernel, GatherNd as GatherNdKernel,
-};
+use crate::kernels::movement::{Gather as GatherKernel, GatherElements as ElementsKernel, GatherNd as GatherNdKernel};
 use crate::ops::infer::broadcast;
 use crate::ops::types::need_size;
 use crate::tensor::DType;
@@ -172,13 +170,8 @@ impl Moves for GatherNd {
         );
         let batch: usize = lead[..b].iter().product();
         let slice = count(&x.shape[b + n..].into()) * size;
-        let kernel = GatherNdKernel::new(
-            index_type(at.dtype)?,
-            batch,
-            &x.shape[b..b + n],
-            lead[b..].iter().product(),
-            slice,
-        )?;
+        let kernel =
+            GatherNdKernel::new(index_type(at.dtype)?, batch, &x.shape[b..b + n], lead[b..].iter().product(), slice)?;
         Ok(FnStep::boxed("gather_nd", kernel.tasks(), 0, move |args, task, _| {
             // SAFETY: the kernel was made from the operands' shapes; it checks each index.
             Ok(unsafe { kernel.run(task, args.input(0), args.input(1), args.output(0)) }?)

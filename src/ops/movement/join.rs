@@ -122,7 +122,10 @@ impl Concat {
             return NodeLayouts::dense();
         }
         let layout = |_: &Option<Operand>| Layout::Blocked(c);
-        NodeLayouts { inputs: node.inputs.iter().map(layout).collect(), outputs: std::iter::once(first.layout).collect() }
+        NodeLayouts {
+            inputs: node.inputs.iter().map(layout).collect(),
+            outputs: std::iter::once(first.layout).collect(),
+        }
     }
 }
 

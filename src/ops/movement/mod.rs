@@ -44,13 +44,7 @@ trait Moves: Op + Sized {
 }
 
 /// A step from one strided copy of input `input`, whose first element lies `offset` elements in.
-fn copy_step(
-    name: &'static str,
-    copy: StridedCopy,
-    input: usize,
-    size: usize,
-    offset: usize,
-) -> Result<Box<dyn Step>> {
+fn copy_step(name: &'static str, copy: StridedCopy, input: usize, size: usize, offset: usize) -> Result<Box<dyn Step>> {
     Ok(FnStep::boxed(name, copy.tasks(), 0, move |args, task, _| {
         // SAFETY: the copy was made from the operands' shapes, the offset lies within the input.
         unsafe { copy.run(task, args.input::<u8>(input).add(offset * size), args.output(0)) };
