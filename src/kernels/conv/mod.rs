@@ -7,6 +7,7 @@ mod im2col;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tile;
+pub mod transposed;
 
 use crate::base::checked::product;
 use crate::error::Result;

@@ -88,6 +88,7 @@ macro_rules! unroll {
     ($n:expr, $i:ident, $body:block) => { unroll!(@ $n, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13) };
     (few $n:expr, $i:ident, $body:block) => { unroll!(@ $n, $i, $body, 0 1 2 3 4) };
     (@ $n:expr, $i:ident, $body:block, $($at:literal)*) => {$(
+        #[allow(clippy::out_of_bounds_indexing)]
         if $at < $n {
             #[allow(non_upper_case_globals)]
             const $i: usize = $at;
