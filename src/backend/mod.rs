@@ -103,6 +103,10 @@ impl<'a> NodeView<'a> {
             _ => bail!(InvalidModel, "output {i} is missing"),
         }
     }
+    /// An output that may not be asked for.
+    pub fn opt_output(&self, i: usize) -> Option<&'a Operand> {
+        self.outputs.get(i).and_then(Option::as_ref)
+    }
     /// Whether output `i` is asked for.
     pub fn has_output(&self, i: usize) -> bool {
         matches!(self.outputs.get(i), Some(Some(_)))

@@ -11,6 +11,7 @@ pub mod linear;
 pub mod movement;
 pub mod pointwise;
 pub mod pool;
+pub mod reduce;
 pub mod sequence;
 pub mod shape;
 pub mod softmax;
@@ -74,6 +75,7 @@ pub const FAMILIES: &[Family] = &[
     pointwise::UNARY,
     pointwise::VARIADIC,
     pool::FAMILY,
+    reduce::FAMILY,
     sequence::FAMILY,
     shape::FAMILY,
     text::FAMILY,
