@@ -24,6 +24,8 @@ compile_error!("ortx turns panics into errors at its ABI: build it with panic = 
 
 pub mod backend;
 pub mod base;
+#[cfg(feature = "capi")]
+pub mod capi;
 pub mod error;
 pub mod import;
 pub mod ir;

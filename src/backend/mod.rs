@@ -208,6 +208,21 @@ pub struct DeviceEntry {
     pub name: String,
     /// A line for a human.
     pub description: String,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Bytes of memory; 0 where that is not known.
+    pub memory: u64,
+}
+
+/// What kind of processor a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// The host's processor, or one like it.
+    Cpu,
+    /// A graphics processor.
+    Gpu,
+    /// An FPGA or another dedicated processor.
+    Accelerator,
 }
 
 /// Finds the devices of one kind, and opens them.

@@ -64,9 +64,7 @@ fn run_loop(op: &Loop, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Res
     let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); op.scans];
     let mut i = 0i64;
     while cond && i < trips {
-        if let Some(c) = cx.cancel {
-            c.check()?;
-        }
+        cx.stop.check()?;
         let mut inputs = Vec::with_capacity(2 + state.len() + captures.len());
         inputs.push(Value::Tensor(Tensor::scalar(i)?));
         inputs.push(Value::Tensor(Tensor::scalar(true)?));
@@ -104,9 +102,7 @@ fn run_scan(op: &Scan, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Res
     }
     let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); op.scan_outputs];
     for i in 0..n {
-        if let Some(c) = cx.cancel {
-            c.check()?;
-        }
+        cx.stop.check()?;
         let mut inputs = state.clone();
         for (k, (t, axis)) in sequences.iter().enumerate() {
             let at = if op.input_reversed.get(k).copied().unwrap_or(false) { n - 1 - i } else { i };

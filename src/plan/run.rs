@@ -8,7 +8,7 @@ use super::segment::{DynamicItem, Item, Segment, SlotKind, StepItem, Tail};
 use super::specialise::{Ready, Start, missing, specialise};
 use crate::backend::cpu::{Arg, EagerCtx};
 use crate::backend::step::{NO_VALUE, Place, StepArgs};
-use crate::base::cancel::CancelToken;
+use crate::base::cancel::Stop;
 use crate::base::parallel::Parallel;
 use crate::error::{Context, Error, Result};
 use crate::ir::{Alias, Fact, Node, TensorFact, ValueId};
@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct RunCtx<'a> {
     /// Threads.
     pub pool: &'a dyn Parallel,
-    /// Stops the run between steps.
-    pub cancel: Option<&'a CancelToken>,
+    /// Stops the run between tasks.
+    pub stop: Stop<'a>,
     /// Is told the time of each item, if there is one.
     pub profile: Option<&'a Mutex<Vec<Timing>>>,
 }
@@ -216,9 +216,7 @@ impl Program {
             part.places[slot as usize] = part.places[root as usize];
         }
         for item in &segment.items {
-            if let Some(c) = cx.cancel {
-                c.check()?;
-            }
+            cx.stop.check()?;
             let start = cx.profile.map(|_| std::time::Instant::now());
             match item {
                 Item::Step(s) => {
@@ -487,10 +485,14 @@ fn give_output(out: &mut Option<Value>, v: &Value) -> Result<()> {
 
 /// Runs a step's phases over the pool.
 fn run_step(cx: &RunCtx<'_>, s: &StepItem, args: &StepArgs<'_>, scratch: *mut u8, each: usize) -> Result<()> {
+    let armed = cx.stop.is_armed();
     for phase in 0..s.step.phases() {
         let n = s.step.tasks(phase);
         if n == 1 || cx.pool.width() == 1 {
             for task in 0..n {
+                if armed {
+                    cx.stop.check()?;
+                }
                 // SAFETY: operands as bound; one thread uses the scratch; phases go in order.
                 unsafe { s.step.run(args, phase, task, scratch)? };
             }
@@ -500,8 +502,9 @@ fn run_step(cx: &RunCtx<'_>, s: &StepItem, args: &StepArgs<'_>, scratch: *mut u8
         let scratch = SendPtr(scratch);
         cx.pool.run(n, &|worker, task| {
             let mine = scratch.at(worker * each);
+            let stopped = if armed { cx.stop.check() } else { Ok(()) };
             // SAFETY: as above; each worker has its own scratch, for `worker` is below the width it was made for.
-            if let Err(e) = unsafe { s.step.run(args, phase, task, mine) } {
+            if let Err(e) = stopped.and_then(|()| unsafe { s.step.run(args, phase, task, mine) }) {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
             }
         });

@@ -1,6 +1,6 @@
 //! What sessions share: the operators known, the devices found.
 
-use crate::backend::{Backend, DeviceEntry, Provider};
+use crate::backend::{Backend, DeviceEntry, DeviceKind, Provider};
 use crate::err;
 use crate::error::Result;
 use crate::ir::{OpDef, Registry};
@@ -39,8 +39,12 @@ impl Environment {
     }
     /// The devices beside the CPU: those added, then those found on the machine.
     pub fn devices(&self) -> Result<Vec<DeviceEntry>> {
-        let added =
-            |b: &Arc<dyn Backend>| DeviceEntry { name: b.name().into(), description: "added by the host".into() };
+        let added = |b: &Arc<dyn Backend>| DeviceEntry {
+            name: b.name().into(),
+            description: "added by the host".into(),
+            kind: DeviceKind::Accelerator,
+            memory: 0,
+        };
         let mut all: Vec<DeviceEntry> = self.backends.iter().map(added).collect();
         for p in &self.providers {
             all.extend(p.list()?);

@@ -1,5 +1,6 @@
 //! How a session is made.
 
+use crate::bail;
 use crate::base::parallel::Parallel;
 use crate::error::Result;
 use crate::kernels::isa::Level;
@@ -68,6 +69,8 @@ pub struct SessionOptions {
     pub disabled_passes: Vec<String>,
     /// The last pass to run, to find the one that breaks a model.
     pub stop_after: Option<String>,
+    /// The most bytes that tensors, plans and packed constants of the session may take. None by default.
+    pub memory_limit: Option<usize>,
 }
 
 impl Default for SessionOptions {
@@ -83,7 +86,59 @@ impl Default for SessionOptions {
             optimize: true,
             disabled_passes: Vec::new(),
             stop_after: None,
+            memory_limit: None,
         }
+    }
+}
+
+impl SessionOptions {
+    /// The keys that [`set`](Self::set) knows.
+    pub const KEYS: [&str; 10] = [
+        "threads",
+        "isa",
+        "spin_us",
+        "devices",
+        "load",
+        "denormals",
+        "optimize",
+        "disabled_passes",
+        "stop_after",
+        "memory_limit",
+    ];
+
+    /// Sets an option by name, from text: for hosts that pass options through.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an unknown key (the message lists those there are) or a value that does not fit.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        let number = || match value.parse::<usize>() {
+            Ok(n) => Ok(n),
+            Err(_) => bail!(InvalidArgument, "option '{key}' takes a number, not '{value}'"),
+        };
+        // One of two words: false for the first, true for the second.
+        let choice = |no: &str, yes: &str| match value {
+            v if v == no => Ok(false),
+            v if v == yes => Ok(true),
+            _ => bail!(InvalidArgument, "option '{key}' is '{no}' or '{yes}', not '{value}'"),
+        };
+        let list = || value.split(',').map(str::trim).filter(|s| !s.is_empty()).map(String::from).collect();
+        match key {
+            "threads" => self.threads = number()?,
+            "isa" => match Level::from_name(value) {
+                Some(l) => self.isa = Some(l),
+                None => bail!(InvalidArgument, "option 'isa' is scalar, avx2 or avx512, not '{value}'"),
+            },
+            "spin_us" => self.spin = Duration::from_micros(number()? as u64),
+            "devices" => self.devices = list(),
+            "load" => self.mode = if choice("map", "read")? { Mode::Read } else { Mode::Map },
+            "denormals" => self.flush_denormals = choice("keep", "flush")?,
+            "optimize" => self.optimize = choice("0", "1")?,
+            "disabled_passes" => self.disabled_passes = list(),
+            "stop_after" => self.stop_after = Some(value.into()).filter(|s: &String| !s.is_empty()),
+            "memory_limit" => self.memory_limit = Some(number()?).filter(|&n| n > 0),
+            _ => bail!(InvalidArgument, "there is no option '{key}'; there are {}", Self::KEYS.join(", ")),
+        }
+        Ok(())
     }
 }
 
@@ -95,5 +150,40 @@ impl std::fmt::Debug for SessionOptions {
             .field("devices", &self.devices)
             .field("optimize", &self.optimize)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_set_by_name() {
+        let mut o = SessionOptions::default();
+        let given = [
+            ("threads", "3"),
+            ("isa", "avx2"),
+            ("spin_us", "50"),
+            ("devices", "opencl:0!, opencl:1"),
+            ("load", "read"),
+            ("denormals", "keep"),
+            ("optimize", "0"),
+            ("disabled_passes", "a,b"),
+            ("stop_after", "fold"),
+            ("memory_limit", "1000000"),
+        ];
+        assert_eq!(given.map(|g| g.0), SessionOptions::KEYS);
+        given.iter().for_each(|(k, v)| o.set(k, v).unwrap());
+        assert_eq!((o.threads, o.isa, o.spin), (3, Some(Level::Avx2), Duration::from_micros(50)));
+        assert_eq!(
+            (o.devices, o.mode, o.flush_denormals),
+            (vec!["opencl:0!".into(), "opencl:1".into()], Mode::Read, false)
+        );
+        assert_eq!((o.optimize, o.disabled_passes.len(), o.memory_limit), (false, 2, Some(1_000_000)));
+        let mut o = SessionOptions::default();
+        for (key, value) in [("threads", "-1"), ("isa", "mmx"), ("load", "maybe"), ("colour", "red")] {
+            let e = o.set(key, value).unwrap_err().to_string();
+            assert!(e.contains(key), "{e}");
+        }
     }
 }

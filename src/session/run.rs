@@ -3,7 +3,7 @@
 use super::{Environment, Io, Metadata, ModelSource, SessionOptions};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, PackedCache};
-use crate::base::cancel::CancelToken;
+use crate::base::cancel::{CancelToken, Stop};
 use crate::base::cores::available_cores;
 use crate::base::fpmode::FpMode;
 use crate::base::parallel::{Parallel, Serial};
@@ -20,6 +20,7 @@ use crate::tensor::{Tensor, Value};
 use crate::{ensure, err};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// A model, ready to run. Immutable: `run` may be called from any number of threads at once.
 pub struct Session {
@@ -28,6 +29,7 @@ pub struct Session {
     outputs: Vec<Io>,
     metadata: Metadata,
     pool: Arc<dyn Parallel>,
+    isa: Isa,
     flush: bool,
     passes: Vec<optimize::PassReport>,
 }
@@ -37,6 +39,8 @@ pub struct Session {
 pub struct RunOptions {
     /// Stops the run when cancelled.
     pub cancel: Option<CancelToken>,
+    /// Stops the run when this moment is past.
+    pub deadline: Option<Instant>,
 }
 
 impl Session {
@@ -103,7 +107,7 @@ impl Session {
         };
         let target = Arc::new(Target { cpu, devices, cache: PackedCache::new() });
         let program = Program::new(Arc::new(graph), target)?;
-        Ok(Session { program, inputs, outputs, metadata, pool, flush: options.flush_denormals, passes })
+        Ok(Session { program, inputs, outputs, metadata, pool, isa, flush: options.flush_denormals, passes })
     }
 
     /// Inputs in the model's order.
@@ -117,6 +121,14 @@ impl Session {
     /// What the model says of itself.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+    /// How many threads work on a run, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.pool.width()
+    }
+    /// The instructions it uses.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
     /// The program behind the session, for inspection.
     pub fn program(&self) -> &Program {
@@ -195,7 +207,8 @@ impl Session {
         }
         let flushing = Flushing { inner: &*self.pool, flush: self.flush };
         let _mode = FpMode::enter(self.flush);
-        let cx = RunCtx { pool: &flushing, cancel: options.cancel.as_ref(), profile };
+        let stop = Stop::new(options.cancel.as_ref(), options.deadline);
+        let cx = RunCtx { pool: &flushing, stop, profile };
         self.program.run(&cx, inputs, outputs)
     }
 }

@@ -169,6 +169,14 @@ impl Tensor {
             _ => None,
         }
     }
+    /// The address for writing of memory that the host lent, shared or not: the host itself answers for who reads it
+    /// meanwhile. `None` for all other memory.
+    pub fn lent_ptr(&self) -> Option<*mut u8> {
+        match &*self.storage {
+            Storage::Foreign { ptr, writable: true, .. } => Some(*ptr),
+            _ => None,
+        }
+    }
     /// The data as bytes (empty for strings).
     pub fn bytes(&self) -> &[u8] {
         let (p, n) = (self.data_ptr(), self.byte_len());

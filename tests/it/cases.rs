@@ -17,7 +17,7 @@ fn run_on(case: &Case, target: Target) -> Result<Vec<Tensor>> {
     let target = Arc::new(target);
     let program = Program::new(Arc::new(graph), target)?;
     let mut outputs = vec![None; program.graph().outputs().len()];
-    let cx = RunCtx { pool: &Serial, cancel: None, profile: None };
+    let cx = RunCtx { pool: &Serial, stop: Default::default(), profile: None };
     program.run(&cx, &inputs, &mut outputs)?;
     outputs.iter().flatten().map(|v: &Value| v.as_tensor().cloned()).collect()
 }

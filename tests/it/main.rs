@@ -1,11 +1,14 @@
 //! The integration tests, in one binary: linking many takes longer than running them.
 
 mod cache;
+mod capi;
 mod cases;
 mod conformance;
+mod header;
 mod hosts;
 mod layers;
 mod models;
+mod tiny;
 mod values;
 
 use std::path::Path;

@@ -274,7 +274,12 @@ impl Provider for OpenClProvider {
         "opencl"
     }
     fn list(&self) -> Result<Vec<DeviceEntry>> {
-        let entry = |d: device::Listed| DeviceEntry { name: d.spec(), description: d.description() };
+        let entry = |d: device::Listed| DeviceEntry {
+            name: d.spec(),
+            description: d.description(),
+            kind: d.info.kind,
+            memory: d.info.memory,
+        };
         Ok(device::list()?.into_iter().map(entry).collect())
     }
     fn resolve(&self, spec: &str) -> Result<String> {

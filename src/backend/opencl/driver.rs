@@ -3,6 +3,7 @@
 //! `ocl` panics where a driver answers a status that it does not know; [`call`] and [`Guarded`] stop those panics.
 
 use super::status::status_name;
+pub use crate::backend::DeviceKind;
 use crate::{
     bail, ensure,
     error::{Error, ErrorKind, Result},
@@ -59,17 +60,6 @@ impl<T> Drop for Guarded<T> {
         // SAFETY: dropped here only, and not used again. A release that fails leaves nothing for us to do.
         let _ = catch_unwind(AssertUnwindSafe(|| unsafe { ManuallyDrop::drop(&mut self.0) }));
     }
-}
-
-/// What kind of processor a device is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// The host's processor, or one like it.
-    Cpu,
-    /// A graphics processor.
-    Gpu,
-    /// An FPGA or another dedicated processor.
-    Accelerator,
 }
 
 /// What a device says of itself.

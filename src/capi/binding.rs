@@ -1,0 +1,226 @@
+//! Bindings: inputs and outputs set once, for repeated runs that allocate nothing.
+
+use super::args::{get, get_mut, out_ptr};
+use super::guard::{guard, guard_or};
+use super::handle::{self, handle};
+use super::run::{check_input, kept, ortx_run_options, preallocated, run_options};
+use super::session::{self, no_such, ortx_session};
+use super::status::ortx_status;
+use super::value::ortx_value;
+use crate::error::{Context, Result};
+use crate::tensor::{Tensor, Value};
+use crate::{bail, ensure, err};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+
+/// The inputs and outputs of repeated runs. One thread at a time may use it; make one for each thread.
+pub struct ortx_binding {
+    _opaque: [u8; 0],
+}
+handle!(ortx_binding, State, b"bind");
+
+/// A session's inputs and outputs.
+pub struct State {
+    session: Arc<session::State>,
+    slots: Mutex<Slots>,
+}
+
+struct Slots {
+    /// What is not set yet is an empty optional here.
+    inputs: Vec<Value>,
+    is_set: Vec<bool>,
+    /// What the runs write to.
+    outputs: Vec<Option<Value>>,
+    /// The host's tensors of outputs that it set.
+    given: Vec<Option<Tensor>>,
+}
+
+impl State {
+    fn slots(&self) -> Result<MutexGuard<'_, Slots>> {
+        match self.slots.try_lock() {
+            Ok(s) => Ok(s),
+            // A panic while running leaves the slots as they were: they change after everything that can fail.
+            Err(TryLockError::Poisoned(p)) => Ok(p.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                bail!(InvalidArgument, "the binding is in use by another thread: make one for each thread")
+            }
+        }
+    }
+}
+
+/// Makes a binding of a session.
+///
+/// Parameters: `session`; `binding` receives the handle.
+/// Ownership: the caller owns the binding and ends it with ortx_binding_destroy, before or after the session.
+/// Thread safety: any thread.
+/// Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ortx_binding_create(
+    session: *const ortx_session,
+    binding: *mut *mut ortx_binding,
+) -> *mut ortx_status {
+    guard(|| {
+        let binding = out_ptr!(binding);
+        let session = get!(session).clone();
+        let (ins, outs) = (session.session.inputs().len(), session.session.outputs().len());
+        let slots = Slots {
+            inputs: vec![Value::Optional(None); ins],
+            is_set: vec![false; ins],
+            outputs: vec![None; outs],
+            given: vec![None; outs],
+        };
+        binding.set(handle::create(State { session, slots: Mutex::new(slots) }))
+    })
+}
+
+/// Ends a binding.
+///
+/// Parameters: `binding`, which may be NULL.
+/// Ownership: takes the binding; values set in it stay the caller's.
+/// Thread safety: any thread, once, when no other call uses it.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ortx_binding_destroy(binding: *mut ortx_binding) {
+    // SAFETY: the function's contract.
+    guard_or((), || Ok(unsafe { handle::destroy(binding) }));
+}
+
+/// Sets an input for all runs to come. Later runs see what is written to its memory between them.
+///
+/// Parameters: `binding`; `index`, the input's place in the model's order; `value`.
+/// Ownership: the value stays the caller's, who may end it at once; the binding shares its memory.
+/// Thread safety: one thread at a time for each binding.
+/// Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL, an index out of range, a wrong kind, element type or shape, or memory that
+/// overlaps that of an output.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ortx_binding_set_input(
+    binding: *const ortx_binding,
+    index: usize,
+    value: *const ortx_value,
+) -> *mut ortx_status {
+    guard(|| {
+        let state = get!(binding);
+        let ins = state.session.session.inputs();
+        let io = ins.get(index).ok_or_else(|| no_such("input", index, ins.len()))?;
+        let v = get!(value);
+        check_input(io, v)?;
+        let mut slots = state.slots()?;
+        for t in slots.given.iter().flatten() {
+            ensure!(
+                !super::run::overlaps(v, t),
+                InvalidArgument,
+                "input '{}' overlaps the memory of an output",
+                io.name
+            );
+        }
+        slots.inputs[index] = v.clone();
+        slots.is_set[index] = true;
+        Ok(())
+    })
+}
+
+/// Sets the tensor that runs write an output to.
+///
+/// Parameters: `binding`; `index`, the output's place in the model's order; `tensor`, of the type and shape that the output
+/// has, in memory that may be written (see ortx_tensor_data_mut); or NULL, which is how a binding begins: then it has memory
+/// of its own, used again by each run whose output has the same shape.
+/// Ownership: the tensor stays the caller's, who may end it at once; the binding shares its memory.
+/// Thread safety: one thread at a time for each binding.
+/// Errors: ORTX_ERROR_INVALID_ARGUMENT for a NULL binding, an index out of range, a value that is no tensor, memory that may
+/// not be written, or overlaps that of an input or another output.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ortx_binding_set_output(
+    binding: *const ortx_binding,
+    index: usize,
+    tensor: *mut ortx_value,
+) -> *mut ortx_status {
+    guard(|| {
+        let state = get!(binding);
+        let outs = state.session.session.outputs();
+        let io = outs.get(index).ok_or_else(|| no_such("output", index, outs.len()))?;
+        let mut slots = state.slots()?;
+        if tensor.is_null() {
+            (slots.outputs[index], slots.given[index]) = (None, None);
+            return Ok(());
+        }
+        let v = get_mut!(tensor);
+        let mut others = super::run::regions(slots.given.iter().enumerate().filter(|g| g.0 != index));
+        let made = preallocated(v, &slots.inputs, &mut others).context(|| format!("output '{}'", io.name))?;
+        let given = v.as_tensor()?.clone();
+        (slots.outputs[index], slots.given[index]) = (Some(Value::Tensor(made)), Some(given));
+        Ok(())
+    })
+}
+
+/// Runs the model on the inputs set. With shapes that were there before and outputs that are set, or whose values nobody
+/// else has, this allocates nothing.
+///
+/// Parameters: `binding`; `options`, or NULL.
+/// Ownership: nothing changes hands.
+/// Thread safety: one thread at a time for each binding.
+/// Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL, an input that is not set, an output tensor of another type or shape than the
+/// model gives; else as ortx_session_run.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ortx_binding_run(
+    binding: *const ortx_binding,
+    options: *const ortx_run_options,
+) -> *mut ortx_status {
+    guard(|| {
+        let state = get!(binding);
+        let session = &state.session.session;
+        // SAFETY: the function's contract.
+        let options = unsafe { run_options(options) }?;
+        let mut slots = state.slots()?;
+        let Slots { inputs, is_set, outputs, given } = &mut *slots;
+        for ((io, set), v) in session.inputs().iter().zip(is_set.iter()).zip(inputs.iter()) {
+            ensure!(*set, InvalidArgument, "input '{}' ({}) is not set", io.name, io.fact);
+            // Its memory may have changed since it was set.
+            check_input(io, v)?;
+        }
+        session.run_values(inputs, outputs, &options)?;
+        for (i, g) in given.iter().enumerate() {
+            let Some(g) = g else { continue };
+            let made = outputs[i].as_ref().ok_or_else(|| err!(Internal, "an output was not made"))?;
+            if let Err(e) = kept(g, made) {
+                // The next run gets the host's tensor again, and fails again unless its inputs fit.
+                let again =
+                    preallocated(&mut Value::Tensor(g.clone()), &[], &mut super::run::regions(std::iter::empty()));
+                outputs[i] = again.ok().map(Value::Tensor);
+                return Err(e.context(format!("output '{}'", session.outputs()[i].name)));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Gives an output of the last run.
+///
+/// Parameters: `binding`; `index`, the output's place in the model's order; `value` receives a handle.
+/// Ownership: the caller owns the handle and ends it with ortx_value_destroy. A tensor that was set is overwritten by the
+/// next run; another value stays as it is, as the next run finds it taken and allocates.
+/// Thread safety: one thread at a time for each binding.
+/// Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL, an index out of range, or before the first run.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ortx_binding_output(
+    binding: *const ortx_binding,
+    index: usize,
+    value: *mut *mut ortx_value,
+) -> *mut ortx_status {
+    guard(|| {
+        let value = out_ptr!(value);
+        let state = get!(binding);
+        let outs = state.session.session.outputs();
+        let io = outs.get(index).ok_or_else(|| no_such("output", index, outs.len()))?;
+        let slots = state.slots()?;
+        let v = match (&slots.given[index], &slots.outputs[index]) {
+            (Some(g), _) => Value::Tensor(g.clone()),
+            (None, Some(v)) => v.clone(),
+            (None, None) => bail!(InvalidArgument, "output '{}' is not there: the binding did not run yet", io.name),
+        };
+        value.set(handle::create(v))
+    })
+}
