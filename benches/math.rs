@@ -216,7 +216,7 @@ fn main() {
                 unsafe { e.run(t, x.ptr(), indices.as_ptr().cast(), y.ptr()).unwrap() };
             }
         });
-        let a = ArgReduce::new(Elem::F32, 1, n, 1, false, false).unwrap();
+        let a = ArgReduce::new(b.isa, Elem::F32, 1, n, 1, false, false).unwrap();
         b.case(&format!("{label} arg-max of a row"), n * 4, || {
             // SAFETY: the buffers hold the row.
             unsafe { a.run(0, x.ptr(), y.ptr().cast()) };

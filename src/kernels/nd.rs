@@ -121,6 +121,11 @@ impl Walk {
     pub fn is_scalar(&self) -> bool {
         self.dims.len() == 1 && (self.strides[0] == 0 || self.len <= 1)
     }
+    /// After how many elements it starts over, if it repeats one row again and again.
+    pub fn period(&self) -> Option<usize> {
+        let repeats = self.dims.len() == 2 && self.strides[0] == 0 && self.len > 0;
+        repeats.then(|| self.dims[1])
+    }
     /// Calls `f(offset, stride, count)` for each straight piece of the flat range `start .. start + len`, in order.
     #[inline]
     pub fn pieces(&self, start: usize, len: usize, mut f: impl FnMut(isize, isize, usize)) {

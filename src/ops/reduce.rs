@@ -168,7 +168,7 @@ impl Op for Arg {
 fn bind_arg(op: &Arg, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let x = cx.input(0)?;
     let (outer, axis, inner) = around(&x.shape, resolve_axis(op.axis, x.shape.len())?);
-    let kernel = ArgReduce::new(need_elem(x.dtype, op.name())?, outer, axis, inner, op.least, op.last)?;
+    let kernel = ArgReduce::new(cx.isa, need_elem(x.dtype, op.name())?, outer, axis, inner, op.least, op.last)?;
     Ok(FnStep::boxed("arg_reduce", kernel.tasks(), 0, move |args, task, _| {
         // SAFETY: operands of the shapes the kernel was made from.
         unsafe { kernel.run(task, args.input(0), args.output(0)) };

@@ -42,7 +42,13 @@ pub(super) unsafe fn transpose(isa: Isa, size: usize, tile: Tile) {
             return blocks_of_8(tile);
         }
         match size {
+            #[cfg(target_arch = "x86_64")]
+            1 => blocks::<u8, 16>(tile, |b| block_u8(b)),
+            #[cfg(target_arch = "x86_64")]
+            2 => blocks::<u16, 8>(tile, |b| block_u16(b)),
+            #[cfg(not(target_arch = "x86_64"))]
             1 => plain::<u8>(tile),
+            #[cfg(not(target_arch = "x86_64"))]
             2 => plain::<u16>(tile),
             4 => plain::<u32>(tile),
             8 => plain::<u64>(tile),
@@ -87,19 +93,80 @@ unsafe fn block<T: Copy>(b: Tile, rows: usize, columns: usize) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn blocks_of_8(tile: Tile) {
-    let (rows, columns) = (tile.rows & !7, tile.columns & !7);
+    // SAFETY: each block lies within the tile.
+    unsafe { blocks::<u32, 8>(tile, |b| block_8x8(b)) }
+}
+
+/// Square blocks of N by N with `f`, in pairs so that lines of the source are used up; the edges one by one.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn blocks<T: Copy, const N: usize>(tile: Tile, f: impl Fn(Tile)) {
+    let (rows, columns, size) = (tile.rows / N * N, tile.columns / N * N, size_of::<T>());
     // SAFETY: blocks and edges lie within the tile.
     unsafe {
-        for c in (0..columns).step_by(8) {
-            for r in (0..rows).step_by(8) {
-                block_8x8(tile.part(4, r, c, 8, 8));
+        let mut c = 0;
+        while c < columns {
+            let pair = (2 * N).min(columns - c);
+            for r in (0..rows).step_by(N) {
+                for k in (0..pair).step_by(N) {
+                    f(tile.part(size, r, c + k, N, N));
+                }
             }
+            c += pair;
         }
         if columns < tile.columns {
-            plain::<u32>(tile.part(4, 0, columns, tile.rows, tile.columns - columns));
+            plain::<T>(tile.part(size, 0, columns, tile.rows, tile.columns - columns));
         }
         if rows < tile.rows {
-            plain::<u32>(tile.part(4, rows, 0, tile.rows - rows, columns));
+            plain::<T>(tile.part(size, rows, 0, tile.rows - rows, columns));
+        }
+    }
+}
+
+/// Sixteen rows of sixteen bytes: interleaving the first half of the rows with the second, four times, is a transposition.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn block_u8(b: Tile) {
+    use std::arch::x86_64::*;
+    // SAFETY: sixteen rows and columns of both sides are valid; SSE2 is in every x86-64.
+    unsafe {
+        let mut x = [_mm_setzero_si128(); 16];
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = _mm_loadu_si128(b.from.offset(i as isize * b.from_step).cast());
+        }
+        for _ in 0..4 {
+            let y = x;
+            for i in 0..8 {
+                x[2 * i] = _mm_unpacklo_epi8(y[i], y[i + 8]);
+                x[2 * i + 1] = _mm_unpackhi_epi8(y[i], y[i + 8]);
+            }
+        }
+        for (i, x) in x.iter().enumerate() {
+            _mm_storeu_si128(b.to.offset(i as isize * b.to_step).cast(), *x);
+        }
+    }
+}
+
+/// Eight rows of eight halves, likewise.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn block_u16(b: Tile) {
+    use std::arch::x86_64::*;
+    // SAFETY: eight rows and columns of both sides are valid; SSE2 is in every x86-64.
+    unsafe {
+        let mut x = [_mm_setzero_si128(); 8];
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = _mm_loadu_si128(b.from.offset(i as isize * b.from_step).cast());
+        }
+        for _ in 0..3 {
+            let y = x;
+            for i in 0..4 {
+                x[2 * i] = _mm_unpacklo_epi16(y[i], y[i + 4]);
+                x[2 * i + 1] = _mm_unpackhi_epi16(y[i], y[i + 4]);
+            }
+        }
+        for (i, x) in x.iter().enumerate() {
+            _mm_storeu_si128(b.to.offset(i as isize * b.to_step).cast(), *x);
         }
     }
 }

@@ -193,6 +193,30 @@ fn long_rows_and_many_tasks() {
 }
 
 #[test]
+fn short_rows_that_repeat() {
+    let program = Program::binary(BinaryOp::Sub);
+    for isa in Isa::detect().levels() {
+        for (rows, len) in [(9000, 24), (3000, 180), (2000, 191), (40_000, 2), (3, 100)] {
+            let x: Vec<f32> = (0..rows * len).map(|i| i as f32).collect();
+            let bias: Vec<f32> = (0..len).map(|i| (i * i) as f32).collect();
+            let mut out = vec![0.0f32; rows * len];
+            let f = |strides| Operand { elem: Elem::F32, strides };
+            let dense = [len as isize, 1];
+            let kernel = Pointwise::new(isa, &program, &[rows, len], &[f(&dense), f(&[0, 1])], &[f(&dense)]).unwrap();
+            let mut scratch = vec![f32::NAN; kernel.scratch_bytes() / 4];
+            for t in (0..kernel.tasks()).rev() {
+                // SAFETY: the arrays have this shape.
+                unsafe {
+                    let ins = [x.as_ptr().cast(), bias.as_ptr().cast()];
+                    kernel.run(t, &ins, &[out.as_mut_ptr().cast()], scratch.as_mut_ptr().cast());
+                }
+            }
+            assert!((0..rows * len).all(|i| out[i] == x[i] - bias[i % len]), "{isa:?} {rows} {len}");
+        }
+    }
+}
+
+#[test]
 fn an_output_may_be_an_input() {
     let mut b = ProgramBuilder::new(2);
     let (x, y) = (b.load(0), b.load(1));

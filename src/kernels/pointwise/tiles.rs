@@ -52,6 +52,8 @@ struct Step {
 struct Input {
     elem: Elem,
     walk: Walk,
+    /// Every tile of it is the same but for its length.
+    repeats: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -107,7 +109,10 @@ impl Pointwise {
         let all: Vec<&[isize]> = inputs.iter().chain(outputs).map(|o| o.strides).collect();
         let nest = Nest::new(shape, &all)?;
         let walk = |o: &Operand| Walk::new(shape, o.strides);
-        let ins = inputs.iter().map(|o| Ok(Input { elem: o.elem, walk: walk(o)? })).collect::<Result<Vec<_>>>()?;
+        let ins = inputs
+            .iter()
+            .map(|o| Ok(Input { elem: o.elem, walk: walk(o)?, repeats: false }))
+            .collect::<Result<Vec<_>>>()?;
         let outs = outputs
             .iter()
             .map(|o| Ok(Output { elem: o.elem, walk: walk(o)?, from: Place::Slot(0) }))
@@ -129,9 +134,17 @@ impl Pointwise {
         let tile = (TILE_BYTES / 4 / (this.slots + 2)).clamp(256, 1024) / 64 * 64;
         let len = nest.len();
         this.row = if nest.inner() < SHORT_ROW { len.max(1) } else { nest.inner() };
-        this.tiles_a_row = this.row.div_ceil(tile);
+        // A short row that repeats (a bias, say) is laid out once a task, if tiles end where it does.
+        let periods = this.inputs.iter().filter_map(|i| i.walk.period());
+        let period = periods.filter(|p| nest.inner() < SHORT_ROW && *p <= tile).max();
+        for input in &mut this.inputs {
+            let divides = |p: usize| period.is_some_and(|q| q % p == 0);
+            input.repeats = input.walk.period().is_some_and(divides);
+        }
+        let unit = period.unwrap_or(SPLAT);
+        this.tiles_a_row = this.row.div_ceil(tile / unit * unit);
         // Equal parts, so that the last of a row is not a scrap.
-        this.tile = this.row.div_ceil(this.tiles_a_row).next_multiple_of(SPLAT);
+        this.tile = this.row.div_ceil(this.tiles_a_row).next_multiple_of(unit);
         this.tiles_a_row = this.row.div_ceil(this.tile);
         this.tiles = len / this.row * this.tiles_a_row;
         this.tiles_a_task = (GRAIN / this.tile.min(this.row)).max(1);
@@ -213,7 +226,10 @@ impl Pointwise {
     /// Bytes of scratch memory a running task needs, 64-byte aligned.
     pub fn scratch_bytes(&self) -> usize {
         // One splat an input, then the slots.
-        4 * (self.inputs.len() * SPLAT + self.slots * self.tile)
+        4 * (self.inputs.len() * SPLAT + self.slots * self.slot_len())
+    }
+    fn slot_len(&self) -> usize {
+        self.tile.next_multiple_of(SPLAT)
     }
     /// Runs one task.
     /// # Safety
@@ -226,15 +242,28 @@ impl Pointwise {
             let start = row * self.row + part * self.tile;
             let len = self.tile.min(self.row - part * self.tile);
             // SAFETY: the caller's contract; the tile lies within the shape.
-            unsafe { self.run_tile(start, len, inputs, outputs, scratch) }
+            unsafe { self.run_tile(start, len, t % self.tiles_a_task == 0, inputs, outputs, scratch) }
         }
     }
 
-    unsafe fn run_tile(&self, start: usize, len: usize, inputs: &[*const u8], outputs: &[*mut u8], scratch: *mut f32) {
+    unsafe fn run_tile(
+        &self,
+        start: usize,
+        len: usize,
+        first: bool,
+        inputs: &[*const u8],
+        outputs: &[*mut u8],
+        scratch: *mut f32,
+    ) {
         // SAFETY: slot `i` lies within the scratch memory (`scratch_bytes`).
-        let slot = |i: u16| unsafe { scratch.add(self.inputs.len() * SPLAT + i as usize * self.tile) };
+        let slot = |i: u16| unsafe { scratch.add(self.inputs.len() * SPLAT + i as usize * self.slot_len()) };
         let mut found: smallvec::SmallVec<[Source; 8]> = Default::default();
         for (i, input) in self.inputs.iter().enumerate() {
+            if input.repeats && !first {
+                // The task's first tile, no shorter than this one, has laid it out.
+                found.push(Source { at: slot(i as u16), scalar: false });
+                continue;
+            }
             // SAFETY: the caller's inputs, a walk within their shape, and this input's own splat and slot.
             found.push(unsafe { find(self.isa, input, inputs[i], start, len, scratch.add(i * SPLAT), slot(i as u16)) });
         }
@@ -292,10 +321,10 @@ unsafe fn find(
         // SAFETY: the piece lies within the input; splat and slot belong to this input.
         unsafe {
             let at = base.offset(offset * size);
-            if count == len && stride == 0 {
+            if count == len && stride == 0 && !input.repeats {
                 load_strided(isa, input.elem, at, 0, splat, SPLAT);
                 source = Source { at: splat, scalar: true };
-            } else if count == len && stride == 1 && input.elem == Elem::F32 {
+            } else if count == len && stride == 1 && input.elem == Elem::F32 && !input.repeats {
                 source = Source { at: at.cast(), scalar: false };
             } else {
                 load_strided(isa, input.elem, at, stride, slot.add(done), count);

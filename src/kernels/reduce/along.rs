@@ -2,9 +2,12 @@
 //! NaN counts as the greatest and as the least, as NumPy has it for arg-max and arg-min; for the k greatest it is greater
 //! than all.
 
+use super::rows::{Combine, Map, Row};
 use crate::base::checked;
 use crate::error::Result;
 use crate::kernels::elem::{Elem, Narrow, Number};
+use crate::kernels::isa::Isa;
+use crate::kernels::simd::{F32, Kernel, Mask, dispatch};
 use crate::{bail, ensure};
 use half::{bf16, f16};
 use std::cmp::Ordering;
@@ -101,6 +104,7 @@ macro_rules! with_type {
 /// Where the greatest or the least element of an axis stands, as i64.
 #[derive(Clone, Debug)]
 pub struct ArgReduce {
+    isa: Isa,
     axis: Axis,
     elem: Elem,
     least: bool,
@@ -109,9 +113,17 @@ pub struct ArgReduce {
 
 impl ArgReduce {
     /// Over the middle of a dense (`outer`, `axis`, `inner`); `least` for arg-min, `last` to take the last of equals.
-    pub fn new(elem: Elem, outer: usize, axis: usize, inner: usize, least: bool, last: bool) -> Result<ArgReduce> {
+    pub fn new(
+        isa: Isa,
+        elem: Elem,
+        outer: usize,
+        axis: usize,
+        inner: usize,
+        least: bool,
+        last: bool,
+    ) -> Result<ArgReduce> {
         ensure!(axis > 0 || outer * inner == 0, InvalidModel, "the greatest or least of an empty axis");
-        Ok(ArgReduce { axis: Axis::new(outer, axis, inner)?, elem, least, last })
+        Ok(ArgReduce { isa, axis: Axis::new(outer, axis, inner)?, elem, least, last })
     }
     /// How many tasks there are.
     pub fn tasks(&self) -> usize {
@@ -121,8 +133,49 @@ impl ArgReduce {
     /// # Safety
     /// `from` is valid for the shape given to `new`, `to` for `outer * inner` i64.
     pub unsafe fn run(&self, task: usize, from: *const u8, to: *mut i64) {
+        if self.elem == Elem::F32 && self.axis.inner == 1 {
+            let n = self.axis.axis;
+            return self.axis.each(task, |o, _, _| {
+                // SAFETY: row `o` of the array, and its result.
+                unsafe { *to.add(o) = self.row(from.cast::<f32>().add(o * n), n) as i64 };
+            });
+        }
         // SAFETY: the caller's contract.
         unsafe { with_type!(self.elem, arg(self, task, from, to)) }
+    }
+    /// One row of f32: its extreme, then where that stands.
+    unsafe fn row(&self, at: *const f32, len: usize) -> usize {
+        let how = if self.least { Combine::Min } else { Combine::Max };
+        let extreme = dispatch(self.isa, Row { map: Map::Identity, how, at, len, shift: 0.0 });
+        dispatch(self.isa, Find { at, len, x: extreme as f32, last: self.last })
+    }
+}
+
+/// Where a number (NaN included) stands in a row that has it.
+struct Find {
+    at: *const f32,
+    len: usize,
+    x: f32,
+    last: bool,
+}
+
+impl Kernel for Find {
+    type Out = usize;
+    #[inline(always)]
+    fn run<V: F32>(self) -> usize {
+        let x = V::splat(self.x);
+        let blocks = self.len.div_ceil(V::LANES);
+        for k in 0..blocks {
+            let i = V::LANES * if self.last { blocks - 1 - k } else { k };
+            let n = V::LANES.min(self.len - i);
+            // SAFETY: `ArgReduce::run`'s contract: `len` numbers.
+            let y = unsafe { V::load_n(self.at.add(i), n) };
+            let hits = ((y.eq(x) | (y.is_nan() & x.is_nan())) & V::M::first(n)).bits();
+            if hits != 0 {
+                return i + if self.last { hits.ilog2() } else { hits.trailing_zeros() } as usize;
+            }
+        }
+        0
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::kernels::elem::{Elem, Narrow};
+use crate::kernels::isa::Isa;
 use crate::kernels::testing::Rng;
 use half::f16;
 
-const SHAPES: [(usize, usize, usize); 7] =
-    [(1, 1, 1), (3, 10, 1), (2, 7, 5), (2, 300, 70), (40, 9, 130), (0, 3, 2), (2, 3, 0)];
+const SHAPES: [(usize, usize, usize); 8] =
+    [(1, 1, 1), (9, 77, 1), (3, 10, 1), (2, 7, 5), (2, 300, 70), (40, 9, 130), (0, 3, 2), (2, 3, 0)];
 
 /// Few values, so that many are equal.
 fn data(rng: &mut Rng, n: usize) -> Vec<f32> {
@@ -20,10 +21,11 @@ fn positions() {
         let xs = data(&mut rng, outer * axis * inner);
         let halves: Vec<f16> = xs.iter().map(|x| f16::narrow(*x)).collect();
         for (least, last) in [(false, false), (false, true), (true, false), (true, true)] {
-            for elem in [Elem::F32, Elem::F16] {
+            let levels = Isa::detect().levels().map(|isa| (isa, Elem::F32));
+            for (isa, elem) in levels.chain([(Isa::SCALAR, Elem::F16)]) {
                 let p = if elem == Elem::F32 { xs.as_ptr().cast::<u8>() } else { halves.as_ptr().cast() };
                 let mut out = vec![-1i64; outer * inner];
-                let kernel = ArgReduce::new(elem, outer, axis, inner, least, last).unwrap();
+                let kernel = ArgReduce::new(isa, elem, outer, axis, inner, least, last).unwrap();
                 for t in 0..kernel.tasks() {
                     // SAFETY: the arrays have this shape.
                     unsafe { kernel.run(t, p, out.as_mut_ptr()) };
@@ -42,7 +44,7 @@ fn positions() {
             }
         }
     }
-    assert!(ArgReduce::new(Elem::F32, 1, 0, 1, false, false).is_err());
+    assert!(ArgReduce::new(Isa::SCALAR, Elem::F32, 1, 0, 1, false, false).is_err());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Sums, means, extremes, products and norms over any axes of an array of any strides.
 
 use super::generic;
-use super::rows::{Columns, Combine, Map, Row};
+use super::rows::{Columns, Combine, Map, Row, Rows};
 use crate::base::checked;
 use crate::ensure;
 use crate::error::Result;
@@ -64,6 +64,8 @@ impl ReduceKind {
 
 /// Numbers worked on at once on the way to f32, and columns of a strip.
 const TILE: usize = 512;
+/// Rows reduced by one call.
+const ROWS: usize = 64;
 /// Elements a task reads, about.
 const GRAIN: usize = 32 * 1024;
 
@@ -140,6 +142,8 @@ impl Reduce {
                 let to = output.add(at * size);
                 if self.columns && stride == 1 {
                     self.strips(from.cast(), to.cast(), count);
+                } else if self.one_row() {
+                    self.rows(from.cast(), stride, to.cast(), count);
                 } else if self.elem.is_f32_like() {
                     for i in 0..count {
                         let x = self.one(from.offset(i as isize * stride * size as isize));
@@ -154,6 +158,32 @@ impl Reduce {
             }
             at += count;
         });
+    }
+
+    /// Whether each output is made of one row of f32 in a line.
+    fn one_row(&self) -> bool {
+        self.elem == Elem::F32
+            && self.kind != ReduceKind::LogSumExp
+            && self.reduced.rows() == 1
+            && (self.reduced.inner_stride(0) == 1 || self.count == 1)
+    }
+
+    /// `count` outputs of which each is a row.
+    unsafe fn rows(&self, from: *const f32, step: isize, to: *mut f32, count: usize) {
+        let (map, how) = self.kind.steps();
+        let mut acc = [0.0f64; ROWS];
+        for start in (0..count).step_by(ROWS) {
+            let rows = ROWS.min(count - start);
+            // SAFETY: the rows start .. start + rows of what the caller named.
+            unsafe {
+                let at = from.offset(start as isize * step);
+                let len = self.count;
+                dispatch(self.isa, Rows { map, how, at, step, rows, len, to: acc.as_mut_ptr() });
+                for (i, x) in acc[..rows].iter().enumerate() {
+                    *to.add(start + i) = self.kind.finish(*x, self.count, 0.0) as f32;
+                }
+            }
+        }
     }
 
     /// One output of f32, f16 or bf16.
@@ -172,7 +202,8 @@ impl Reduce {
         let (size, stride, isa) = (self.elem.size() as isize, self.reduced.inner_stride(0), self.isa);
         let direct = self.elem == Elem::F32 && stride == 1;
         let mut total = how.start();
-        let mut tile = [0.0f32; TILE];
+        let mut tile = [const { std::mem::MaybeUninit::<f32>::uninit() }; TILE];
+        let tile = tile.as_mut_ptr().cast::<f32>();
         self.reduced.for_rows(0, self.reduced.rows(), |o| {
             let len = self.reduced.inner();
             // SAFETY: a row of the elements reduced.
@@ -184,15 +215,8 @@ impl Reduce {
                 }
                 for start in (0..len).step_by(TILE) {
                     let n = TILE.min(len - start);
-                    load_strided(
-                        isa,
-                        self.elem,
-                        at.offset(start as isize * stride * size),
-                        stride,
-                        tile.as_mut_ptr(),
-                        n,
-                    );
-                    total = how.join(total, dispatch(isa, Row { map, how, at: tile.as_ptr(), len: n, shift }));
+                    load_strided(isa, self.elem, at.offset(start as isize * stride * size), stride, tile, n);
+                    total = how.join(total, dispatch(isa, Row { map, how, at: tile, len: n, shift }));
                 }
             }
         });

@@ -1,6 +1,6 @@
 //! Reductions of numbers in a line, with vectors: the bricks of reductions and normalisations.
 
-use crate::kernels::simd::{F32, Kernel};
+use crate::kernels::simd::{F32, Kernel, Mask};
 use crate::kernels::vmath::{self, least, most};
 
 /// Numbers summed in f32 before the sum goes into an f64.
@@ -83,8 +83,13 @@ pub fn combined<V: F32>(how: Combine, a: V, b: V) -> V {
 /// The lanes of a vector combined.
 #[inline(always)]
 fn lanes<V: F32>(how: Combine, x: V) -> f64 {
-    if how == Combine::Sum {
-        return f64::from(x.sum());
+    let nan = x.is_nan().any();
+    match how {
+        Combine::Sum => return f64::from(x.sum()),
+        Combine::Max | Combine::Min if nan => return f64::NAN,
+        Combine::Max => return f64::from(x.max_lane()),
+        Combine::Min => return f64::from(x.min_lane()),
+        Combine::Product => {}
     }
     let a = x.to_array();
     let mut y = f64::from(a[0]);
@@ -129,12 +134,36 @@ unsafe fn block<V: F32>(map: Map, how: Combine, at: *const f32, len: usize, shif
             i += V::LANES;
         }
         if i < len {
-            use crate::kernels::simd::Mask;
             let x = mapped(map, V::load_n(at.add(i), len - i), s);
             acc[1] = combined(how, acc[1], V::select(V::M::first(len - i), x, neutral));
         }
     }
     lanes(how, combined(how, combined(how, acc[0], acc[1]), combined(how, acc[2], acc[3])))
+}
+
+/// The greatest of `len` numbers in a line, for callers to whom any number is right where one is NaN.
+/// # Safety
+/// `at` is valid for reading `len` f32.
+#[inline(always)]
+pub unsafe fn top<V: F32>(at: *const f32, len: usize) -> f32 {
+    let mut acc = [V::splat(f32::NEG_INFINITY); 4];
+    let mut i = 0;
+    // SAFETY: reads below `len` only.
+    unsafe {
+        while i + 4 * V::LANES <= len {
+            for (k, a) in acc.iter_mut().enumerate() {
+                *a = a.max(V::load(at.add(i + k * V::LANES)));
+            }
+            i += 4 * V::LANES;
+        }
+        while i < len {
+            let n = V::LANES.min(len - i);
+            let x = V::load_n(at.add(i), n);
+            acc[0] = acc[0].max(V::select(V::M::first(n), x, acc[0]));
+            i += n;
+        }
+    }
+    acc[0].max(acc[1]).max(acc[2].max(acc[3])).max_lane()
 }
 
 /// [`row`] as a kernel of its own.
@@ -168,6 +197,36 @@ impl Kernel for Row {
                 (Map::Square, _) => row::<V>(Map::Square, Combine::Sum, at, len, shift),
                 (Map::Exp, _) => row::<V>(Map::Exp, Combine::Sum, at, len, shift),
             }
+        }
+    }
+}
+
+/// One result a row, for rows that lie `step` numbers apart: short rows share the cost of the call.
+pub struct Rows {
+    /// What is done first.
+    pub map: Map,
+    /// What is done then.
+    pub how: Combine,
+    /// The first row.
+    pub at: *const f32,
+    /// From row to row.
+    pub step: isize,
+    /// How many.
+    pub rows: usize,
+    /// How long.
+    pub len: usize,
+    /// The results.
+    pub to: *mut f64,
+}
+
+impl Kernel for Rows {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: F32>(self) {
+        let Rows { map, how, at, step, rows, len, to } = self;
+        for i in 0..rows {
+            // SAFETY: whoever made the Rows answers for the pointers.
+            unsafe { *to.add(i) = Row { map, how, at: at.offset(i as isize * step), len, shift: 0.0 }.run::<V>() };
         }
     }
 }

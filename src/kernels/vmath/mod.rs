@@ -157,7 +157,12 @@ fn log_of_sum<V: F32>(u: V, c: Option<V>, exponent: V::I) -> V {
         // The bound matters where c is zero.
         f = f + c * two_to::<V>(V::I::splat(-126).max(V::I::splat(0) - e));
     }
-    let e = (e + exponent).to_f32();
+    log_series(f, (e + exponent).to_f32())
+}
+
+/// ln(1 + f) + e ln 2 for √½ - 1 <= f < √2 - 1.
+#[inline(always)]
+fn log_series<V: F32>(f: V, e: V) -> V {
     let q = poly(
         f,
         [
@@ -244,7 +249,14 @@ pub fn softplus<V: F32>(x: V) -> V {
     if is_scalar::<V>() {
         return map(x, scalar::softplus);
     }
-    V::zero().max(x) + log1p(exp(-x.abs()))
+    // ln(1 + y) for 0 < y <= 1: the sum is below 2, and its rounding is made good.
+    let one = V::splat(1.0);
+    let y = exp(-x.abs());
+    let u = one + y;
+    let above = u.gt(V::splat(std::f32::consts::SQRT_2));
+    let half = V::select(above, V::splat(0.5), one);
+    let f = u.mul_add(half, -one) + (y - (u - one)) * half;
+    V::zero().max(x) + log_series(f, V::select(above, one, V::zero()))
 }
 
 /// Error function.
