@@ -132,7 +132,12 @@ impl<'p> Specialiser<'p> {
         }
         // Values made on the fly in this segment have no planned place: whoever needs one waits for the next segment,
         // but for eager and control items, which take values as they come.
-        let is_late = |v: &ValueId| self.made[v.index()] == Made::Dynamic && !self.facts[v.index()].is_concrete();
+        // One made in an earlier segment that nobody has looked at yet is as late.
+        let is_late = |v: &ValueId| match &self.facts[v.index()] {
+            f if f.is_concrete() => false,
+            Fact::Tensor(t) if t.dtype != DType::String => true,
+            _ => self.made[v.index()] == Made::Dynamic,
+        };
         let late: Vec<_> = node.inputs.iter().flatten().filter(|v| is_late(v)).map(|&v| (v, false)).collect();
         let inputs_plain = self.input_facts(node).iter().all(|f| f.is_concrete());
         let outputs_plain = outputs.iter().all(Fact::is_concrete);
@@ -470,11 +475,22 @@ impl<'p> Specialiser<'p> {
         Ok(true)
     }
 
+    /// Whether the value's elements became known only while planning.
+    fn folded(&self, v: ValueId) -> bool {
+        self.program.graph.fact(v).constant().is_none()
+            && self.facts[v.index()].is_concrete()
+            && self.facts[v.index()].contents_tensor().is_some()
+    }
+
     /// An eager or control item.
     fn dynamic(&mut self, id: NodeId, node: &Node, outputs: Vec<Fact>, control: bool) -> Result<Flow> {
         let mut ins = Vec::with_capacity(node.inputs.len());
         for v in &node.inputs {
             ins.push(match v {
+                // What was folded here is no constant of the graph: it needs a place.
+                Some(v) if self.variants[v.index()].is_empty() && self.folded(*v) => {
+                    self.variant(*v, 0, Layout::Dense)?
+                }
                 Some(v) if self.variants[v.index()].is_empty() => NO_VALUE,
                 Some(v) => self.variant(*v, 0, Layout::Dense)?,
                 None => NO_VALUE,

@@ -86,7 +86,8 @@ pub fn encode_narrow(d: DType, x: f32, saturate: bool) -> u8 {
         Ends::Ieee => (mag_mask | sign, Some(max_mag + 1)),
         Ends::Fn => (mag_mask | sign, None),
         Ends::Fnuz => (0x80, None),
-        Ends::Finite => (max_mag, None),
+        // Nothing stands for NaN: as ml_dtypes has it, zero of the other sign.
+        Ends::Finite => (sign ^ (1 << (f.width - 1)), None),
     };
     if x.is_nan() {
         // Ieee (E5M2) has several NaNs: numpy's ml_dtypes and onnx use the quiet one with the top mantissa bit.
@@ -202,6 +203,7 @@ mod tests {
         assert_eq!(decode_narrow(DType::F4E2M1, encode_narrow(DType::F4E2M1, 2.5, true)), 2.0);
         assert_eq!(decode_narrow(DType::F4E2M1, encode_narrow(DType::F4E2M1, 3.5, true)), 4.0);
         assert_eq!(decode_narrow(DType::F8E8M0, encode_narrow(DType::F8E8M0, 3.0, true)), 4.0);
+        assert_eq!(encode_narrow(DType::F4E2M1, f32::NAN, true), 8);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Elementwise operators on f64, integers and bool: one inner loop an operator and type, broadcasting outside it.
-//! Integers wrap, and nothing traps: x / 0 and x mod 0 are 0, shifts past the width give 0.
+//! Integers wrap, and nothing traps: x / 0 and x mod 0 are 0, shifts past the width
+//! give 0, or -1 where a negative number is shifted to the right.
 
 use super::GRAIN;
 use super::program::UnaryOp;
@@ -184,7 +185,8 @@ macro_rules! bits {
             }
             #[inline(always)]
             fn shr(self, b: Self) -> Self {
-                if b as u64 >= <$t>::BITS as u64 { 0 } else { self >> b }
+                // The sign is shifted in, however far.
+                if b as u64 >= <$t>::BITS as u64 { self >> (<$t>::BITS - 1) >> 1 } else { self >> b }
             }
         }
     )*};
