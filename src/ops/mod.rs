@@ -4,6 +4,7 @@
 
 pub mod case;
 pub mod cast;
+pub mod classic;
 pub mod control;
 pub mod conv;
 pub mod infer;
@@ -63,6 +64,7 @@ pub fn cases() -> Vec<case::Case> {
 /// All families.
 pub const FAMILIES: &[Family] = &[
     cast::FAMILY,
+    classic::FAMILY,
     control::FAMILY,
     conv::FAMILY,
     linear::FAMILY,
