@@ -1,7 +1,8 @@
 //! `include/ortx.h` is what cbindgen makes of `src/capi/`, and libortx.so exports its functions and nothing else.
 //! `ORTX_BLESS=1` writes the header and the symbol list anew.
 
-use std::path::{Path, PathBuf};
+use crate::hosts::library;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// The files that have something for the header, in its order.
@@ -72,14 +73,6 @@ fn declared(header: &str) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// The library that cargo built beside this test.
-pub fn library() -> PathBuf {
-    let deps = std::env::current_exe().unwrap().parent().map(Path::to_path_buf).unwrap();
-    let so = deps.join("libortx.so");
-    assert!(so.exists(), "{} is not there", so.display());
-    so
 }
 
 #[test]

@@ -6,11 +6,24 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where cargo put the `libortx.so` that belongs to this test.
+/// The `libortx.so` that cargo built for this test.
+pub fn library() -> PathBuf {
+    let library = std::env::current_exe().unwrap().parent().unwrap().join("libortx.so");
+    assert!(library.exists(), "no {}", library.display());
+    library
+}
+
+/// A folder with that library, also under the name that programs look for: its soname.
 fn library_folder() -> PathBuf {
-    let folder = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
-    assert!(folder.join("libortx.so").exists(), "no libortx.so in {}", folder.display());
-    folder
+    static ONCE: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    ONCE.get_or_init(|| {
+        let folder = scratch("library");
+        for name in ["libortx.so", "libortx.so.0"] {
+            std::os::unix::fs::symlink(library(), folder.join(name)).unwrap();
+        }
+        folder
+    })
+    .clone()
 }
 
 /// A fresh folder for what a test builds.
