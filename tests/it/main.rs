@@ -6,6 +6,7 @@ mod cases;
 mod conformance;
 mod header;
 mod hosts;
+mod digits;
 mod layers;
 mod models;
 mod tiny;
