@@ -1,10 +1,12 @@
 //! CPU kernels over raw strided memory. Nothing here knows graphs, tensors, or threads: a kernel does one task's work,
 //! and whoever calls it splits the work into tasks.
 
+pub mod col2im;
 pub mod conv;
 pub mod convert;
 pub mod elem;
 pub mod gemm;
+pub mod gemm_plain;
 pub mod isa;
 pub mod movement;
 pub mod nd;

@@ -1,21 +1,26 @@
 //! Pools: maximum, average and p-norm under a window or over whole planes.
 
 use super::Family;
+use super::case::{Case, CaseInput};
 use super::widen::widened;
 use super::window::Window;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::step::split;
-use crate::backend::{FnStep, Step};
+use crate::backend::{FnStep, Layout, NodeLayouts, NodeView, Step};
+use crate::base::checked::product;
 use crate::error::Result;
+use crate::ir::parse::Attr;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::kernels::elem::Number;
+use crate::kernels::pool as kernel;
 use crate::kernels::pool_dense::{self, MaxIndex, PoolSpec};
 use crate::kernels::real::Real;
 use crate::tensor::DType;
 use crate::{bail, ensure, err};
+use smallvec::smallvec;
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "pool", ops: OPS, cpu, ..Family::EMPTY };
+pub(super) const FAMILY: Family = Family { name: "pool", ops: OPS, cpu, cases };
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "MaxPool", versions: &[1, 8, 10, 11, 12, 22], parse: parse_pool },
@@ -140,7 +145,51 @@ impl Op for GlobalPool {
 
 fn cpu(b: &mut CpuBindings) {
     b.step::<Pool>(bind_pool);
+    b.layouts::<Pool>(|op, node, _| follow(op.window.kernel.as_ref().map_or(9, Vec::len), node));
     b.step::<GlobalPool>(bind_global);
+    b.layouts::<GlobalPool>(|_, node, _| follow(1, node));
+}
+
+/// Stays blocked where the input is, if only values are asked for and the kernel takes the axes.
+fn follow(spatial: usize, node: &NodeView<'_>) -> NodeLayouts {
+    match node.inputs.first() {
+        Some(Some(x)) if x.layout != Layout::Dense && !node.has_output(1) && spatial <= 3 => {
+            NodeLayouts { inputs: smallvec![x.layout], outputs: smallvec![x.layout] }
+        }
+        _ => NodeLayouts::dense(),
+    }
+}
+
+/// The step of the kernel for f32.
+fn f32_pool(spec: kernel::PoolSpec, column_major: bool, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
+    let blocked = cx.input(0)?.layout != Layout::Dense;
+    let pool = kernel::Pool::new(cx.isa, spec, blocked)?;
+    let mut scratch = 0;
+    if !cx.has_output(0) {
+        // The indices alone are asked for: the values go into scratch, all of them, by one task.
+        scratch = cx.outputs.iter().flatten().next().map_or(Ok(0), |o| DType::F32.byte_len(o.len()))?;
+    }
+    let all = pool.tasks();
+    let tasks = if scratch > 0 { all.min(1) } else { all };
+    Ok(FnStep::boxed(pool.name(), tasks, scratch, move |args, task, values| {
+        let to = args.output::<i64>(1);
+        let y = if scratch > 0 { values.cast() } else { args.output(0) };
+        for t in if scratch > 0 { 0..all } else { task..task + 1 } {
+            // SAFETY: the pool was made for these operands' shapes and layout (Step::run).
+            unsafe { pool.run(t, args.input(0), y, kernel::Indices { to, column_major }) };
+        }
+        Ok(())
+    }))
+}
+
+impl PoolKind {
+    fn of_kernel(self, include_pad: bool) -> kernel::Kind {
+        match self {
+            PoolKind::Max => kernel::Kind::Max,
+            PoolKind::Average => kernel::Kind::Average { include_pad },
+            PoolKind::Lp(p) => kernel::Kind::Lp { p: p as i32 },
+        }
+    }
 }
 
 fn bind_pool(op: &Pool, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
@@ -148,7 +197,23 @@ fn bind_pool(op: &Pool, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         return Ok(s);
     }
     match cx.input(0)?.dtype {
-        DType::F32 => pool::<f32>(op, cx),
+        DType::F32 => {
+            let (s, _) = pool_spec(op, cx)?;
+            let x = cx.input(0)?;
+            let spec = kernel::PoolSpec {
+                n: x.shape[0],
+                channels: x.shape[1],
+                input: s.input,
+                output: s.output,
+                kernel: s.kernel,
+                stride: s.stride,
+                dilation: s.dilation,
+                pad: s.pad,
+                pad_end: s.pad_end,
+                kind: op.kind.of_kernel(op.include_pad),
+            };
+            f32_pool(spec, op.column_major, cx)
+        }
         DType::F64 => pool::<f64>(op, cx),
         DType::I8 => pool_max::<i8>(op, cx),
         DType::U8 => pool_max::<u8>(op, cx),
@@ -252,7 +317,12 @@ fn bind_global(op: &GlobalPool, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         return Ok(s);
     }
     match cx.input(0)?.dtype {
-        DType::F32 => Ok(global::<f32>(op.kind, &cx.input(0)?.shape)),
+        DType::F32 => {
+            let x = cx.input(0)?;
+            let size = [1, 1, product(&x.shape[2..])?];
+            let spec = kernel::PoolSpec::global(x.shape[0], x.shape[1], size, op.kind.of_kernel(false));
+            f32_pool(spec, false, cx)
+        }
         DType::F64 => Ok(global::<f64>(op.kind, &cx.input(0)?.shape)),
         DType::I8 => Ok(global_max::<i8>(&cx.input(0)?.shape)),
         DType::U8 => Ok(global_max::<u8>(&cx.input(0)?.shape)),
@@ -277,7 +347,7 @@ fn global_max<T: Number>(shape: &[usize]) -> Box<dyn Step> {
     planes::<T>("global_max_pool__scalar", shape, |x| x.iter().fold(T::LOWEST, |a, &b| a.most(b)))
 }
 
-/// Sum in 16 lanes, so that it becomes vectors and loses little.
+/// Sum in 16 lanes: loses little.
 fn sum<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
     let mut acc = [T::ZERO; 16];
     let chunks = x.chunks_exact(16);
@@ -308,4 +378,37 @@ fn planes<T: Number>(
         }
         Ok(())
     })
+}
+
+fn cases() -> Vec<Case> {
+    let x = |d, shape: &[usize]| CaseInput::Random(d, shape.to_vec(), -100.0, 100.0);
+    let ints = |v: &[i64]| Attr::Ints(v.to_vec());
+    let (k3, s2, p1) = (ints(&[3, 3]), ints(&[2, 2]), ints(&[1; 4]));
+    let pool =
+        |op, name, d, shape: &[usize]| Case::new(op, 22, name, vec![x(d, shape)]).attr("kernel_shape", k3.clone());
+    let mut cases = Vec::new();
+    for op in ["MaxPool", "AveragePool", "LpPool"] {
+        cases
+            .push(pool(op, "strided", DType::F32, &[2, 3, 9, 10]).attr("strides", s2.clone()).attr("pads", p1.clone()));
+        cases.push(
+            pool(op, "ceil", DType::F32, &[1, 17, 8, 8]).attr("strides", s2.clone()).attr("ceil_mode", Attr::Int(1)),
+        );
+        cases.push(pool(op, "f64", DType::F64, &[1, 2, 5, 5]).attr("dilations", s2.clone()));
+        cases.push(Case { rtol: 1e-2, ..pool(op, "bf16", DType::BF16, &[1, 2, 5, 5]).attr("pads", p1.clone()) });
+        cases.push(pool(op, "empty", DType::F32, &[0, 2, 5, 5]));
+    }
+    let indices = |c: Case| Case { outputs: vec![true, true], ..c };
+    cases.push(indices(pool("MaxPool", "indices", DType::F32, &[2, 3, 7, 7])).exact());
+    cases.push(indices(pool("MaxPool", "columns_first", DType::I8, &[2, 3, 7, 6])).attr("storage_order", Attr::Int(1)));
+    cases.push(Case { outputs: vec![false, true], ..pool("MaxPool", "indices_alone", DType::F32, &[2, 3, 7, 7]) });
+    cases.push(
+        pool("AveragePool", "with_pads", DType::F32, &[1, 3, 6, 6])
+            .attr("pads", p1)
+            .attr("count_include_pad", Attr::Int(1)),
+    );
+    for op in ["GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"] {
+        cases.push(Case::new(op, 22, "f32", vec![x(DType::F32, &[2, 19, 5, 7])]));
+        cases.push(Case::new(op, 22, "f64", vec![x(DType::F64, &[2, 3, 5, 7])]));
+    }
+    cases
 }

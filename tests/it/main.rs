@@ -7,6 +7,7 @@ mod conformance;
 mod header;
 mod hosts;
 mod digits;
+mod hosts;
 mod layers;
 mod models;
 mod tiny;

@@ -2,11 +2,12 @@
 
 mod eager;
 mod eval;
+mod reorder;
 
 pub use eager::{Arg, EagerCtx, EagerFn};
 pub use eval::{evaluate, run_now};
 
-use super::{Backend, Layout, NodeLayouts, NodeView, Operand, PackedCache, Step};
+use super::{Backend, NodeLayouts, NodeView, Operand, PackedCache, Step};
 use crate::bail;
 use crate::error::Result;
 use crate::ir::Op;
@@ -135,25 +136,6 @@ impl Backend for CpuBackend {
         }
     }
     fn bind_reorder(&self, from: &Operand, to: &Operand) -> Result<Box<dyn Step>> {
-        match (from.layout, to.layout) {
-            (a, b) => bail!(Internal, "no reorder of {} from {a:?} to {b:?}", from.dtype),
-        }
+        reorder::bind(self.isa, from, to)
     }
-}
-
-/// The layout pointwise operators want: if an input is blocked, all inputs of its shape and the output are.
-pub fn follow_blocked(node: &NodeView<'_>) -> NodeLayouts {
-    let Some(Some(out)) = node.outputs.first() else { return NodeLayouts::dense() };
-    let Some(blocked) = node.inputs.iter().flatten().find(|o| o.layout != Layout::Dense) else {
-        return NodeLayouts::dense();
-    };
-    let fits = |o: &Operand| o.shape == out.shape || o.len() == 1;
-    if blocked.shape != out.shape || !node.inputs.iter().flatten().all(fits) {
-        return NodeLayouts::dense();
-    }
-    let layout = |o: &Option<Operand>| match o {
-        Some(o) if o.shape == out.shape => blocked.layout,
-        _ => Layout::Dense,
-    };
-    NodeLayouts { inputs: node.inputs.iter().map(layout).collect(), outputs: node.outputs.iter().map(layout).collect() }
 }

@@ -4,6 +4,7 @@ pub mod blocked;
 pub mod dense;
 pub mod depthwise;
 mod im2col;
+mod plain;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tile;

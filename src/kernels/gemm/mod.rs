@@ -63,6 +63,11 @@ impl Default for Batch {
 }
 
 impl Batch {
+    /// Where the operands of an item begin: A's and B's offsets.
+    pub fn offsets(&self, item: usize) -> (usize, usize) {
+        let at = self.unravel(item);
+        (dot(at, self.a), dot(at, self.b))
+    }
     /// The index along each dimension of a flat index.
     fn unravel(&self, mut i: usize) -> [usize; 4] {
         let mut at = [0; 4];

@@ -2,22 +2,26 @@
 
 #[cfg(feature = "opencl")]
 mod opencl;
+mod plain;
 
-use super::Family;
-use super::case::{Case, CaseInput};
-use super::infer::broadcast;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{Step, StepArgs};
 use crate::base::alloc::Buffer;
 use crate::error::Result;
 use crate::ir::parse::Attr;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
-use crate::kernels::gemm::{Batch, Bias, Epilogue, Gemm as GemmKernel, GemmPtrs, GemmSpec, Strides};
+use crate::kernels::gemm::epilogue::activate;
+use crate::kernels::gemm::{Activation, Batch, Bias, Epilogue, Gemm as GemmKernel, GemmPtrs, GemmSpec, Strides};
+use crate::kernels::isa::Isa;
+use crate::ops::Family;
+use crate::ops::case::{Case, CaseInput};
+use crate::ops::infer::broadcast;
+use crate::ops::widen::widened;
 use crate::tensor::DType;
 use crate::{bail, ensure};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family {
+pub(in crate::ops) const FAMILY: Family = Family {
     name: "linear",
     ops: OPS,
     cpu,
@@ -46,11 +50,20 @@ pub struct MatMul {
     pub beta: f32,
     /// Gemm: both operands must be matrices.
     pub gemm: bool,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// A plain product.
+impl Default for MatMul {
+    fn default() -> Self {
+        MatMul { trans_a: false, trans_b: false, alpha: 1.0, beta: 1.0, gemm: false, activation: Activation::None }
+    }
 }
 
 fn parse_matmul(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(2, 2)?;
-    Ok(Arc::new(MatMul { trans_a: false, trans_b: false, alpha: 1.0, beta: 1.0, gemm: false }))
+    Ok(Arc::new(MatMul::default()))
 }
 
 fn parse_gemm(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -61,6 +74,7 @@ fn parse_gemm(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         alpha: cx.float_or("alpha", 1.0)?,
         beta: cx.float_or("beta", 1.0)?,
         gemm: true,
+        activation: Activation::None,
     }))
 }
 
@@ -164,10 +178,10 @@ impl Step for MatMulStep {
 }
 
 fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
-    let (a, b, out) = (cx.input(0)?, cx.input(1)?, cx.output(0)?);
-    if a.dtype != DType::F32 {
-        bail!(Unsupported, "a matrix product of {}", a.dtype);
+    if let Some(s) = widened(op, cx, bind)? {
+        return Ok(s);
     }
+    let (a, b, out) = (cx.input(0)?, cx.input(1)?, cx.output(0)?);
     let matrix = |s: &[usize], left: bool| match (s, left) {
         ([n], true) => vec![1, *n],
         ([n], false) => vec![*n, 1],
@@ -196,8 +210,18 @@ fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
             a: batch.1.map(|s| s * m * k),
             b: batch.2.map(|s| s * k * n),
             c: batch.3.map(|s| s * m * n),
+            residual: batch.3.map(|s| s * m * n),
             ..spec.batch
         };
+    }
+    match a.dtype {
+        DType::F32 => {}
+        DType::F64 => return plain::bind::<f64>(op, cx, &spec),
+        DType::I32 => return plain::bind::<i32>(op, cx, &spec),
+        DType::I64 => return plain::bind::<i64>(op, cx, &spec),
+        DType::U32 => return plain::bind::<u32>(op, cx, &spec),
+        DType::U64 => return plain::bind::<u64>(op, cx, &spec),
+        d => bail!(Unsupported, "a matrix product of {d}"),
     }
     let mut scaled = None;
     if let Some(c) = cx.opt_input(2).filter(|_| op.beta != 0.0) {
@@ -210,6 +234,10 @@ fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         } else {
             spec.epilogue.residual = true;
         }
+    }
+    // What is added in a loop of its own comes before the activation.
+    if scaled.is_none() {
+        spec.epilogue.activation = op.activation;
     }
     let gemm = GemmKernel::new(cx.isa, spec)?;
     let packed = match cx.constant(1) {
@@ -225,7 +253,10 @@ fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let step = MatMulStep { gemm, packed, bias, residual };
     match scaled {
         None => Ok(Box::new(step)),
-        Some(c) => Ok(Box::new(AddScaled { step, beta: op.beta, m: out.shape[0], n, c_rows: c.shape.clone() })),
+        Some(c) => {
+            let (isa, activation) = (cx.isa, op.activation);
+            Ok(Box::new(AddScaled { step, beta: op.beta, m: out.shape[0], n, c_rows: c.shape, isa, activation }))
+        }
     }
 }
 
@@ -277,6 +308,8 @@ struct AddScaled {
     m: usize,
     n: usize,
     c_rows: crate::tensor::Dims,
+    isa: Isa,
+    activation: Activation,
 }
 
 impl Step for AddScaled {
@@ -309,6 +342,8 @@ impl Step for AddScaled {
                 unsafe { *args.output::<f32>(0).add(i * self.n + j) += self.beta * *args.input::<f32>(2).add(from) };
             }
         }
+        // SAFETY: the output has m rows of n values.
+        unsafe { activate(self.isa, self.activation, args.output(0), self.m, self.n, self.n) };
         Ok(())
     }
     fn kernel(&self) -> &str {
@@ -318,6 +353,7 @@ impl Step for AddScaled {
 
 fn cases() -> Vec<Case> {
     let x = |shape: &[usize]| CaseInput::Random(DType::F32, shape.to_vec(), -1.0, 1.0);
+    let of = |d, shape: &[usize]| CaseInput::Random(d, shape.to_vec(), 0.0, 100.0);
     let matmul = |name, a: &[usize], b: &[usize]| Case::new("MatMul", 13, name, vec![x(a), x(b)]);
     let gemm = |name, a: &[usize], b: &[usize], c: &[usize]| Case::new("Gemm", 13, name, vec![x(a), x(b), x(c)]);
     vec![
@@ -335,5 +371,17 @@ fn cases() -> Vec<Case> {
         gemm("scaled", &[5, 6], &[6, 7], &[7]).attr("beta", Attr::Float(0.5)).attr("alpha", Attr::Float(2.0)),
         gemm("transposed", &[6, 5], &[7, 6], &[5, 7]).attr("transA", Attr::Int(1)).attr("transB", Attr::Int(1)),
         gemm("scalar_c", &[5, 6], &[6, 7], &[]),
+        Case::new("MatMul", 13, "i32", vec![of(DType::I32, &[3, 2, 5]), of(DType::I32, &[5, 4])]).exact(),
+        Case::new("Gemm", 13, "u64", vec![of(DType::U64, &[5, 3]), of(DType::U64, &[4, 5]), of(DType::U64, &[4])])
+            .attr("transA", Attr::Int(1))
+            .attr("transB", Attr::Int(1))
+            .exact(),
+        Case::new("Gemm", 13, "f64", vec![of(DType::F64, &[3, 5]), of(DType::F64, &[5, 4]), of(DType::F64, &[3, 1])])
+            .attr("beta", Attr::Float(0.5)),
+        // One unit of f16 in the last place, for what rounds to the other side.
+        Case {
+            rtol: 1e-3,
+            ..Case::new("MatMul", 13, "f16", vec![of(DType::F16, &[2, 3, 5]), of(DType::F16, &[2, 5, 4])])
+        },
     ]
 }
