@@ -20,7 +20,7 @@ use crate::{bail, ensure, err};
 use smallvec::smallvec;
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "pool", ops: OPS, cpu, cases };
+pub(super) const FAMILY: Family = Family { name: "pool", ops: OPS, cpu, cases, ..Family::EMPTY };
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "MaxPool", versions: &[1, 8, 10, 11, 12, 22], parse: parse_pool },

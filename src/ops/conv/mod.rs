@@ -25,7 +25,7 @@ use smallvec::smallvec;
 use std::sync::Arc;
 pub use transpose::ConvTranspose;
 
-pub(in crate::ops) const FAMILY: Family = Family { name: "conv", ops: OPS, cpu, cases };
+pub(in crate::ops) const FAMILY: Family = Family { name: "conv", ops: OPS, cpu, cases, ..Family::EMPTY };
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "Conv", versions: &[1, 11, 22], parse: parse_conv },

@@ -17,6 +17,7 @@ pub(super) fn add(b: &mut OpenClBindings) {
 fn matmul(op: &MatMul, node: &NodeView<'_>) -> Result<Recipe> {
     let (a, b, out) = (node.input(0)?, node.input(1)?, node.output(0)?);
     ensure!(a.dtype == DType::F32, Unsupported, "a matrix product of {} on OpenCL", a.dtype);
+    ensure!(op.activation == Default::default(), Unsupported, "a matrix product with an activation on OpenCL");
     let matrix = |s: &[usize], left: bool| match (s, left) {
         ([n], true) => vec![1, *n],
         ([n], false) => vec![*n, 1],
