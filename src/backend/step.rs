@@ -53,6 +53,10 @@ impl<'a> StepArgs<'a> {
         self.workspace = Place { addr: std::ptr::without_provenance_mut(offset), space };
         self
     }
+    /// The same operands with another workspace, for steps made of steps.
+    pub fn with_workspace(&self, workspace: *mut u8) -> Self {
+        StepArgs { workspace: Place { addr: workspace, space: 0 }, ..*self }
+    }
     fn place(&self, list: &[u32], i: usize) -> Place {
         list.get(i).and_then(|&v| self.places.get(v as usize)).copied().unwrap_or(Place::NONE)
     }

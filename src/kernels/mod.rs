@@ -1,6 +1,7 @@
 //! CPU kernels over raw strided memory. Nothing here knows graphs, tensors, or threads: a kernel does one task's work,
 //! and whoever calls it splits the work into tasks.
 
+pub mod affine;
 pub mod col2im;
 pub mod conv;
 pub mod convert;
@@ -17,6 +18,7 @@ pub mod pool_dense;
 pub mod real;
 pub mod reduce;
 pub mod reorder;
+pub mod resample;
 pub mod simd;
 #[cfg(test)]
 pub(crate) mod testing;

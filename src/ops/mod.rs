@@ -10,9 +10,11 @@ pub mod conv;
 pub mod infer;
 pub mod linear;
 pub mod movement;
+pub mod norm;
 pub mod pointwise;
 pub mod pool;
 pub mod reduce;
+pub mod resize;
 pub mod sequence;
 pub mod shape;
 pub mod softmax;
@@ -72,16 +74,18 @@ pub const FAMILIES: &[Family] = &[
     movement::GATHER,
     movement::JOIN,
     movement::SLICE,
+    norm::FAMILY,
     pointwise::BINARY,
     pointwise::FUSED,
     pointwise::UNARY,
     pointwise::VARIADIC,
     pool::FAMILY,
     reduce::FAMILY,
+    resize::FAMILY,
     sequence::FAMILY,
     shape::FAMILY,
-    text::FAMILY,
     softmax::FAMILY,
+    text::FAMILY,
 ];
 
 /// The operators of all families.
