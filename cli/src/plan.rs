@@ -1,0 +1,165 @@
+//! `ortx inspect --plan`: the steps that a model runs for inputs of given sizes.
+
+use crate::args::InputArgs;
+use crate::fail::Result;
+use crate::inputs;
+use crate::ui::{self, DIM, NAME, TITLE, Table};
+use anstyle::Style;
+use ortx::backend::Layout;
+use ortx::plan::{Item, Program, Segment, SlotKind};
+use ortx::{RunOptions, Session};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The plan for people and for machines.
+pub fn show(session: &Session, args: &InputArgs) -> Result<(String, Value)> {
+    // Complains of open sizes, and takes the batch as 1.
+    inputs::all_shapes(session.inputs(), args)?;
+    let values = inputs::gather(session, args, true)?;
+    let program = session.program();
+    let first = program.first_segment(&values)?;
+    let mut rest = None;
+    if first.tail.is_some() {
+        // What follows hangs on values that only a run gives.
+        let mut outputs = vec![None; session.outputs().len()];
+        rest = Some(session.run_values(&values, &mut outputs, &RunOptions::default()));
+    }
+    let mut segments: Vec<Arc<Segment>> = vec![first];
+    while let Some(next) = segments.last().and_then(|s| s.tail.as_ref()?.next.all().into_iter().next_back()) {
+        segments.push(next);
+    }
+    let mut human = String::new();
+    let mut list = Vec::new();
+    for (i, s) in segments.iter().enumerate() {
+        let (h, j) = segment(program, s, i, segments.len());
+        human += &h;
+        list.push(j);
+    }
+    if let Some(Err(e)) = rest {
+        human += &ui::paint(
+            DIM,
+            format_args!("\nwhat follows could not be planned, as the made-up inputs do not run: {e}\n"),
+        );
+    }
+    Ok((human, json!({ "segments": list })))
+}
+
+fn layout(l: Layout) -> String {
+    match l {
+        Layout::Dense => "dense".into(),
+        Layout::Blocked(c) => format!("blocked({c})"),
+    }
+}
+
+fn segment(program: &Program, s: &Segment, number: usize, of: usize) -> (String, Value) {
+    let target = program.target();
+    let mut table = Table::new(&[">", "node", "operator", "kernel", "on", "result", "layout", "place", ">bytes"]);
+    let mut list = Vec::new();
+    for (i, item) in s.items.iter().enumerate() {
+        let (node, kernel) = program.item_names(item);
+        let (name, op) = node.map_or(("", ""), |n| (&*n.name, n.op.name()));
+        let (backend, slots): (&str, Vec<u32>) = match item {
+            Item::Step(x) => (target.backend(x.backend).name(), x.outputs.to_vec()),
+            Item::CopyIn { backend, to, .. } | Item::CopyOut { backend, to, .. } => {
+                (target.backend(*backend).name(), vec![*to])
+            }
+            Item::Eager(x) | Item::Control(x) => (target.backend(target.cpu_index()).name(), x.outputs.to_vec()),
+        };
+        let results: Vec<Placed> = slots.iter().filter_map(|&k| Placed::of(s, k)).collect();
+        let empty = Placed { kind: "values of the run".into(), ..Placed::default() };
+        for (k, r) in results.iter().chain(results.is_empty().then_some(&empty)).enumerate() {
+            let text = |x: &str| (if k == 0 { x.to_string() } else { String::new() }, Style::new());
+            table.row([
+                (text(&i.to_string()).0, DIM),
+                (text(name).0, NAME),
+                text(op),
+                text(kernel),
+                text(backend),
+                (r.what.clone(), Style::new()),
+                (r.layout.clone(), Style::new()),
+                (r.place(), Style::new()),
+                (r.bytes.map(|b| ui::count(b as u64)).unwrap_or_default(), Style::new()),
+            ]);
+        }
+        list.push(json!({
+            "node": name,
+            "op": op,
+            "kernel": kernel,
+            "backend": backend,
+            "results": results.iter().map(Placed::json).collect::<Vec<_>>(),
+        }));
+    }
+    let title = if of == 1 { "Plan".to_string() } else { format!("Plan, segment {} of {of}", number + 1) };
+    let arena: usize = s.arena.iter().sum();
+    let about = format!(
+        "{}, arena {}, scratch {} a thread",
+        ui::plural(s.items.len(), "step"),
+        ui::bytes(arena as u64),
+        ui::bytes(s.scratch as u64)
+    );
+    let mut human = format!(
+        "{}{} {}\n{}",
+        if number > 0 { "\n" } else { "" },
+        ui::paint(TITLE, title),
+        ui::paint(DIM, about),
+        table.render()
+    );
+    let mut watched = Vec::new();
+    if let Some(tail) = &s.tail {
+        for (v, contents) in &tail.watch {
+            watched.push(json!({ "value": &*program.graph().value(*v).name, "contents": contents }));
+            let what = if *contents { "contents" } else { "size" };
+            let name = &program.graph().value(*v).name;
+            human += &ui::paint(DIM, format_args!("  what follows hangs on the {what} of '{name}'\n"));
+        }
+    }
+    let json = json!({ "arena_bytes": s.arena, "scratch_bytes": s.scratch, "steps": list, "watches": watched });
+    (human, json)
+}
+
+/// Where a step's result lies.
+#[derive(Default)]
+struct Placed {
+    what: String,
+    layout: String,
+    kind: String,
+    offset: Option<usize>,
+    bytes: Option<usize>,
+    view: bool,
+}
+
+impl Placed {
+    fn of(s: &Segment, k: u32) -> Option<Placed> {
+        let slot = s.slots.get(k as usize)?;
+        let root = slot.alias_of.map_or(slot, |r| &s.slots[r as usize]);
+        let (kind, offset) = match &root.kind {
+            SlotKind::Arena(at) => ("arena".to_string(), Some(*at)),
+            SlotKind::Output(i) => (format!("output {i}"), None),
+            SlotKind::Input(i) => (format!("input {i}"), None),
+            SlotKind::Constant(_) => ("constant".into(), None),
+            SlotKind::Dynamic => ("value of the run".into(), None),
+            SlotKind::Carried(_) => ("earlier segment".into(), None),
+        };
+        let shape: Vec<String> = slot.shape.iter().map(usize::to_string).collect();
+        Some(Placed {
+            what: format!("{}[{}]", slot.dtype, shape.join(",")),
+            layout: layout(slot.layout),
+            kind,
+            offset,
+            bytes: Some(slot.bytes),
+            view: slot.alias_of.is_some(),
+        })
+    }
+
+    fn place(&self) -> String {
+        let offset = self.offset.map_or(String::new(), |o| format!(" +{o}"));
+        format!("{}{offset}{}", self.kind, if self.view { " (shared)" } else { "" })
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "type": self.what, "layout": self.layout, "place": self.kind, "offset": self.offset, "bytes": self.bytes,
+            "shared": self.view,
+        })
+    }
+}
