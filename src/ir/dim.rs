@@ -92,6 +92,19 @@ impl Dim {
     pub fn same(&self, other: &Dim) -> bool {
         *self != Dim::Unknown && self == other
     }
+    /// Whether it is certainly not negative: made of sizes without subtraction.
+    pub fn is_size(&self) -> bool {
+        match self {
+            Dim::Known(n) => *n >= 0,
+            Dim::Unknown => false,
+            Dim::Expr(e) => match &**e {
+                Expr::Symbol(_) => true,
+                Expr::Binary(DimOp::Sub, ..) => false,
+                Expr::Binary(DimOp::Max, a, b) => a.is_size() || b.is_size(),
+                Expr::Binary(_, a, b) => a.is_size() && b.is_size(),
+            },
+        }
+    }
     /// One operation; what overflows or divides by zero is `Unknown`.
     pub fn binary(op: DimOp, a: &Dim, b: &Dim) -> Dim {
         use Dim::*;

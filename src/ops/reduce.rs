@@ -10,7 +10,7 @@ use crate::ir::op::resolve_axis;
 use crate::ir::parse::Attr;
 use crate::ir::{Alias, Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::kernels::nd::dense_strides;
-use crate::kernels::reduce::{ArgReduce, CumSum as CumKernel, Reduce as ReduceKernel, ReduceKind, TopK as TopKernel};
+use crate::kernels::reduce::{ArgReduce, Cumulate as CumKernel, Reduce as ReduceKernel, ReduceKind, TopK as TopKernel};
 use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
@@ -26,11 +26,12 @@ macro_rules! reduce {
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "ArgMax", versions: &[1, 11, 12, 13], parse: |cx| parse_arg(cx, false) },
     OpDef { domain: "", name: "ArgMin", versions: &[1, 11, 12, 13], parse: |cx| parse_arg(cx, true) },
-    OpDef { domain: "", name: "CumSum", versions: &[11, 14], parse: parse_cumsum },
+    OpDef { domain: "", name: "CumProd", versions: &[26], parse: |cx| parse_cumulate(cx, true) },
+    OpDef { domain: "", name: "CumSum", versions: &[11, 14], parse: |cx| parse_cumulate(cx, false) },
     reduce!("ReduceL1", L1, [1, 11, 13, 18]),
     reduce!("ReduceL2", L2, [1, 11, 13, 18]),
-    reduce!("ReduceLogSum", LogSum, [1, 11, 13, 18]),
-    reduce!("ReduceLogSumExp", LogSumExp, [1, 11, 13, 18]),
+    reduce!("ReduceLogSum", LogSum, [1, 11, 13, 18, 28]),
+    reduce!("ReduceLogSumExp", LogSumExp, [1, 11, 13, 18, 28]),
     reduce!("ReduceMax", Max, [1, 11, 12, 13, 18, 20]),
     reduce!("ReduceMean", Mean, [1, 11, 13, 18]),
     reduce!("ReduceMin", Min, [1, 11, 12, 13, 18, 20]),
@@ -176,23 +177,25 @@ fn bind_arg(op: &Arg, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     }))
 }
 
-/// Running sums along the axis in input 1 (ONNX CumSum).
+/// Running sums or products along the axis in input 1 (ONNX CumSum, CumProd).
 #[derive(Clone, Debug, PartialEq)]
-pub struct CumSum {
+pub struct Cumulate {
+    /// Products, not sums.
+    pub product: bool,
     /// The element itself is left out.
     pub exclusive: bool,
     /// From the end.
     pub reverse: bool,
 }
 
-fn parse_cumsum(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+fn parse_cumulate(cx: &mut ParseCtx<'_>, product: bool) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(2, 2)?;
-    Ok(Arc::new(CumSum { exclusive: cx.flag("exclusive", false)?, reverse: cx.flag("reverse", false)? }))
+    Ok(Arc::new(Cumulate { product, exclusive: cx.flag("exclusive", false)?, reverse: cx.flag("reverse", false)? }))
 }
 
-impl Op for CumSum {
+impl Op for Cumulate {
     fn name(&self) -> &'static str {
-        "CumSum"
+        if self.product { "CumProd" } else { "CumSum" }
     }
     fn alias(&self) -> Alias {
         Alias::InPlace(&[0])
@@ -202,18 +205,18 @@ impl Op for CumSum {
     }
 }
 
-fn bind_cumsum(op: &CumSum, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
+fn bind_cumulate(op: &Cumulate, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let x = cx.input(0)?;
-    let elem = need_elem(x.dtype, "CumSum")?;
+    let elem = need_elem(x.dtype, op.name())?;
     let (rank, shape, op) = (x.shape.len(), x.shape.clone(), op.clone());
     let make = move |axis: i64| {
         let (outer, n, inner) = around(&shape, resolve_axis(axis, rank)?);
-        CumKernel::new(elem, outer, n, inner, op.exclusive, op.reverse)
+        CumKernel::new(elem, outer, n, inner, op.product, op.exclusive, op.reverse)
     };
     if let Some(axis) = cx.constant(1) {
         let axis = axis.to_i64s()?;
         let kernel = make(*axis.first().ok_or_else(|| err!(InvalidModel, "the axis is empty"))?)?;
-        return Ok(FnStep::boxed("cumsum", kernel.tasks(), 0, move |args, task, _| {
+        return Ok(FnStep::boxed("cumulate", kernel.tasks(), 0, move |args, task, _| {
             // SAFETY: operands of the shapes the kernel was made from; the result may be the operand's memory.
             unsafe { kernel.run(task, args.input(0), args.output(0)) };
             Ok(())
@@ -225,7 +228,7 @@ fn bind_cumsum(op: &CumSum, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         DType::I32 => false,
         d => bail!(InvalidModel, "an axis of type {d}"),
     };
-    Ok(FnStep::boxed("cumsum", 1, 0, move |args, _, _| {
+    Ok(FnStep::boxed("cumulate", 1, 0, move |args, _, _| {
         // SAFETY: the axis is one integer of the type seen when this was bound.
         let axis = unsafe { if wide { *args.input::<i64>(1) } else { i64::from(*args.input::<i32>(1)) } };
         let kernel = make(axis)?;
@@ -310,7 +313,7 @@ fn bind_topk(op: &TopK, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 fn cpu(b: &mut CpuBindings) {
     b.step::<Reduce>(bind_reduce);
     b.step::<Arg>(bind_arg);
-    b.step::<CumSum>(bind_cumsum);
+    b.step::<Cumulate>(bind_cumulate);
     b.step::<TopK>(bind_topk);
 }
 

@@ -1,4 +1,4 @@
-//! Along one axis of a dense array: where the greatest or least stands, running sums, and the k greatest or least.
+//! Along one axis of a dense array: where the greatest or least stands, running sums and products, and the k greatest or least.
 //! NaN counts as the greatest and as the least, as NumPy has it for arg-max and arg-min; for the k greatest it is greater
 //! than all.
 
@@ -206,23 +206,32 @@ unsafe fn arg<T: Value>(this: &ArgReduce, task: usize, from: *const u8, to: *mut
     });
 }
 
-/// Running sums along an axis.
+/// Running sums or products along an axis.
 #[derive(Clone, Debug)]
-pub struct CumSum {
+pub struct Cumulate {
     axis: Axis,
     elem: Elem,
+    product: bool,
     exclusive: bool,
     reverse: bool,
 }
 
-impl CumSum {
-    /// Over the middle of a dense (`outer`, `axis`, `inner`); `exclusive` leaves the element itself out, `reverse` sums from
+impl Cumulate {
+    /// Over the middle of a dense (`outer`, `axis`, `inner`); `exclusive` leaves the element itself out, `reverse` begins at
     /// the end. The result may be the input's memory.
-    pub fn new(elem: Elem, outer: usize, axis: usize, inner: usize, exclusive: bool, reverse: bool) -> Result<CumSum> {
+    pub fn new(
+        elem: Elem,
+        outer: usize,
+        axis: usize,
+        inner: usize,
+        product: bool,
+        exclusive: bool,
+        reverse: bool,
+    ) -> Result<Cumulate> {
         if elem == Elem::Bool {
             bail!(Unsupported, "running sums of bool");
         }
-        Ok(CumSum { axis: Axis::new(outer, axis, inner)?, elem, exclusive, reverse })
+        Ok(Cumulate { axis: Axis::new(outer, axis, inner)?, elem, product, exclusive, reverse })
     }
     /// How many tasks there are.
     pub fn tasks(&self) -> usize {
@@ -237,19 +246,19 @@ impl CumSum {
     }
 }
 
-unsafe fn cumulate<T: Value>(this: &CumSum, task: usize, from: *const u8, to: *mut u8) {
+unsafe fn cumulate<T: Value>(this: &Cumulate, task: usize, from: *const u8, to: *mut u8) {
     let (axis, inner) = (this.axis.axis, this.axis.inner);
     this.axis.each(task, |o, column, width| {
         // SAFETY: the strip lies within the array.
         unsafe {
             let at = o * axis * inner + column;
             let (from, to) = (from.cast::<T>().add(at), to.cast::<T>().add(at));
-            let mut sums = [T::Wide::ZERO; COLUMNS];
+            let mut sums = [if this.product { T::Wide::ONE } else { T::Wide::ZERO }; COLUMNS];
             for k in 0..axis {
                 let i = if this.reverse { axis - 1 - k } else { k };
                 for (j, sum) in sums[..width].iter_mut().enumerate() {
                     let x = (*from.add(i * inner + j)).wide();
-                    let next = sum.add(x);
+                    let next = if this.product { sum.mul(x) } else { sum.add(x) };
                     *to.add(i * inner + j) = T::back(if this.exclusive { *sum } else { next });
                     *sum = next;
                 }

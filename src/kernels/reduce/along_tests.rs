@@ -48,13 +48,14 @@ fn positions() {
 }
 
 #[test]
-fn running_sums() {
+fn running_sums_and_products() {
     let mut rng = Rng::new(52);
     for (outer, axis, inner) in SHAPES {
         let xs: Vec<i32> = (0..outer * axis * inner).map(|_| rng.next() as i32).collect();
-        for (exclusive, reverse) in [(false, false), (false, true), (true, false), (true, true)] {
+        for bits in 0..8 {
+            let [product, exclusive, reverse] = [1, 2, 4].map(|b| bits & b != 0);
             let mut out = xs.clone();
-            let kernel = CumSum::new(Elem::I32, outer, axis, inner, exclusive, reverse).unwrap();
+            let kernel = Cumulate::new(Elem::I32, outer, axis, inner, product, exclusive, reverse).unwrap();
             let p = out.as_mut_ptr().cast::<u8>();
             for t in 0..kernel.tasks() {
                 // SAFETY: the array has this shape, and is its own result.
@@ -69,7 +70,8 @@ fn running_sums() {
                         (false, true) => j >= i,
                         (true, true) => j > i,
                     };
-                    let want = (0..axis).filter(|j| counts(*j)).fold(0i32, |a, j| a.wrapping_add(xs[at(j)]));
+                    let all = (0..axis).filter(|j| counts(*j)).map(|j| xs[at(j)]);
+                    let want = if product { all.fold(1, i32::wrapping_mul) } else { all.fold(0, i32::wrapping_add) };
                     assert_eq!(out[at(i)], want);
                 }
             }

@@ -1,4 +1,4 @@
-//! Reductions over any axes, the position of the greatest and least, running sums, and the k greatest.
+//! Reductions over any axes, the position of the greatest and least, running sums and products, and the k greatest.
 
 mod along;
 #[cfg(test)]
@@ -9,5 +9,5 @@ pub mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use along::{ArgReduce, CumSum, TopK};
+pub use along::{ArgReduce, Cumulate, TopK};
 pub use plan::{Reduce, ReduceKind};

@@ -2,15 +2,23 @@
 //! step; strings are moved as their indices.
 
 mod arrange;
+mod choose;
+mod fill;
 mod gather;
 mod join;
 mod packed;
+mod pad;
+mod scatter;
 mod slice;
 mod strings;
 
 pub use arrange::{Expand, Tile, Transpose};
+pub use choose::{Compress, NonZero, Unique};
+pub use fill::{ConstantOfShape, EyeLike, OneHot, Range, Trilu};
 pub use gather::{Gather, GatherElements, GatherNd};
 pub use join::{Concat, Split};
+pub use pad::Pad;
+pub use scatter::{ReverseSequence, ScatterElements, ScatterNd, TensorScatter};
 pub use slice::Slice;
 
 use super::Family;
@@ -24,9 +32,13 @@ use crate::{bail, ensure};
 
 pub(super) const ARRANGE: Family =
     Family { name: "arrangement", ops: arrange::OPS, cpu: arrange::cpu, ..Family::EMPTY };
+pub(super) const CHOOSE: Family = Family { name: "choosing", ops: choose::OPS, cpu: choose::cpu, ..Family::EMPTY };
+pub(super) const FILL: Family = Family { name: "filling", ops: fill::OPS, cpu: fill::cpu, ..Family::EMPTY };
 pub(super) const GATHER: Family = Family { name: "gathering", ops: gather::OPS, cpu: gather::cpu, ..Family::EMPTY };
 pub(super) const JOIN: Family =
     Family { name: "joining and splitting", ops: join::OPS, cpu: join::cpu, ..Family::EMPTY };
+pub(super) const PAD: Family = Family { name: "padding", ops: pad::OPS, cpu: pad::cpu, ..Family::EMPTY };
+pub(super) const SCATTER: Family = Family { name: "scattering", ops: scatter::OPS, cpu: scatter::cpu, ..Family::EMPTY };
 pub(super) const SLICE: Family = Family { name: "slicing", ops: slice::OPS, cpu: slice::cpu, ..Family::EMPTY };
 
 /// How an operator of plain elements is bound.

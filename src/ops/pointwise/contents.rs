@@ -59,33 +59,18 @@ pub fn binary(f: BinaryFn, a: &TensorFact, b: &TensorFact, out: &TensorFact) -> 
         // Rounded towards zero, which is the floor where neither is negative: sizes never are, differences may be.
         BinaryFn::Div => zip(&[a, b], out, |x| match (x[0].known(), x[1].known()) {
             (Some(p), Some(q)) => p.checked_div(q).map_or(Dim::Unknown, Dim::Known),
-            (None, Some(q)) if q > 0 && is_size(x[0]) => x[0].floor_div(x[1]),
+            (None, Some(q)) if q > 0 && x[0].is_size() => x[0].floor_div(x[1]),
             _ => Dim::Unknown,
         }),
         BinaryFn::Equal => zip(&[a, b], out, |x| match (x[0].known(), x[1].known()) {
             (Some(p), Some(q)) => Dim::Known(i64::from(p == q)),
             _ if x[0].same(x[1]) => Dim::Known(1),
             // A size is never negative: exporters compare with -1.
-            (None, Some(q)) if q < 0 && is_size(x[0]) => Dim::Known(0),
-            (Some(p), None) if p < 0 && is_size(x[1]) => Dim::Known(0),
+            (None, Some(q)) if q < 0 && x[0].is_size() => Dim::Known(0),
+            (Some(p), None) if p < 0 && x[1].is_size() => Dim::Known(0),
             _ => Dim::Unknown,
         }),
         _ => Contents::Unknown,
-    }
-}
-
-/// Whether the expression cannot be negative: made of sizes without subtraction.
-fn is_size(d: &Dim) -> bool {
-    use crate::ir::dim::Expr;
-    match d {
-        Dim::Known(n) => *n >= 0,
-        Dim::Unknown => false,
-        Dim::Expr(e) => match &**e {
-            Expr::Symbol(_) => true,
-            Expr::Binary(DimOp::Sub, ..) => false,
-            Expr::Binary(DimOp::Max, a, b) => is_size(a) || is_size(b),
-            Expr::Binary(_, a, b) => is_size(a) && is_size(b),
-        },
     }
 }
 
