@@ -1,0 +1,3 @@
+module ortx
+
+go 1.22
