@@ -157,7 +157,7 @@ fn bf16_bits(x: f32) -> u16 {
     let b = x.to_bits();
     let rounded = b.wrapping_add(0x7fff + ((b >> 16) & 1));
     let quiet = b | 0x40_0000;
-    ((if x != x { quiet } else { rounded }) >> 16) as u16
+    ((if x.is_nan() { quiet } else { rounded }) >> 16) as u16
 }
 
 #[cfg(test)]

@@ -331,7 +331,7 @@ pub(crate) mod random {
                 offset += step * shape[i].saturating_sub(1);
                 strides[i] = -strides[i];
             }
-            span = step * shape[i].saturating_sub(1) + span;
+            span += step * shape[i].saturating_sub(1);
         }
         Layout { shape: shape.into(), strides, offset, span }
     }

@@ -40,7 +40,7 @@ impl GroupNorm {
             bail!(Unsupported, "normalisation of {elem:?}");
         }
         ensure!(
-            groups > 0 && channels % groups == 0,
+            groups > 0 && channels.is_multiple_of(groups),
             InvalidModel,
             "{channels} channels cannot be divided into {groups} groups"
         );

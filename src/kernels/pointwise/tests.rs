@@ -87,9 +87,8 @@ fn check(rng: &mut Rng, isa: Isa, program: &Program, shape: &[usize]) {
         unsafe { kernel.run(t, &inputs, &outputs, scratch.as_mut_ptr().cast()) };
     }
     let in_at: Vec<_> = ins.layouts.iter().map(Layout::offsets).collect();
-    for k in 0..outs.layouts.len() {
+    for (k, mut untouched) in before.into_iter().enumerate() {
         let (elem, size) = (outs.elems[k], outs.elems[k].size());
-        let mut untouched = before[k].clone();
         for (i, at) in outs.layouts[k].offsets().into_iter().enumerate() {
             let args: Vec<f32> = (0..in_at.len()).map(|j| ins.value(j, in_at[j][i])).collect();
             let exact = program.evaluate(&args)[k];

@@ -187,8 +187,8 @@ unsafe fn arg<T: Value>(this: &ArgReduce, task: usize, from: *const u8, to: *mut
             let from = from.cast::<T>().add(o * axis * inner + column);
             let to = to.add(o * inner + column);
             let mut best = [T::Wide::ZERO; COLUMNS];
-            for j in 0..width {
-                best[j] = (*from.add(j)).wide();
+            for (j, top) in best[..width].iter_mut().enumerate() {
+                *top = (*from.add(j)).wide();
                 *to.add(j) = 0;
             }
             for i in 1..axis {

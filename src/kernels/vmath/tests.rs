@@ -46,7 +46,7 @@ fn sweep() -> Vec<f32> {
         bits.push(((state >> 33) as u32 & 0x807f_ffff) | ((0x70 + ((state >> 20) as u32 & 0x1f)) << 23));
     }
     bits.extend([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN, f32::MAX, f32::MIN].map(f32::to_bits));
-    while bits.len() % 16 != 0 {
+    while !bits.len().is_multiple_of(16) {
         bits.push(0);
     }
     bits.into_iter().map(f32::from_bits).collect()
@@ -184,7 +184,7 @@ fn powers() {
         a.push(if i % 7 == 0 { -x } else { x });
         b.push(y);
     }
-    while a.len() % 16 != 0 {
+    while !a.len().is_multiple_of(16) {
         a.push(1.0);
         b.push(1.0);
     }
