@@ -9,8 +9,14 @@ use crate::kernels::isa::Isa;
 use crate::kernels::nd::{Nest, Strides};
 use smallvec::SmallVec;
 
-/// Elements of a transposed tile, about: source and target lines of one tile stay in L1.
-const TILE: usize = 64 * 64;
+/// Elements on the side of a square tile: source and target of one tile stay in L1.
+fn side(size: usize) -> usize {
+    match size {
+        1 => 128,
+        2 | 4 => 64,
+        _ => 32,
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Mode {
@@ -79,10 +85,9 @@ impl StridedCopy {
             let dims: SmallVec<[usize; 6]> = (0..rank - 1).filter(|&i| i != c).map(|i| nest.dims()[i]).collect();
             let outer = Nest::new(&dims, &[&rest(nest.strides(0)), &rest(nest.strides(1))])?;
             // Squares where both are long, else the long side takes what the short one leaves.
-            let tile_columns = columns.min((TILE / rows.min(64)).next_multiple_of(16));
-            let tile_rows = rows.min((TILE / columns.min(64)).next_multiple_of(16));
-            let (tile_rows, tile_columns) =
-                if rows > 64 && columns > 64 { (64, 64) } else { (tile_rows, tile_columns) };
+            let side = side(size);
+            let rest = |other: usize| (side * side / other.min(side) / 16 * 16).max(side);
+            let (tile_rows, tile_columns) = (rows.min(rest(columns)), columns.min(rest(rows)));
             return Ok(StridedCopy {
                 isa,
                 size,

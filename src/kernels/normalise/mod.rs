@@ -4,6 +4,7 @@
 mod channels;
 mod layer;
 mod softmax;
+mod softmax_f32;
 mod softmax_f64;
 #[cfg(test)]
 mod tests;
