@@ -233,6 +233,7 @@ typedef struct ortx_session_options {
   int32_t reserved;
   /**
    * The most bytes that tensors, plans and packed constants of the session may take. 0: no limit.
+   * Not there yet: a limit is ORTX_ERROR_UNSUPPORTED.
    */
   uint64_t memory_limit;
   /**

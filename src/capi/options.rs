@@ -68,6 +68,7 @@ pub struct ortx_session_options {
     /// Must be 0.
     pub reserved: i32,
     /// The most bytes that tensors, plans and packed constants of the session may take. 0: no limit.
+    /// Not there yet: a limit is ORTX_ERROR_UNSUPPORTED.
     pub memory_limit: u64,
     /// The host's threads instead of threads of the session's own; NULL for the latter. `threads` has no effect then.
     pub pool: *const ortx_thread_pool,

@@ -58,6 +58,7 @@ impl Session {
     }
     /// Opens a model.
     pub fn new(env: &Environment, source: ModelSource, options: &SessionOptions) -> Result<Session> {
+        ensure!(options.memory_limit.is_none(), Unsupported, "a memory limit is not implemented yet");
         let (model, external) = source.open(options.mode)?;
         Self::build(env, model, external, options).context(|| source.describe())
     }

@@ -106,6 +106,25 @@ fn c_examples_leak_nothing() {
     }
 }
 
+/// Wrong and out-of-order use of the C ABI; under valgrind where it is there.
+#[test]
+fn the_abi_survives_misuse() {
+    let program = compile(&c_compiler(), "-std=c99", Path::new("tests/abi/abi_test.c"), &scratch("abi"));
+    let mut command = match tool(&["valgrind"]) {
+        Some(valgrind) => {
+            let mut c = Command::new(valgrind);
+            c.args(["-q", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect"]);
+            c.arg(&program);
+            c
+        }
+        None => {
+            skipped("leak check of the ABI test", "valgrind");
+            Command::new(&program)
+        }
+    };
+    println!("{}", output(command.arg("models/digits.onnx")));
+}
+
 #[test]
 fn cpp_examples_run() {
     let Some(compiler) = tool(&["c++", "g++", "clang++"]) else { return skipped("C++ examples", "C++ compiler") };
