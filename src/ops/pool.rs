@@ -1,5 +1,8 @@
 //! Pools: maximum, average and p-norm under a window or over whole planes.
 
+#[cfg(feature = "opencl")]
+mod opencl;
+
 use super::Family;
 use super::case::{Case, CaseInput};
 use super::widen::widened;
@@ -20,7 +23,15 @@ use crate::{bail, ensure, err};
 use smallvec::smallvec;
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "pool", ops: OPS, cpu, cases, ..Family::EMPTY };
+pub(super) const FAMILY: Family = Family {
+    name: "pool",
+    ops: OPS,
+    cpu,
+    #[cfg(feature = "opencl")]
+    opencl: opencl::add,
+    cases,
+    ..Family::EMPTY
+};
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "MaxPool", versions: &[1, 8, 10, 11, 12, 22], parse: parse_pool },

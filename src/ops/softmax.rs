@@ -1,5 +1,8 @@
 //! Softmax, LogSoftmax, Hardmax.
 
+#[cfg(feature = "opencl")]
+mod opencl;
+
 use super::Family;
 use super::types::need_elem;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
@@ -12,7 +15,14 @@ pub use crate::kernels::normalise::SoftmaxKind;
 use crate::tensor::DType;
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "softmax", ops: OPS, cpu, ..Family::EMPTY };
+pub(super) const FAMILY: Family = Family {
+    name: "softmax",
+    ops: OPS,
+    cpu,
+    #[cfg(feature = "opencl")]
+    opencl: opencl::add,
+    ..Family::EMPTY
+};
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "Softmax", versions: &[1, 11, 13], parse },
@@ -72,16 +82,23 @@ impl Softmax {
     }
 }
 
+impl Softmax {
+    /// The shape as outer x axis x inner.
+    fn lines(&self, shape: &[usize]) -> Result<[usize; 3]> {
+        let axis = self.split_at(shape.len())?;
+        let end = if self.flatten { shape.len() } else { (axis + 1).min(shape.len()) };
+        let size = |r: std::ops::Range<usize>| shape[r].iter().product::<usize>();
+        Ok([size(0..axis), size(axis..end), size(end..shape.len())])
+    }
+}
+
 fn cpu(b: &mut CpuBindings) {
     b.step::<Softmax>(bind);
 }
 
 fn bind(op: &Softmax, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let x = cx.input(0)?;
-    let axis = op.split_at(x.shape.len())?;
-    let end = if op.flatten { x.shape.len() } else { (axis + 1).min(x.shape.len()) };
-    let size = |r: std::ops::Range<usize>| x.shape[r].iter().product::<usize>();
-    let (outer, len, inner) = (size(0..axis), size(axis..end), size(end..x.shape.len()));
+    let [outer, len, inner] = op.lines(&x.shape)?;
     let kernel = Kernel::new(cx.isa, op.kind, need_elem(x.dtype, op.name())?, outer, len, inner)?;
     Ok(FnStep::boxed("softmax", kernel.tasks(), kernel.scratch_bytes(), move |args, task, scratch| {
         // SAFETY: the kernel was made for these operands' shape (Step::run).

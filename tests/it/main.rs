@@ -9,6 +9,8 @@ mod header;
 mod hosts;
 mod layers;
 mod models;
+#[cfg(feature = "opencl")]
+mod opencl;
 mod tiny;
 mod values;
 

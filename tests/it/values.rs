@@ -13,9 +13,22 @@ use std::path::Path;
 
 /// Runs the model on each of the `test_data_set_K` in `data`; the error says which set and what differs.
 pub fn check_model(model: &Path, data: &Path, sets: usize, rtol: f64, atol: f64) -> Result<(), String> {
+    check_model_on(&[], model, data, sets, rtol, atol)
+}
+
+/// The same on devices of these names before the CPU.
+pub fn check_model_on(
+    devices: &[&str],
+    model: &Path,
+    data: &Path,
+    sets: usize,
+    rtol: f64,
+    atol: f64,
+) -> Result<(), String> {
     let say = |e: ortx::Error| format!("{e:#}");
+    let devices = devices.iter().map(|d| d.to_string()).collect();
     // Cases run side by side already: one thread each.
-    let options = SessionOptions { threads: 1, ..SessionOptions::default() };
+    let options = SessionOptions { threads: 1, devices, ..SessionOptions::default() };
     let session = Session::new(&Environment::new(), ModelSource::Path(model.into()), &options).map_err(say)?;
     let (input_types, output_types) = edge_types(&read::open_path(model, Mode::default()).map_err(say)?);
     for k in 0..sets {

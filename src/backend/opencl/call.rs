@@ -128,6 +128,20 @@ pub enum Activation {
     Tanh,
 }
 
+impl From<crate::kernels::gemm::Activation> for Activation {
+    fn from(a: crate::kernels::gemm::Activation) -> Self {
+        use crate::kernels::gemm::Activation as From;
+        match a {
+            From::None => Activation::None,
+            From::Relu => Activation::Relu,
+            From::Clip { min, max } => Activation::Clip(min, max),
+            From::LeakyRelu { alpha } => Activation::LeakyRelu(alpha),
+            From::HardSigmoid { alpha, beta } => Activation::HardSigmoid(alpha, beta),
+            From::HardSwish => Activation::HardSwish,
+        }
+    }
+}
+
 impl Activation {
     /// The three arguments of an epilogue.
     pub fn slots(self) -> [Slot; 3] {

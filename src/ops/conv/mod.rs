@@ -1,5 +1,7 @@
 //! Convolution: the definition, the choice of a kernel, its binding.
 
+#[cfg(feature = "opencl")]
+mod opencl;
 mod plain;
 mod transpose;
 
@@ -25,7 +27,14 @@ use smallvec::smallvec;
 use std::sync::Arc;
 pub use transpose::ConvTranspose;
 
-pub(in crate::ops) const FAMILY: Family = Family { name: "conv", ops: OPS, cpu, cases, ..Family::EMPTY };
+pub(in crate::ops) const FAMILY: Family = Family {
+    name: "conv",
+    ops: OPS,
+    cpu,
+    #[cfg(feature = "opencl")]
+    opencl: opencl::add,
+    cases,
+};
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "Conv", versions: &[1, 11, 22], parse: parse_conv },

@@ -56,6 +56,9 @@ fn matmul(op: &MatMul, node: &NodeView<'_>) -> Result<Recipe> {
         if c.shape == out.shape && op.beta == 1.0 {
             g.residual = true;
             args[3] = Arg::Input(2);
+        } else if c.len() == n && c.shape.last() == Some(&n) {
+            (g.beta, g.bias) = (op.beta, [0, 1]);
+            args[2] = Arg::Input(2);
         } else {
             let strides = broadcast_strides(&c.shape, &[g.m, n]);
             let fits = g.batch == [1; 3] && g.m * n == out.len();
