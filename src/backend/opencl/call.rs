@@ -1,10 +1,9 @@
 //! A kernel made ready for one shape: everything but where its tensors lie is fixed.
 
 use super::driver::{Arg, Buffer, Kernel, Queue};
-use crate::{
-    ensure, err,
-    error::{Context as _, Result},
-};
+use crate::error::{Context as _, Result};
+use crate::kernels::gemm::Activation;
+use crate::{bail, ensure, err};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -104,81 +103,26 @@ pub fn ints(slots: &mut Vec<Slot>, values: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// An activation that an epilogue applies; the numbers are those of `activate` in prelude.cl.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Activation {
-    /// x
-    #[default]
-    None,
-    /// max(x, 0)
-    Relu,
-    /// x limited to a range
-    Clip(f32, f32),
-    /// x, or alpha x below zero
-    LeakyRelu(f32),
-    /// 1 / (1 + e^-x)
-    Sigmoid,
-    /// alpha x + beta limited to 0..1
-    HardSigmoid(f32, f32),
-    /// x hardsigmoid(x) with alpha 1/6, beta 1/2
-    HardSwish,
-    /// x sigmoid(x)
-    Silu,
-    /// tanh(x)
-    Tanh,
-}
-
-impl From<crate::kernels::gemm::Activation> for Activation {
-    fn from(a: crate::kernels::gemm::Activation) -> Self {
-        use crate::kernels::gemm::Activation as From;
-        match a {
-            From::None => Activation::None,
-            From::Relu => Activation::Relu,
-            From::Clip { min, max } => Activation::Clip(min, max),
-            From::LeakyRelu { alpha } => Activation::LeakyRelu(alpha),
-            From::HardSigmoid { alpha, beta } => Activation::HardSigmoid(alpha, beta),
-            From::HardSwish => Activation::HardSwish,
-        }
-    }
-}
-
-impl Activation {
-    /// The three arguments of an epilogue.
-    pub fn slots(self) -> [Slot; 3] {
-        let (code, p, q) = match self {
-            Activation::None => (0, 0.0, 0.0),
-            Activation::Relu => (1, 0.0, 0.0),
-            Activation::Clip(low, high) => (2, low, high),
-            Activation::LeakyRelu(alpha) => (3, alpha, 0.0),
-            Activation::Sigmoid => (4, 0.0, 0.0),
-            Activation::HardSigmoid(alpha, beta) => (5, alpha, beta),
-            Activation::HardSwish => (6, 0.0, 0.0),
-            Activation::Silu => (7, 0.0, 0.0),
-            Activation::Tanh => (8, 0.0, 0.0),
-        };
-        [Slot::I32(code), Slot::F32(p), Slot::F32(q)]
-    }
-
-    /// The same on the host, for tests.
-    #[cfg(test)]
-    pub fn apply(self, x: f32) -> f32 {
-        let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
-        match self {
-            Activation::None => x,
-            Activation::Relu => x.max(0.0),
-            Activation::Clip(low, high) => x.clamp(low, high),
-            Activation::LeakyRelu(alpha) => {
-                if x < 0.0 {
-                    x * alpha
-                } else {
-                    x
-                }
-            }
-            Activation::Sigmoid => sigmoid(x),
-            Activation::HardSigmoid(alpha, beta) => (alpha * x + beta).clamp(0.0, 1.0),
-            Activation::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
-            Activation::Silu => x * sigmoid(x),
-            Activation::Tanh => x.tanh(),
-        }
-    }
+/// The arguments of an epilogue that applies an activation, and the build option that it needs; the numbers are those of
+/// `activate` in prelude.cl.
+pub fn activation(act: Activation) -> Result<([Slot; 3], String)> {
+    let (code, p, q) = match act {
+        Activation::None => (0, 0.0, 0.0),
+        Activation::Relu => (1, 0.0, 0.0),
+        Activation::Clip { min, max } => (2, min, max),
+        Activation::LeakyRelu { alpha } => (3, alpha, 0.0),
+        Activation::HardSigmoid { alpha, beta } => (4, alpha, beta),
+        Activation::HardSwish => (5, 0.0, 0.0),
+        Activation::Sigmoid => (10, 0.0, 0.0),
+        Activation::Tanh => (11, 0.0, 0.0),
+        Activation::Swish { alpha } => (12, alpha, 0.0),
+        Activation::Gelu => (13, 0.0, 0.0),
+        Activation::GeluTanh => (14, 0.0, 0.0),
+        Activation::Elu { alpha } => (15, alpha, 0.0),
+        Activation::Mish => (16, 0.0, 0.0),
+        #[allow(unreachable_patterns)]
+        a => bail!(Unsupported, "the activation {a:?} on OpenCL"),
+    };
+    let option = if code < 10 { String::new() } else { format!(" -DACT={code}") };
+    Ok(([Slot::I32(code), Slot::F32(p), Slot::F32(q)], option))
 }

@@ -1,9 +1,10 @@
 //! Convolutions over images.
 
-use super::call::{Activation, Call, Calls, Slot, int, ints};
+use super::call::{Call, Calls, Slot, activation, int, ints};
 use super::device::Device;
 use super::driver::DeviceKind;
 use super::gemm::{self, Gemm};
+use crate::kernels::gemm::Activation;
 use crate::{bail, base::checked::product, error::Result};
 
 /// A two-dimensional convolution, `y = act(conv(x, w) + bias + residual)`, all dense with channels before rows. Places: x, w,
@@ -177,11 +178,12 @@ fn shift(device: &Device, c: &Conv) -> Result<Calls> {
     ints(&mut slots, &[taps.len(), c.groups, group_in, group_out, channel, pitch, line, tiles])?;
     ints(&mut slots, &[if dense { line } else { out_w }, out_h * out_w])?;
     ints(&mut slots, &[wrap.into(), c.bias.into(), c.residual.into()])?;
-    slots.extend(c.act.slots());
+    let (epilogue, act) = activation(c.act)?;
+    slots.extend(epilogue);
     // Offsets within an image of a group are ints too.
     int(product(&[group_in, channel])?)?;
     int(product(&[group_out, group_in, taps.len()])?)?;
-    let kernel = device.kernel(SHIFT, &format!("-DVW={lanes} -DMR={mr} -DNV={nv}"), "conv_shift")?;
+    let kernel = device.kernel(SHIFT, &format!("-DVW={lanes} -DMR={mr} -DNV={nv}{act}"), "conv_shift")?;
     let grid = [group_out.div_ceil(mr), rows * tiles, c.batch * c.groups];
     calls.push(Call::new(kernel, slots, grid, Some([1, 1, 1])));
     Ok(Calls { calls, scratch })
@@ -195,13 +197,14 @@ fn direct(device: &Device, c: &Conv, algorithm: Algorithm) -> Result<Calls> {
         ints(&mut slots, &pair)?;
     }
     ints(&mut slots, &[c.bias.into(), c.residual.into()])?;
-    slots.extend(c.act.slots());
+    let (epilogue, act) = activation(c.act)?;
+    slots.extend(epilogue);
     int(product(&[group_in, c.input[0], c.input[1]])?)?;
     int(product(&[group_out, group_in, c.kernel[0], c.kernel[1]])?)?;
     let size = c.output[0] * c.output[1];
     int(size)?;
     let tile = if group_out.min(size) >= 64 { 64 } else { 32 };
-    let options = format!("-DTM={tile} -DTN={tile} -DTK=16");
+    let options = format!("-DTM={tile} -DTN={tile} -DTK=16{act}");
     let call = if algorithm == Algorithm::Tile {
         let kernel = device.kernel(TILE, &options, "conv_tile")?;
         let grid = [size.div_ceil(tile) * 16, group_out.div_ceil(tile) * 16, c.batch * c.groups];
@@ -220,7 +223,7 @@ const TILE: &str = concat!(include_str!("kernels/prelude.cl"), include_str!("ker
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Rng, assert_close, device, run, time};
+    use super::super::tests::{Rng, activated, assert_close, device, run, time};
     use super::*;
 
     fn plain(channels: [usize; 2], groups: usize, input: [usize; 2], kernel: [usize; 2]) -> Conv {
@@ -272,7 +275,7 @@ mod tests {
                 if c.residual {
                     sum += f64::from(residual[y.len()]);
                 }
-                y.push(c.act.apply(sum as f32));
+                y.push(activated(c.act, sum as f32));
             }
         }
         y
@@ -334,8 +337,11 @@ mod tests {
 
     #[test]
     fn epilogues() {
-        for (act, residual) in [(Activation::Relu, true), (Activation::Clip(0.0, 6.0), false), (Activation::Silu, true)]
-        {
+        for (act, residual) in [
+            (Activation::Relu, true),
+            (Activation::Clip { min: 0.0, max: 6.0 }, false),
+            (Activation::Swish { alpha: 1.0 }, true),
+        ] {
             let base = Conv { batch: 2, bias: true, residual, act, ..plain([5, 10], 1, [9, 9], [3, 3]) };
             check(&padded(base.clone(), [1, 1], [1, 1]));
             check(&padded(Conv { kernel: [1, 1], ..base }, [0, 0], [0, 0]));

@@ -1,8 +1,9 @@
 //! Matrix products.
 
-use super::call::{Activation, Call, Slot, int, ints};
+use super::call::{Call, Slot, activation, int, ints};
 use super::device::Device;
 use super::driver::DeviceKind;
+use crate::kernels::gemm::Activation;
 use crate::{bail, base::checked::product, error::Result};
 
 /// C = act(alpha A B + beta bias + residual), batched. Places: A, B, bias, residual, C; an absent bias or residual takes
@@ -94,6 +95,7 @@ pub fn gemm(device: &Device, g: &Gemm, algorithm: Algorithm) -> Result<Option<Ca
         return Ok(None);
     }
     let lanes = lanes(device);
+    let (epilogue, act) = activation(g.act)?;
     let (source, name, options, tiles, local): (_, _, _, [usize; 2], _) = match algorithm {
         Algorithm::Wide => {
             if g.b[1] != 1 {
@@ -126,10 +128,10 @@ pub fn gemm(device: &Device, g: &Gemm, algorithm: Algorithm) -> Result<Option<Ca
     slots.extend([Slot::F32(g.alpha), Slot::F32(g.beta)]);
     ints(&mut slots, &g.bias)?;
     slots.push(Slot::I32(g.residual.into()));
-    slots.extend(g.act.slots());
+    slots.extend(epilogue);
     let batches = product(&g.batch)?;
     int(batches)?;
-    let kernel = device.kernel(source, &options, name)?;
+    let kernel = device.kernel(source, &(options + &act), name)?;
     Ok(Some(Call::new(kernel, slots, [tiles[0], tiles[1], batches], Some(local))))
 }
 
@@ -164,7 +166,7 @@ const TILE: &str = concat!(include_str!("kernels/prelude.cl"), include_str!("ker
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Rng, assert_close, device, run};
+    use super::super::tests::{Rng, activated, assert_close, device, run};
     use super::*;
 
     fn naive(g: &Gemm, a: &[f32], b: &[f32], bias: &[f32], residual: &[f32]) -> Vec<f32> {
@@ -184,7 +186,7 @@ mod tests {
                 if g.residual {
                     x += f64::from(residual[c.len()]);
                 }
-                c.push(g.act.apply(x as f32));
+                c.push(activated(g.act, x as f32));
             }
         }
         c
@@ -248,13 +250,17 @@ mod tests {
         let base = Gemm { alpha: 0.7, beta: 1.5, bias: [0, 1], ..Gemm::dense(7, 50, 12) };
         for act in [
             Activation::Relu,
-            Activation::Clip(-0.5, 0.75),
-            Activation::LeakyRelu(0.1),
+            Activation::Clip { min: -0.5, max: 0.75 },
+            Activation::LeakyRelu { alpha: 0.1 },
             Activation::Sigmoid,
-            Activation::HardSigmoid(0.2, 0.5),
+            Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
             Activation::HardSwish,
-            Activation::Silu,
             Activation::Tanh,
+            Activation::Swish { alpha: 1.5 },
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::Elu { alpha: 0.7 },
+            Activation::Mish,
         ] {
             check(&Gemm { act, ..base.clone() }, &[Algorithm::Wide]);
         }

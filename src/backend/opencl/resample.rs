@@ -1,10 +1,11 @@
 //! Resizing images, and transposed convolution.
 
-use super::call::{Activation, Call, Calls, Slot, int, ints};
+use super::call::{Call, Calls, Slot, activation, int, ints};
 use super::device::Device;
 use super::gemm::{self, Gemm};
 use crate::base::checked::product;
 use crate::error::Result;
+use crate::kernels::gemm::Activation;
 use crate::{bail, ensure};
 
 /// Where each output of one dimension comes from: `taps` inputs with their weights, tap after tap.
@@ -106,10 +107,11 @@ pub fn conv_transpose(device: &Device, c: &ConvTranspose) -> Result<Calls> {
         ints(&mut slots, &pair)?;
     }
     ints(&mut slots, &[c.bias.into()])?;
-    slots.extend(c.act.slots());
+    let (epilogue, act) = activation(c.act)?;
+    slots.extend(epilogue);
     int(product(&[taps, n])?)?;
     int(product(&c.output)?)?;
-    let kernel = device.kernel(SOURCE, "-DTAPS=1", "columns_to_image")?;
+    let kernel = device.kernel(SOURCE, &format!("-DTAPS=1{act}"), "columns_to_image")?;
     let sum = Call::new(kernel, slots, [c.output[0], c.batch * c.out_channels, 1], None);
     let calls = product_call.map(|c| c.renumbered(&[1, 0, 4, 4, 4])).into_iter().chain([sum]).collect();
     Ok(Calls { calls, scratch })
@@ -119,7 +121,7 @@ const SOURCE: &str = concat!(include_str!("kernels/prelude.cl"), include_str!("k
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Rng, assert_close, device, run};
+    use super::super::tests::{Rng, activated, assert_close, device, run};
     use super::*;
 
     #[test]
@@ -174,7 +176,7 @@ mod tests {
         }
         let size = oh * ow;
         let add = |i: usize| if c.bias { bias[i / size % c.out_channels] } else { 0.0 };
-        y.iter().enumerate().map(|(i, v)| c.act.apply(*v as f32 + add(i))).collect()
+        y.iter().enumerate().map(|(i, v)| activated(c.act, *v as f32 + add(i))).collect()
     }
 
     #[test]

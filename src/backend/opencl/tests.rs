@@ -93,6 +93,12 @@ pub(super) fn time(device: &Device, calls: &[&Call], sizes: &[usize]) -> f64 {
     (0..20).map(|_| once()).fold(f64::INFINITY, f64::min)
 }
 
+/// An activation on the host.
+pub(super) fn activated(act: crate::kernels::gemm::Activation, x: f32) -> f32 {
+    use crate::kernels::simd::{F32, scalar};
+    act.apply(scalar::F::splat(x)).0[0]
+}
+
 /// Compares with a tolerance relative to values of size 1 and more.
 #[track_caller]
 pub(super) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {

@@ -3,8 +3,8 @@
 use super::Conv;
 use crate::backend::NodeView;
 use crate::backend::opencl::OpenClBindings;
-use crate::backend::opencl::conv;
 use crate::backend::opencl::recipe::{Arg, Recipe, Work};
+use crate::backend::opencl::{call, conv};
 use crate::ensure;
 use crate::error::Result;
 use crate::ops::window::flat;
@@ -26,6 +26,7 @@ fn bind(op: &Conv, node: &NodeView<'_>) -> Result<Recipe> {
     if op.residual {
         args[3] = Arg::Input(3);
     }
+    call::activation(op.activation)?;
     let work = conv::Conv {
         batch: x.shape[0],
         groups: op.groups,
@@ -39,7 +40,7 @@ fn bind(op: &Conv, node: &NodeView<'_>) -> Result<Recipe> {
         pads: flat(g.pad, 0)?,
         bias,
         residual: op.residual,
-        act: op.activation.into(),
+        act: op.activation,
     };
     Ok(Recipe::one(Work::Conv(work), args))
 }

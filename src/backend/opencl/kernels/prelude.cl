@@ -6,25 +6,40 @@
 #define MAD(a, b, c) ((a) * (b) + (c))
 #endif
 
-// The activations that an epilogue can apply; the numbers are those of `Activation` on the host. NaN passes through all.
+// The activation of an epilogue, with the numbers that `activation` in call.rs gives it: simple ones are chosen when the
+// kernel runs, those with a function in them when it is built, as ACT. NaN passes through all.
 inline float activate(const float x, const int act, const float p, const float q) {
+#if !defined(ACT)
     switch (act) {
-    case 1: return x <= 0.0f ? 0.0f : x;                             // relu
-    case 2: return x < p ? p : (x > q ? q : x);                      // clip to [p, q]
-    case 3: return x < 0.0f ? x * p : x;                             // leaky relu
-    case 4: return 1.0f / (1.0f + exp(-x));                          // sigmoid
-    case 5: {                                                        // hard sigmoid
+    case 1: return x <= 0.0f ? 0.0f : x;                 // relu
+    case 2: return x < p ? p : (x > q ? q : x);          // clip to [p, q]
+    case 3: return x < 0.0f ? x * p : x;                 // leaky relu
+    case 4: {                                            // hard sigmoid
         const float y = p * x + q;
         return y < 0.0f ? 0.0f : (y > 1.0f ? 1.0f : y);
     }
-    case 6: {                                                        // hard swish
+    case 5: {                                            // hard swish
         const float y = x / 6.0f + 0.5f;
         return x * (y < 0.0f ? 0.0f : (y > 1.0f ? 1.0f : y));
     }
-    case 7: return x / (1.0f + exp(-x));                             // silu
-    case 8: return tanh(x);
     default: return x;
     }
+#elif ACT == 10 // sigmoid
+    const float e = exp(-fabs(x));
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+#elif ACT == 11
+    return tanh(x);
+#elif ACT == 12 // swish
+    return x / (1.0f + exp(-p * x));
+#elif ACT == 13 // gelu
+    return 0.5f * x * (1.0f + erf(x * M_SQRT1_2_F));
+#elif ACT == 14 // gelu by tanh
+    return 0.5f * x * (1.0f + tanh(0.7978846f * (x + 0.044715f * x * x * x)));
+#elif ACT == 15 // elu
+    return x < 0.0f ? p * expm1(x) : x;
+#elif ACT == 16 // mish
+    return x * tanh(fmax(x, 0.0f) + log1p(exp(-fabs(x))));
+#endif
 }
 
 #ifdef VW
