@@ -53,6 +53,9 @@ impl Listed {
 /// The devices that ortx can use (OpenCL 1.2 or later), GPUs first, CPUs last; among a kind by platform name and then in
 /// the platform's order. Empty where the machine has no OpenCL.
 pub fn list() -> Result<Vec<Listed>> {
+    // Drivers make themselves ready at the first question, and not all of them expect two threads to ask it at once.
+    static ASKING: Mutex<()> = Mutex::new(());
+    let _one = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut found = Vec::new();
     for id in driver::device_ids()? {
         // A device that cannot even describe itself is no use, and must not hide the others.
