@@ -7,6 +7,24 @@ use std::ptr::NonNull;
 /// Alignment of every buffer: a cache line, and the widest vector register.
 pub const ALIGN: usize = 64;
 
+/// Size of a huge page. Large buffers begin at a multiple of it, so that weights and intermediates cost few page-table look-ups.
+const HUGE: usize = 2 << 20;
+
+const fn align_of(len: usize) -> usize {
+    if len >= 2 * HUGE { HUGE } else { ALIGN }
+}
+
+/// A hint; where the system refuses, nothing is lost.
+fn ask_for_huge_pages(ptr: *mut u8, len: usize) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: whole pages inside a fresh allocation; their contents do not change.
+    unsafe {
+        libc::madvise(ptr.cast(), len / HUGE * HUGE, libc::MADV_HUGEPAGE);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (ptr, len);
+}
+
 /// A block of bytes at a multiple of [`ALIGN`]. Its contents may be uninitialised after [`Buffer::uninit`];
 /// it is meant to be reached through raw pointers.
 pub struct Buffer {
@@ -37,11 +55,19 @@ impl Buffer {
         if len == 0 {
             return Ok(Self::empty());
         }
-        let Ok(layout) = Layout::from_size_align(len, ALIGN) else {
+        let Ok(layout) = Layout::from_size_align(len, align_of(len)) else {
             bail!(OutOfMemory, "a buffer of {len} bytes is larger than the address space");
         };
+        let huge = layout.align() == HUGE;
         // SAFETY: the layout's size is not zero.
-        let ptr = unsafe { if zero { alloc_zeroed(layout) } else { alloc(layout) } };
+        let ptr = unsafe { if zero && !huge { alloc_zeroed(layout) } else { alloc(layout) } };
+        if huge && !ptr.is_null() {
+            ask_for_huge_pages(ptr, len);
+            if zero {
+                // SAFETY: len bytes were just allocated.
+                unsafe { ptr.write_bytes(0, len) };
+            }
+        }
         match NonNull::new(ptr) {
             Some(ptr) => Ok(Buffer { ptr, len }),
             None => bail!(OutOfMemory, "cannot allocate {len} bytes"),
@@ -65,7 +91,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         if self.len != 0 {
             // SAFETY: allocated in `with` with this very layout, which was valid then.
-            unsafe { dealloc(self.ptr.as_ptr(), Layout::from_size_align_unchecked(self.len, ALIGN)) }
+            unsafe { dealloc(self.ptr.as_ptr(), Layout::from_size_align_unchecked(self.len, align_of(self.len))) }
         }
     }
 }

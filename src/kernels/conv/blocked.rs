@@ -9,6 +9,7 @@ use crate::bail;
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::kernels::gemm::epilogue::activate;
+use crate::kernels::gemm::micro::LINE;
 use crate::kernels::gemm::task_flops;
 use crate::kernels::isa::Isa;
 
@@ -106,12 +107,14 @@ impl BlockedConv {
         let pieces = item.div_ceil(target.max(1)).max(1);
         let all_tiles = lines * tiles_per_line;
         let (weights, places) = (ic * s.c_out / s.groups * s.taps(), ic * s.in_size());
+        // Cutting the other as well reads the first again in each piece: only for the sake of a few tasks.
+        let more = |split: usize| if split * s.n * s.groups < 16 { pieces.div_ceil(split) } else { 1 };
         let (split_t, split_s) = if weights > places {
             let split_s = pieces.min(oc_sets).max(1);
-            (pieces.div_ceil(split_s).min(all_tiles).max(1), split_s)
+            (more(split_s).min(all_tiles).max(1), split_s)
         } else {
             let split_t = pieces.min(all_tiles.div_ceil(4)).max(1);
-            (split_t, pieces.div_ceil(split_t).min(oc_sets).max(1))
+            (split_t, more(split_t).min(oc_sets).max(1))
         };
         // Whole lines to a task where lines are short.
         let mut task_tiles = all_tiles.div_ceil(split_t).max(1);
@@ -280,7 +283,10 @@ impl BlockedConv {
             for i0 in (0..self.count[0].max(1)).step_by(self.pass) {
                 let i1 = self.count[0].min(i0 + self.pass);
                 let last = i1 == self.count[0];
-                for tile in tiles.clone() {
+                // What the next pass or set begins with; each tile fetches a part of it.
+                let ahead = p.w.wrapping_add(w_of_set + i1 * w_step[0]);
+                let part = (i1 - i0) * self.count[1] * chunk / 4 * nv * LINE;
+                for (t, tile) in tiles.clone().enumerate() {
                     let (line, within) = (tile / self.tiles_per_line, tile % self.tiles_per_line);
                     let (place, mr) = place_of(self.width, self.tiles_per_line, within);
                     // Kernel lines that see the input.
@@ -305,6 +311,7 @@ impl BlockedConv {
                         w_step,
                         k: self.k,
                         w: p.w.wrapping_add(w_of_set + i0 * w_step[0] + h0 * w_step[1]),
+                        next: ahead.wrapping_add(t * part),
                         edges,
                         zeros: zeros.as_ptr(),
                         y: p.y.wrapping_add(y),

@@ -3,7 +3,7 @@
 //! The sum runs over chunks: input channel block, kernel line, kernel column. Within a chunk the values of one input place follow each
 //! other, so a chunk is a few steps of a matrix product whose rows of A are input places.
 
-use crate::kernels::gemm::micro::{opaque, unroll};
+use crate::kernels::gemm::micro::{LINE, opaque, prefetch, unroll};
 use crate::kernels::isa::{Isa, Level};
 use crate::kernels::simd::{F32, scalar};
 #[cfg(target_arch = "x86_64")]
@@ -25,6 +25,8 @@ pub(crate) struct TileArgs {
     pub k: usize,
     /// Weights: `[channel block][line][column][k][NV * lanes]`.
     pub w: *const f32,
+    /// Weights that will be used next: some lines of them are fetched into L2 on the way.
+    pub next: *const f32,
     /// For each kernel column, which places see the input through it: (first, end). Null: all, always.
     pub edges: *const (usize, usize),
     /// `k` zeros, for the others.
@@ -92,6 +94,7 @@ unsafe fn inner<V: F32, const MR: usize, const NV: usize>(
     place: usize,
     k: usize,
     mut w: *const f32,
+    next: &mut *const f32,
 ) -> *const f32 {
     // SAFETY: the tile's contract.
     unsafe {
@@ -102,6 +105,8 @@ unsafe fn inner<V: F32, const MR: usize, const NV: usize>(
             }
         });
         for _ in 0..k / 4 {
+            unroll!(few NV, v, { prefetch(next.wrapping_add(v * LINE)) });
+            *next = opaque(next.wrapping_add(NV * LINE));
             unroll!(few 4, u, { step::<V, MR, NV>(acc, &a, place, u, w.wrapping_add(u * NV * V::LANES)) });
             w = opaque(w.wrapping_add(4 * NV * V::LANES));
             unroll!(few 5, g, {
@@ -152,6 +157,7 @@ unsafe fn tile<V: F32, const MR: usize, const NV: usize>(t: &TileArgs) {
     unsafe {
         let mut acc = [[V::zero(); NV]; MR];
         let [n1, n2, n3] = t.count;
+        let mut next = t.next;
         for i1 in 0..n1 {
             for i2 in 0..n2 {
                 let mut x = t.x.wrapping_add(i1 * t.x_step[0] + i2 * t.x_step[1]);
@@ -159,7 +165,7 @@ unsafe fn tile<V: F32, const MR: usize, const NV: usize>(t: &TileArgs) {
                 for i3 in 0..n3 {
                     let range = if t.edges.is_null() { (0, MR) } else { *t.edges.add(i3) };
                     w = if range.0 == 0 && range.1 >= MR {
-                        inner::<V, MR, NV>(&mut acc, x, t.x_place, t.k, w)
+                        inner::<V, MR, NV>(&mut acc, x, t.x_place, t.k, w, &mut next)
                     } else if range.0 < range.1 {
                         edge::<V, MR, NV>(&mut acc, t, x, range, w)
                     } else {

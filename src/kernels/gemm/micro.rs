@@ -20,6 +20,8 @@ pub(crate) struct TileArgs {
     pub b: *const f32,
     /// From one row of B to the next: the panel's width if packed.
     pub b_row: usize,
+    /// What will be read next: a line of it is fetched into L2 every four steps.
+    pub next: *const f32,
     /// From one panel of B to the next (wide tiles take two).
     pub b_panel: usize,
     /// Steps of the sum.
@@ -107,6 +109,21 @@ pub(crate) fn opaque(mut p: *const f32) -> *const f32 {
     p
 }
 
+/// Floats of a cache line.
+pub(crate) const LINE: usize = 16;
+
+/// Fetches a line into L2.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; any address will do.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast())
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// One step of the sum: every row's next value of A times a row of B.
 #[inline(always)]
 unsafe fn step<V: F32, const MR: usize, const NV: usize, const PV: usize>(
@@ -145,7 +162,10 @@ unsafe fn tile<V: F32, const MR: usize, const NV: usize, const PV: usize>(t: &Ti
             }
         });
         let mut b = opaque(t.b);
+        let mut next = opaque(t.next);
         for _ in 0..t.k / 4 {
+            prefetch(next);
+            next = opaque(next.wrapping_add(LINE));
             unroll!(few 4, u, {
                 step::<V, MR, NV, PV>(&mut acc, &a, a_row, u, b, b_panel);
                 b = opaque(b.wrapping_add(b_row));

@@ -222,7 +222,8 @@ impl Gemm {
             if split_m < pieces {
                 split_n = pieces.div_ceil(split_m).min(panels);
             }
-            if split_m * split_n < pieces {
+            // Cutting rows as well reads B again in each piece: only for the sake of a few tasks.
+            if split_m * split_n * items < 8 && split_m * split_n < pieces {
                 split_m = pieces.div_ceil(split_n).min(m.div_ceil(set.narrow.len()));
             }
             task_rows = m.div_ceil(split_m.max(1)).max(1);

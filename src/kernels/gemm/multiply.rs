@@ -1,7 +1,7 @@
 //! One task of a matrix product: some rows of A times some panels of B, blocked over K.
 
 use super::epilogue::{Activation, activate};
-use super::micro::{MAX_ROWS, TileArgs, TileFn, TileSet};
+use super::micro::{LINE, MAX_ROWS, TileArgs, TileFn, TileSet};
 use super::pack::BSource;
 use crate::kernels::isa::Isa;
 use crate::kernels::reorder::transpose;
@@ -91,6 +91,14 @@ pub(crate) unsafe fn multiply<B: BSource>(job: &Job, b: &B, scratch: *mut f32) {
             let fns: &[TileFn] = if count == 2 { job.set.wide } else { job.set.narrow };
             let cols = (count * width).min(job.n - n0);
             let (tiles, height, higher) = split_rows(job.m, fns.len());
+            // The next panel of this block, or the first of the next block.
+            let ahead = if p + count < job.panels.end {
+                b.ahead(p + count, k0)
+            } else if !last {
+                b.ahead(job.panels.start, k0 + kc)
+            } else {
+                None
+            };
             let mut i = 0;
             for t in 0..tiles {
                 let rows = height + (t < higher) as usize;
@@ -101,6 +109,7 @@ pub(crate) unsafe fn multiply<B: BSource>(job: &Job, b: &B, scratch: *mut f32) {
                     b: at.b,
                     b_row: at.b_row,
                     b_panel: at.b_panel,
+                    next: ahead.map_or(at.b, |p| p.wrapping_add(t * (kc / 4) * LINE)),
                     k: kc,
                     c: job.c.wrapping_add(i * job.c_row + n0),
                     c_row: job.c_row,

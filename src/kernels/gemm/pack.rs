@@ -18,6 +18,10 @@ pub(crate) trait BSource {
     /// # Safety
     /// The rows and panels exist; `scratch` is valid for writing `count * kc * panel width` values.
     unsafe fn panels(&self, panel: usize, count: usize, k0: usize, kc: usize, scratch: *mut f32) -> Panels;
+    /// Where those rows will be read, if that is known before and worth fetching.
+    fn ahead(&self, _panel: usize, _k0: usize) -> Option<*const f32> {
+        None
+    }
 }
 
 /// B packed over its whole K.
@@ -32,6 +36,9 @@ impl BSource for Packed {
         // SAFETY: the panel exists.
         let b = unsafe { self.b.add((panel * self.k + k0) * self.width) };
         Panels { b, b_row: self.width, b_panel: self.k * self.width }
+    }
+    fn ahead(&self, panel: usize, k0: usize) -> Option<*const f32> {
+        Some(self.b.wrapping_add((panel * self.k + k0) * self.width))
     }
 }
 
