@@ -7,12 +7,14 @@ pub mod cast;
 pub mod classic;
 pub mod control;
 pub mod conv;
+pub mod dropout;
 pub mod infer;
 pub mod linear;
 pub mod movement;
 pub mod norm;
 pub mod pointwise;
 pub mod pool;
+pub mod recurrent;
 pub mod reduce;
 pub mod resize;
 pub mod sequence;
@@ -69,6 +71,7 @@ pub const FAMILIES: &[Family] = &[
     classic::FAMILY,
     control::FAMILY,
     conv::FAMILY,
+    dropout::FAMILY,
     linear::FAMILY,
     movement::ARRANGE,
     movement::CHOOSE,
@@ -85,6 +88,7 @@ pub const FAMILIES: &[Family] = &[
     pointwise::VARIADIC,
     pool::FAMILY,
     reduce::FAMILY,
+    recurrent::FAMILY,
     resize::FAMILY,
     sequence::FAMILY,
     shape::FAMILY,
