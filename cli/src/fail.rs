@@ -48,7 +48,7 @@ impl From<ortx::Error> for Failure {
         let hint = match e.kind() {
             ErrorKind::Unsupported => Some("`ortx inspect MODEL` lists all that is not supported"),
             ErrorKind::NotFound if e.message().contains("device") => Some("`ortx devices` lists what there is"),
-            ErrorKind::InvalidArgument if e.message().contains("the tensor is") => {
+            ErrorKind::InvalidArgument if e.message().starts_with("the model takes") => {
                 Some("`ortx inspect MODEL` shows the inputs; convert an array with numpy's astype(), or reshape it")
             }
             ErrorKind::OutOfMemory => Some("smaller inputs (--shape) or fewer threads need less memory"),

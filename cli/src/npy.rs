@@ -88,7 +88,7 @@ fn element(descr: &str) -> Result<(bool, char, usize)> {
     let known = match kind {
         'b' => n == 1,
         'i' | 'u' => matches!(n, 1 | 2 | 4 | 8),
-        'f' => matches!(n, 2 | 4 | 8),
+        'f' => matches!(n, 1 | 2 | 4 | 8),
         'c' => matches!(n, 8 | 16),
         'V' => matches!(n, 1 | 2),
         'U' | 'S' => true,
@@ -139,6 +139,8 @@ impl Array {
             ('u', 2) => DType::U16,
             ('u', 4) => DType::U32,
             ('u', _) => DType::U64,
+            // So ml_dtypes writes this one of the float8 types.
+            ('f', 1) => DType::F8E5M2,
             ('f', 2) => DType::F16,
             ('f', 4) => DType::F32,
             ('f', _) => DType::F64,

@@ -87,9 +87,9 @@ fn what_is_written_is_read_back() {
         let t = match d {
             DType::String => Tensor::from_strings(&[3], vec!["a".into(), String::new(), "\u{4e16}bc".into()]).unwrap(),
             d => {
-                let n = d.byte_len(6).unwrap();
+                let n = d.byte_len(8).unwrap();
                 let bytes: Vec<u8> = (0..n).map(|i| if d == DType::Bool { 1 } else { (i * 37 + 5) as u8 }).collect();
-                Tensor::from_bytes(d, &[3, 2], bytes.into()).unwrap()
+                Tensor::from_bytes(d, &[4, 2], bytes.into()).unwrap()
             }
         };
         let file = write(&t).unwrap();

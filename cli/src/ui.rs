@@ -93,6 +93,7 @@ impl Table {
                 let pad = " ".repeat(widths[i].saturating_sub(text.chars().count()));
                 let last = i + 1 == row.len();
                 let _ = match self.columns[i].1 {
+                    _ if last && text.is_empty() => Ok(()),
                     Align::Right => write!(s, "  {pad}{}", paint(*style, text)),
                     Align::Left if last => write!(s, "  {}", paint(*style, text)),
                     Align::Left => write!(s, "  {}{pad}", paint(*style, text)),
