@@ -12,6 +12,7 @@ mod models;
 #[cfg(feature = "opencl")]
 mod opencl;
 mod tiny;
+mod toy_backend;
 mod values;
 
 use std::path::Path;
