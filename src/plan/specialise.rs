@@ -1,6 +1,8 @@
 //! Makes a segment: walks the nodes in order with concrete facts, folds shape arithmetic, picks backends and layouts,
 //! binds kernels, and inserts the copies and reorders between them.
 
+mod variants;
+
 use super::key::SegmentCache;
 use super::memory;
 use super::program::Program;
@@ -256,98 +258,6 @@ impl<'p> Specialiser<'p> {
     fn current_layout(&self, v: ValueId, space: u32) -> Layout {
         let slots = self.variants[v.index()].iter().map(|&s| &self.slots[s as usize]);
         slots.filter(|s| s.space == space).map(|s| s.layout).next().unwrap_or_default()
-    }
-
-    /// The value's slot in a space and layout, made by copies and reorders where need be.
-    fn variant(&mut self, v: ValueId, space: u32, layout: Layout) -> Result<u32> {
-        let find = |this: &Self, space, layout| {
-            this.variants[v.index()].iter().copied().find(|&s| {
-                let s = &this.slots[s as usize];
-                s.space == space && s.layout == layout
-            })
-        };
-        if let Some(s) = find(self, space, layout) {
-            return Ok(s);
-        }
-        if self.variants[v.index()].is_empty() {
-            let Some(t) = self.facts[v.index()].contents_tensor() else {
-                bail!(Internal, "value '{}' has no place", self.program.graph.value(v).name)
-            };
-            self.add_slot(v, SlotKind::Constant(t))?;
-            return self.variant(v, space, layout);
-        }
-        if layout != Layout::Dense
-            || find(self, space, Layout::Dense).is_none() && space == 0 && self.device_only(v).is_none()
-        {
-            // A reorder within the space, from dense or to it.
-            let from = match find(self, space, Layout::Dense) {
-                Some(s) => s,
-                None if layout == Layout::Dense => {
-                    match self.variants[v.index()].iter().copied().find(|&s| self.slots[s as usize].space == space) {
-                        Some(s) => s,
-                        None => bail!(Internal, "no variant to reorder"),
-                    }
-                }
-                None => self.variant(v, space, Layout::Dense)?,
-            };
-            return self.reorder(v, from, layout);
-        }
-        // Dense in another space: through the host.
-        match (space, self.device_only(v)) {
-            (0, Some(from)) => {
-                let backend = self.slots[from as usize].space as usize - 1;
-                let to = self.copy_slot(v, 0)?;
-                let bytes = self.slots[from as usize].bytes;
-                self.items.push(Item::CopyOut { backend, from, to, bytes });
-                Ok(to)
-            }
-            (space, _) => {
-                let from = self.variant(v, 0, Layout::Dense)?;
-                let to = self.copy_slot(v, space)?;
-                let bytes = self.slots[from as usize].bytes;
-                self.items.push(Item::CopyIn { backend: space as usize - 1, from, to, bytes });
-                Ok(to)
-            }
-        }
-    }
-
-    /// A dense device slot of a value that has no host slot.
-    fn device_only(&self, v: ValueId) -> Option<u32> {
-        let slots = &self.variants[v.index()];
-        if slots.iter().any(|&s| self.slots[s as usize].space == 0) {
-            return None;
-        }
-        slots.iter().copied().find(|&s| self.slots[s as usize].layout == Layout::Dense)
-    }
-
-    fn copy_slot(&mut self, v: ValueId, space: u32) -> Result<u32> {
-        let s = &self.slots[self.variants[v.index()][0] as usize];
-        let o = Operand::dense(s.dtype, &s.shape);
-        let s = self.new_slot(o, space, SlotKind::Arena(0))?;
-        self.variants[v.index()].push(s);
-        Ok(s)
-    }
-
-    fn reorder(&mut self, v: ValueId, from: u32, layout: Layout) -> Result<u32> {
-        let s = self.slots[from as usize].clone();
-        let backend = if s.space == 0 { self.program.target.cpu_index() } else { s.space as usize - 1 };
-        let a = Operand { layout: s.layout, ..Operand::dense(s.dtype, &s.shape) };
-        let b = Operand { layout, ..a.clone() };
-        let step = self.program.target.backend(backend).bind_reorder(&a, &b)?;
-        let to = self.new_slot(b, s.space, SlotKind::Arena(0))?;
-        self.variants[v.index()].push(to);
-        let node = self.program.graph.value(v).producer.map_or(NodeId(u32::MAX), |p| p.0);
-        self.items.push(Item::Step(StepItem {
-            node,
-            step,
-            inputs: Box::new([from]),
-            outputs: Box::new([to]),
-            in_place: &[],
-            backend,
-            space: s.space,
-            workspace: 0,
-        }));
-        Ok(to)
     }
 
     fn operand(&self, v: ValueId, space: u32) -> Result<Operand> {
