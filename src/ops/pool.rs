@@ -76,7 +76,7 @@ pub struct GlobalPool {
 /// The attribute p of norms: an integer, a float before version 2.
 fn parse_p(cx: &ParseCtx<'_>) -> Result<u32> {
     let p = if cx.version < 2 { f64::from(cx.float_or("p", 2.0)?) } else { cx.int_or("p", 2)? as f64 };
-    ensure!(p >= 1.0 && p < 1e6 && p.fract() == 0.0, InvalidModel, "p is {p}");
+    ensure!((1.0..1e6).contains(&p) && p.fract() == 0.0, InvalidModel, "p is {p}");
     Ok(p as u32)
 }
 

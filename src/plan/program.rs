@@ -54,6 +54,8 @@ pub struct Program {
     /// For each value the position in the order of its last user; `usize::MAX` for graph outputs.
     pub(super) last_use: Vec<usize>,
     pub(super) first: SegmentCache,
+    /// Boxed: a frame is moved in and out each run.
+    #[allow(clippy::vec_box)]
     frames: Mutex<Vec<Box<Frame>>>,
 }
 

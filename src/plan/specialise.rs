@@ -379,7 +379,7 @@ impl<'p> Specialiser<'p> {
         let root = self.slots[s as usize].alias_of.unwrap_or(s);
         self.slots[new as usize].alias_of = Some(root);
         self.variants[to.index()].push(new);
-        for v in node.outputs.iter().skip(1).flatten() {
+        if let Some(v) = node.outputs.iter().skip(1).flatten().next() {
             bail!(Unsupported, "output '{}' of a view", self.program.graph.value(*v).name);
         }
         Ok(true)
@@ -434,7 +434,7 @@ impl<'p> Specialiser<'p> {
             let here = self.made[v.index()] == Made::Planned;
             let at_end = tail.is_none() && self.made[v.index()] == Made::No && !self.variants[v.index()].is_empty();
             let constant = self.facts[v.index()].contents_tensor().is_some();
-            if !(here || at_end) && !(tail.is_none() && constant) {
+            if !(here || at_end || tail.is_none() && constant) {
                 continue;
             }
             if self.facts[v.index()].dtype() == Some(DType::String) {

@@ -30,6 +30,10 @@ fn check(fact: &Fact, v: &Value) -> Result<()> {
                 bail!(InvalidArgument, "the model takes {}, the tensor is {}", f.dtype, t.dtype());
             }
             let Some(dims) = &f.dims else { return Ok(()) };
+            // A lone number passes for a scalar, as it does in onnxruntime.
+            if dims.is_empty() && t.len() == 1 {
+                return Ok(());
+            }
             if dims.len() != t.shape().len() {
                 bail!(
                     InvalidArgument,

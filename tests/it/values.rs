@@ -83,8 +83,8 @@ pub fn compare(got: &Value, want: &Value, rtol: f64, atol: f64) -> Result<(), St
             if g.len() != w.len() {
                 return Err(format!("a sequence of {} instead of {}", g.len(), w.len()));
             }
-            let each = g.iter().zip(w.iter()).enumerate();
-            each.map(|(i, (g, w))| compare(g, w, rtol, atol).map_err(|e| format!("element {i}: {e}"))).collect()
+            let mut each = g.iter().zip(w.iter()).enumerate();
+            each.try_for_each(|(i, (g, w))| compare(g, w, rtol, atol).map_err(|e| format!("element {i}: {e}")))
         }
         (Value::Optional(None), Value::Optional(None)) => Ok(()),
         (Value::Optional(Some(g)), Value::Optional(Some(w))) => compare(g, w, rtol, atol),
@@ -126,7 +126,7 @@ fn compare_tensors(got: &Tensor, want: &Tensor, rtol: f64, atol: f64) -> Result<
         }
         let excess = (gr - wr).hypot(gi - wi) - atol - rtol * wr.hypot(wi);
         // Also true where it is no number.
-        if !(excess <= 0.0) || !gr.is_finite() || !wr.is_finite() {
+        if excess > 0.0 || excess.is_nan() || !gr.is_finite() || !wr.is_finite() {
             wrong += 1;
             if wrong == 1 || excess > worst.0 {
                 worst = (excess, i);

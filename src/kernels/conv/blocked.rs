@@ -357,7 +357,8 @@ impl BlockedConv {
             unsafe { activate(self.isa, s.activation, y, nv, mr * self.c, block) };
         }
         let used = s.c_out / s.groups - (self.oc_blocks - 1) * self.c;
-        if set + 1 == self.oc_sets && used < self.c && s.activation.of_zero() != 0.0 {
+        // Always: an infinite or NaN input times a zero weight is NaN, and would spread to the next layer.
+        if set + 1 == self.oc_sets && used < self.c {
             for i in 0..mr {
                 for l in used..self.c {
                     // SAFETY: as above.

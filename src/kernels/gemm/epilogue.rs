@@ -1,7 +1,7 @@
 //! What happens to a GEMM or convolution result on its way to memory: bias, residual, activation.
 
 use crate::kernels::isa::Isa;
-use crate::kernels::simd::{F32, Kernel, dispatch, scalar};
+use crate::kernels::simd::{F32, Kernel, dispatch};
 use crate::kernels::vmath;
 
 /// How a bias is laid over C.
@@ -79,10 +79,6 @@ impl Activation {
     /// Whether `clamp` is the whole of it, so that no second pass is needed.
     pub(crate) fn is_clamp(self) -> bool {
         matches!(self, Activation::None | Activation::Relu | Activation::Clip { .. })
-    }
-    /// Its value at zero: where that is not zero, padding lanes must be cleared.
-    pub(crate) fn of_zero(self) -> f32 {
-        self.apply(scalar::F::splat(0.0)).0[0]
     }
     /// The function itself, for a vector.
     #[inline(always)]

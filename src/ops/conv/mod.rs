@@ -218,7 +218,7 @@ fn blocked_input(s: &ConvSpec, node: &NodeView<'_>, c: usize) -> Option<Layout> 
     let isa = level_of(c);
     let x = node.input(0).ok()?;
     let wide = |d: DType| matches!(d, DType::F32 | DType::F16 | DType::BF16);
-    let whole_bias = node.opt_input(2).is_none_or(|b| b.constant.is_some()) || s.c_out % c == 0;
+    let whole_bias = node.opt_input(2).is_none_or(|b| b.constant.is_some()) || s.c_out.is_multiple_of(c);
     if !wide(x.dtype) || node.constant(1).is_none() || !whole_bias || s.n == 0 || s.c_in == 0 || s.c_out == 0 {
         return None;
     }

@@ -418,7 +418,7 @@ impl Moves for Trilu {
         let x = cx.input(0)?;
         let size = need_size(x.dtype, "Trilu")?;
         let [.., rows, columns] = x.shape[..] else { bail!(InvalidModel, "a matrix is needed") };
-        let (n, upper) = (if columns == 0 { 0 } else { x.len() / columns }, op.upper);
+        let (n, upper) = (x.len().checked_div(columns).unwrap_or(0), op.upper);
         let (tasks, per) = split(n, (128 * 1024 / (columns * size).max(1)).max(1));
         Ok(FnStep::boxed("trilu", tasks, 0, move |args, task, _| {
             let diagonal = args.input::<i64>(1);

@@ -205,7 +205,7 @@ impl Physical {
             return Some(s);
         }
         // A list of one number a channel, without a part of a block.
-        if full[1] != self.logical[1] || full[1] % c != 0 || full[2..].iter().any(|&d| d != 1) {
+        if full[1] != self.logical[1] || !full[1].is_multiple_of(c) || full[2..].iter().any(|&d| d != 1) {
             return None;
         }
         full[1] /= c;

@@ -121,7 +121,7 @@ fn upsample(mode: &str) -> Result<Resize> {
 fn parse_upsample(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     let scales = match cx.version {
         ..7 => Some(vec![1.0, 1.0, cx.float("height_scale")?, cx.float("width_scale")?]),
-        ..9 => Some(cx.floats("scales")?),
+        7..9 => Some(cx.floats("scales")?),
         _ => None,
     };
     match scales {
