@@ -179,6 +179,13 @@ impl Fact {
             f => f.clone(),
         }
     }
+    /// The fact of a tensor of the same type but any shape; other facts as they are.
+    pub fn without_sizes(&self) -> Fact {
+        match self {
+            Fact::Tensor(t) => Fact::any_tensor(t.dtype),
+            f => f.clone(),
+        }
+    }
     /// The fact with each symbol of its axes and contents replaced.
     pub fn substitute(&self, f: &dyn Fn(&str) -> Dim) -> Fact {
         match self {

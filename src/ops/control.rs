@@ -137,20 +137,12 @@ impl Op for Loop {
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         // A state value may change its shape from one iteration to the next; its type stays.
-        let state = (0..self.state).map(|i| loosen(cx.fact(2 + i)));
+        let state = (0..self.state).map(|i| cx.fact(2 + i).without_sizes());
         let scans = self.scan_facts.iter().map(|f| match f {
             Fact::Tensor(t) => Fact::any_tensor(t.dtype),
             _ => Fact::Unknown,
         });
         Ok(state.chain(scans).collect())
-    }
-}
-
-/// The fact without sizes.
-fn loosen(f: &Fact) -> Fact {
-    match f {
-        Fact::Tensor(t) => Fact::any_tensor(t.dtype),
-        f => f.clone(),
     }
 }
 
@@ -185,7 +177,7 @@ impl Op for Scan {
         false
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
-        let state = (0..self.state).map(|i| loosen(cx.fact(i)));
+        let state = (0..self.state).map(|i| cx.fact(i).without_sizes());
         let scans = self.scan_facts.iter().map(|f| f.dtype().map_or(Fact::Unknown, Fact::any_tensor));
         Ok(state.chain(scans).collect())
     }

@@ -2,6 +2,7 @@
 
 use super::Family;
 use super::case::{Case, CaseInput};
+use super::movement::around;
 use super::types::need_elem;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{FnStep, Step};
@@ -124,11 +125,6 @@ fn bind_reduce(op: &Reduce, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         unsafe { kernel.run(task, args.input(0), args.output(0)) };
         Ok(())
     }))
-}
-
-/// A dense shape as (before the axis, the axis, behind it).
-fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
-    (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
 }
 
 /// The position of the greatest or least along an axis (ONNX ArgMax, ArgMin).

@@ -76,16 +76,8 @@ fn parse_split(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 /// The element type of a sequence's tensors, where known.
 fn element(f: &Fact) -> Fact {
     match f {
-        Fact::Sequence(e) => loosen(e),
+        Fact::Sequence(e) => e.without_sizes(),
         _ => Fact::Unknown,
-    }
-}
-
-/// The fact without sizes: other elements may differ in them.
-fn loosen(f: &Fact) -> Fact {
-    match f {
-        Fact::Tensor(t) => Fact::any_tensor(t.dtype),
-        f => f.clone(),
     }
 }
 
@@ -105,7 +97,7 @@ impl Op for Sequence {
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         Ok(vec![match self {
             Sequence::At => element(cx.fact(0)),
-            Sequence::Construct | Sequence::Split { .. } => Fact::Sequence(Box::new(loosen(cx.fact(0)))),
+            Sequence::Construct | Sequence::Split { .. } => Fact::Sequence(Box::new(cx.fact(0).without_sizes())),
             Sequence::Empty(d) => Fact::Sequence(Box::new(Fact::any_tensor(*d))),
             Sequence::Erase | Sequence::Insert => Fact::Sequence(Box::new(element(cx.fact(0)))),
             Sequence::Length => Fact::sized(DType::I64, &[]),
@@ -301,8 +293,8 @@ impl Op for Optional {
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         Ok(vec![match (self, cx.fact(0)) {
             (Optional::Make(t), Fact::Absent) => Fact::Optional(Box::new(t.clone())),
-            (Optional::Make(_), f) => Fact::Optional(Box::new(loosen(f))),
-            (Optional::Get, Fact::Optional(f)) => loosen(f),
+            (Optional::Make(_), f) => Fact::Optional(Box::new(f.without_sizes())),
+            (Optional::Get, Fact::Optional(f)) => f.without_sizes(),
             // The type may be wrong about the size: what was declared is a hint.
             (Optional::Get, f) => f.clone(),
             (Optional::Has, _) => Fact::Tensor(TensorFact::sized(DType::Bool, &[])),

@@ -73,7 +73,7 @@ fn index_type(d: DType) -> Result<IndexType> {
 }
 
 /// A shape as its parts before an axis, the axis, and after it.
-fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+pub(in crate::ops) fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
     (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
 }
 
