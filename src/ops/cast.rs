@@ -1,12 +1,14 @@
 //! Conversions between element types: Cast, CastLike, BitCast.
 
 use super::Family;
+use super::case::{Case, CaseInput};
 use super::steps::Phases;
 use super::types::elem;
 use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Operand, Step};
 use crate::error::Result;
+use crate::ir::parse::Attr;
 use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
 use crate::kernels::elem::Elem;
 use crate::kernels::nd::dense_strides;
@@ -15,7 +17,7 @@ use crate::tensor::{DType, Tensor, TensorView, Value, decode_narrow, encode_narr
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "conversions", ops: OPS, cpu, ..Family::EMPTY };
+pub(super) const FAMILY: Family = Family { name: "conversions", ops: OPS, cpu, cases, ..Family::EMPTY };
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "BitCast", versions: &[26], parse: parse_bit_cast },
@@ -418,6 +420,22 @@ fn format_float(x: f64, digits: String) -> String {
         format!("{i}.{}", if f.is_empty() { "0" } else { f })
     };
     format!("{sign}{text}")
+}
+
+fn cases() -> Vec<Case> {
+    let to = |d: DType| Attr::Int(d as i64);
+    let x = |d: DType| CaseInput::Random(d, vec![3, 37], -3.0, 100.0);
+    let (f32s, numbers) = (x(DType::F32), [DType::F64, DType::F16, DType::BF16, DType::I32, DType::I64, DType::U8]);
+    let mut v = Vec::new();
+    for d in numbers {
+        v.push(Case::new("Cast", 25, "from_float", vec![f32s.clone()]).attr("to", to(d)).exact());
+        v.push(Case::new("Cast", 25, "to_float", vec![x(d)]).attr("to", to(DType::F32)).exact());
+    }
+    for d in [DType::F8E4M3FN, DType::F8E5M2FNUZ, DType::F4E2M1, DType::I4, DType::U2, DType::Bool] {
+        v.push(Case::new("Cast", 25, "from_float_to_narrow", vec![f32s.clone()]).attr("to", to(d)).exact());
+    }
+    v.push(Case::new("CastLike", 25, "type_of_the_second", vec![f32s, x(DType::F16)]).exact());
+    v
 }
 
 #[cfg(test)]

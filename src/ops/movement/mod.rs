@@ -2,6 +2,7 @@
 //! step; strings are moved as their indices.
 
 mod arrange;
+mod cases;
 mod choose;
 mod fill;
 mod gather;
@@ -31,7 +32,7 @@ use crate::tensor::{DType, Dims};
 use crate::{bail, ensure};
 
 pub(super) const ARRANGE: Family =
-    Family { name: "arrangement", ops: arrange::OPS, cpu: arrange::cpu, ..Family::EMPTY };
+    Family { name: "arrangement", ops: arrange::OPS, cpu: arrange::cpu, cases: cases::all, ..Family::EMPTY };
 pub(super) const CHOOSE: Family = Family { name: "choosing", ops: choose::OPS, cpu: choose::cpu, ..Family::EMPTY };
 pub(super) const FILL: Family = Family { name: "filling", ops: fill::OPS, cpu: fill::cpu, ..Family::EMPTY };
 pub(super) const GATHER: Family = Family { name: "gathering", ops: gather::OPS, cpu: gather::cpu, ..Family::EMPTY };

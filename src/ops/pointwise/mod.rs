@@ -1,6 +1,7 @@
 //! Elementwise operators: functions of one, two or more operands, Clip and Where, and the fused programs they become.
 
 mod binary;
+mod cases;
 mod contents;
 mod fused;
 #[cfg(feature = "opencl")]
@@ -19,11 +20,21 @@ use binary::right_shape;
 use super::Family;
 
 pub(super) const UNARY: Family =
-    Family { name: "functions of one operand", ops: unary::OPS, cpu: unary::cpu, ..Family::EMPTY };
-pub(super) const BINARY: Family =
-    Family { name: "functions of two operands", ops: binary::OPS, cpu: binary::cpu, ..Family::EMPTY };
-pub(super) const VARIADIC: Family =
-    Family { name: "functions of several operands", ops: variadic::OPS, cpu: variadic::cpu, ..Family::EMPTY };
+    Family { name: "functions of one operand", ops: unary::OPS, cpu: unary::cpu, cases: cases::unary, ..Family::EMPTY };
+pub(super) const BINARY: Family = Family {
+    name: "functions of two operands",
+    ops: binary::OPS,
+    cpu: binary::cpu,
+    cases: cases::binary,
+    ..Family::EMPTY
+};
+pub(super) const VARIADIC: Family = Family {
+    name: "functions of several operands",
+    ops: variadic::OPS,
+    cpu: variadic::cpu,
+    cases: cases::variadic,
+    ..Family::EMPTY
+};
 pub(super) const FUSED: Family = Family {
     name: "pointwise programs",
     cpu: fused::cpu,
