@@ -10,6 +10,7 @@ pub mod conv;
 pub mod dropout;
 pub mod infer;
 pub mod linear;
+pub mod loss;
 pub mod movement;
 pub mod norm;
 pub mod pointwise;
@@ -73,6 +74,7 @@ pub const FAMILIES: &[Family] = &[
     conv::FAMILY,
     dropout::FAMILY,
     linear::FAMILY,
+    loss::FAMILY,
     movement::ARRANGE,
     movement::CHOOSE,
     movement::FILL,
