@@ -380,7 +380,7 @@ mod tests {
         let layouts = follow(&NodeView { name: "", op: &op, inputs: &ins, outputs: &outs });
         assert_eq!((layouts.input(0), layouts.output(0), layouts.input(2)), (layout, layout, Layout::Dense));
         // A list of whole blocks is read as it is, one with a part of a block is brought into blocks.
-        let scale_layout = if channels % c == 0 { Layout::Dense } else { layout };
+        let scale_layout = if channels.is_multiple_of(c) { Layout::Dense } else { layout };
         assert_eq!(layouts.input(1), scale_layout);
         for (i, o) in ins.iter_mut().flatten().enumerate() {
             o.layout = layouts.input(i);
