@@ -155,6 +155,52 @@ impl<'a> ParseCtx<'a> {
         });
         Ok((sub.graph, places.collect()))
     }
+    /// Adds the nodes of a graph attribute before this one, its formal inputs fed by `inputs`. Returns its outputs.
+    pub fn inline(&mut self, name: &str, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+        let sub = match self.attr(name) {
+            Some(Attr::Graph(g)) => g.clone(),
+            _ => bail!(InvalidModel, "attribute '{name}' must be a graph"),
+        };
+        let formal = sub.graph.inputs();
+        ensure!(
+            sub.formal_inputs == inputs.len() && formal.len() == inputs.len() + sub.captures.len(),
+            InvalidModel,
+            "the graph '{name}' has {} inputs, it must have {}",
+            sub.formal_inputs,
+            inputs.len()
+        );
+        let mut here: Vec<Option<ValueId>> = vec![None; sub.graph.value_count()];
+        for (v, from) in formal.iter().zip(inputs.iter().chain(&sub.captures)) {
+            here[v.index()] = Some(*from);
+        }
+        let find = |cx: &mut Self, here: &mut Vec<Option<ValueId>>, v: ValueId| -> Result<ValueId> {
+            if let Some(x) = here[v.index()] {
+                return Ok(x);
+            }
+            let Some(t) = sub.graph.fact(v).constant() else {
+                bail!(InvalidModel, "a value of the graph '{name}' is made by nothing")
+            };
+            let x = cx.constant(t.clone());
+            here[v.index()] = Some(x);
+            Ok(x)
+        };
+        for (_, node) in sub.graph.nodes() {
+            let mut ins = Vec::with_capacity(node.inputs.len());
+            for v in &node.inputs {
+                ins.push(v.map(|v| find(self, &mut here, v)).transpose()?);
+            }
+            let names: Vec<String> = node.outputs.iter().map(|_| self.fresh_name()).collect();
+            let names: Vec<Option<&str>> =
+                names.iter().zip(&node.outputs).map(|(n, v)| v.map(|_| n.as_str())).collect();
+            let made = self.builder.node(&format!("{}/{}", self.name, node.name), node.op.clone(), ins, &names)?;
+            for (v, x) in node.outputs.iter().zip(made) {
+                if let Some(v) = v {
+                    here[v.index()] = x;
+                }
+            }
+        }
+        sub.graph.outputs().iter().map(|&v| find(self, &mut here, v)).collect()
+    }
     /// Whether input `i` is given.
     pub fn has_input(&self, i: usize) -> bool {
         self.inputs.get(i).is_some_and(Option::is_some)

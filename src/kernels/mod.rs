@@ -2,6 +2,7 @@
 //! and whoever calls it splits the work into tasks.
 
 pub mod affine;
+pub mod attention;
 pub mod col2im;
 pub mod conv;
 pub mod convert;

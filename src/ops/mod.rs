@@ -2,6 +2,7 @@
 //!
 //! To add an operator, add it to its family's file and tables; `docs/adding-an-operator.md` walks through it.
 
+pub mod attention;
 pub mod case;
 pub mod cast;
 pub mod classic;
@@ -68,6 +69,7 @@ pub fn cases() -> Vec<case::Case> {
 
 /// All families.
 pub const FAMILIES: &[Family] = &[
+    attention::FAMILY,
     cast::FAMILY,
     classic::FAMILY,
     control::FAMILY,

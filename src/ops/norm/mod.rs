@@ -37,7 +37,8 @@ fn cpu(b: &mut CpuBindings) {
     lp::cpu(b);
 }
 
-const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
+/// The types of floats that layers compute in.
+pub(super) const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
 
 fn cases() -> Vec<Case> {
     let of = |d, shape: &[usize]| CaseInput::Random(d, shape.to_vec(), 0.5, 2.0);

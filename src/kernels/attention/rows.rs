@@ -1,0 +1,278 @@
+//! What happens to rows of scores: cap, masks, and the softmax that is carried from block to block.
+
+use super::{Attention, AttentionPtrs};
+use crate::kernels::convert::load_strided;
+use crate::kernels::elem::Elem;
+use crate::kernels::simd::{F32, Kernel, dispatch};
+use crate::kernels::vmath;
+use std::ptr::null;
+
+/// Rows of scores of one block, in a task's scratch.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub plan: &'a Attention,
+    pub p: &'a AttentionPtrs,
+    pub item: usize,
+    /// The first of the item's rows, and how many.
+    pub first: usize,
+    pub count: usize,
+    /// The first key, and how many.
+    pub key: usize,
+    pub keys: usize,
+    pub scores: *mut f32,
+    /// Room for a row of what is added.
+    pub bias: *mut f32,
+    /// The largest score and the sum of each row so far.
+    pub top: *mut f32,
+    pub sum: *mut f32,
+    /// Each row's weighted values so far, which a new maximum shrinks; null in the first block.
+    pub values: *mut f32,
+}
+
+impl Rows<'_> {
+    /// Bounds the scores.
+    /// # Safety
+    /// The scores are there.
+    pub unsafe fn cap(&self) {
+        for r in 0..self.count {
+            // SAFETY: row r of the scores; a row has room for whole vectors.
+            let row = unsafe { self.scores.add(r * self.plan.s_row) };
+            dispatch(self.plan.isa, Cap { row, n: self.keys, cap: self.plan.spec.cap });
+        }
+    }
+    /// Adds the masks; what a row may not see becomes -Inf.
+    /// # Safety
+    /// The scores, the masks and the room for a row are there.
+    pub unsafe fn mask(&self) {
+        dispatch(self.plan.isa, Softmax { rows: *self, only_mask: true, masked: false })
+    }
+    /// Turns scores into weights: `exp(score - maximum)`. `masked` says that `mask` was called before.
+    /// # Safety
+    /// The scores, the masks, the rooms, and sums and maxima are there.
+    pub unsafe fn softmax(&self, masked: bool) {
+        dispatch(self.plan.isa, Softmax { rows: *self, only_mask: false, masked })
+    }
+
+    /// Keys `from..to` of the block as what is added to them, from key `from` on, for one row: in the mask itself or in `bias`.
+    /// `last` is what the last call had written there.
+    unsafe fn bias(&self, row: usize, from: usize, to: usize, last: &mut Option<[usize; 4]>) -> *const f32 {
+        let s = &self.plan.spec;
+        let (head, i) = self.plan.place(self.item, row);
+        let batch = self.item / s.kv_heads;
+        let at = |m: usize| -> *const u8 {
+            match &s.masks[m] {
+                Some(k) => {
+                    let by = k.lie.at(batch, head, i) + (self.key + from) * k.col;
+                    self.p.masks[m].wrapping_add(by * k.elem.size())
+                }
+                None => null(),
+            }
+        };
+        let (a, b) = (at(0), at(1));
+        match (&s.masks[0], &s.masks[1]) {
+            (None, None) => return null(),
+            (Some(m), None) if m.elem == Elem::F32 && m.col == 1 => return a.cast(),
+            (None, Some(m)) if m.elem == Elem::F32 && m.col == 1 => return b.cast(),
+            _ => {}
+        }
+        let to_do = [a as usize, b as usize, from, to];
+        let n = to - from;
+        // SAFETY: `bias` has room for a block's keys; the masks have them.
+        let out = unsafe { std::slice::from_raw_parts_mut(self.bias.add(from), n) };
+        if *last != Some(to_do) {
+            *last = Some(to_do);
+            out.fill(0.0);
+            for (k, p) in [(&s.masks[0], a), (&s.masks[1], b)] {
+                let Some(m) = k else { continue };
+                for (j, x) in out.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    let y = unsafe {
+                        let p = p.add(j * m.col * m.elem.size());
+                        match m.elem {
+                            Elem::Bool => {
+                                if *p != 0 {
+                                    0.0
+                                } else {
+                                    m.fill
+                                }
+                            }
+                            Elem::F64 => *p.cast::<f64>() as f32,
+                            e => {
+                                let mut y = 0.0;
+                                load_strided(self.plan.isa, e, p, 1, &mut y, 1);
+                                y
+                            }
+                        }
+                    };
+                    *x += y;
+                }
+            }
+        }
+        out.as_ptr()
+    }
+}
+
+struct Cap {
+    row: *mut f32,
+    n: usize,
+    cap: f32,
+}
+
+impl Kernel for Cap {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: F32>(self) {
+        let (cap, inverse) = (V::splat(self.cap), V::splat(1.0 / self.cap));
+        for j in (0..self.n).step_by(V::LANES) {
+            // SAFETY: rows of scores have room for whole vectors.
+            unsafe { (vmath::tanh(V::load(self.row.add(j)) * inverse) * cap).store(self.row.add(j)) };
+        }
+    }
+}
+
+struct Softmax<'a> {
+    rows: Rows<'a>,
+    only_mask: bool,
+    masked: bool,
+}
+
+impl Kernel for Softmax<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: F32>(self) {
+        let r = &self.rows;
+        let plan = r.plan;
+        let batch = r.item / plan.spec.kv_heads;
+        let value_size = plan.spec.value_size;
+        let mut last = None;
+        for i in 0..r.count {
+            // SAFETY: row i of the scores, which has room for whole vectors, and of what goes with it.
+            unsafe {
+                let row = r.scores.add(i * plan.s_row);
+                let (low, high) = plan.visible(batch, (r.first + i) % plan.spec.rows, r.p);
+                let clip = |x: usize| x.clamp(r.key, r.key + r.keys) - r.key;
+                let (a, b) = (clip(low), clip(high));
+                let whole = r.keys.next_multiple_of(V::LANES);
+                // Whole vectors around what is visible.
+                let (first, end) = if a < b { (a / V::LANES * V::LANES, b.next_multiple_of(V::LANES)) } else { (0, 0) };
+                if !self.masked {
+                    let bias = r.bias(r.first + i, first, b.max(first), &mut last);
+                    if !bias.is_null() {
+                        let none = V::splat(f32::NEG_INFINITY);
+                        for j in (first..end).step_by(V::LANES) {
+                            let m = load_part::<V>(bias.add(j - first), b - j);
+                            // A masked score is out whatever it was.
+                            let x = V::select(m.eq(none), none, V::load(row.add(j)) + m);
+                            x.store(row.add(j));
+                        }
+                    }
+                    let rest = if self.only_mask { f32::NEG_INFINITY } else { 0.0 };
+                    fill(row, 0, first, rest);
+                    fill(row, first, a.max(first), f32::NEG_INFINITY);
+                    fill(row, b.max(first), end, f32::NEG_INFINITY);
+                    fill(row, end, whole, rest);
+                }
+                if self.only_mask {
+                    continue;
+                }
+                let mut most = V::splat(f32::NEG_INFINITY);
+                for j in (first..end).step_by(V::LANES) {
+                    most = V::load(row.add(j)).max(most);
+                }
+                let before = *r.top.add(i);
+                let top = before.max(most.max_lane());
+                if top == f32::NEG_INFINITY {
+                    // Nothing to attend to so far.
+                    fill(row, 0, whole, 0.0);
+                    continue;
+                }
+                if self.masked {
+                    fill(row, 0, first, 0.0);
+                    fill(row, end, whole, 0.0);
+                }
+                let (vtop, mut sum) = (V::splat(top), V::zero());
+                for j in (first..end).step_by(V::LANES) {
+                    let e = vmath::exp_of_nonpositive(V::load(row.add(j)) - vtop);
+                    e.store(row.add(j));
+                    sum = sum + e;
+                }
+                *r.top.add(i) = top;
+                let shrink = if before == f32::NEG_INFINITY { 0.0 } else { (before - top).exp() };
+                *r.sum.add(i) = *r.sum.add(i) * shrink + sum.sum();
+                if !r.values.is_null() && shrink != 1.0 {
+                    let o = r.values.add(i * value_size);
+                    let k = V::splat(shrink);
+                    for j in (0..value_size).step_by(V::LANES) {
+                        let n = V::LANES.min(value_size - j);
+                        (V::load_n(o.add(j), n) * k).store_n(o.add(j), n);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn load_part<V: F32>(p: *const f32, n: usize) -> V {
+    // SAFETY: the caller's: min(n, LANES) values are there.
+    unsafe { if n >= V::LANES { V::load(p) } else { V::load_n(p, n) } }
+}
+
+#[inline(always)]
+unsafe fn fill(row: *mut f32, from: usize, to: usize, x: f32) {
+    for j in from..to {
+        // SAFETY: the caller's row.
+        unsafe { *row.add(j) = x };
+    }
+}
+
+/// Scores of few rows: dot products of queries, which are padded with zeros to whole vectors, with keys.
+pub(super) struct Dots {
+    pub q: *const f32,
+    pub q_row: usize,
+    pub rows: usize,
+    pub k: *const f32,
+    pub k_row: usize,
+    pub keys: usize,
+    pub size: usize,
+    pub out: *mut f32,
+    pub out_row: usize,
+}
+
+impl Kernel for Dots {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: F32>(self) {
+        const AT_ONCE: usize = 4;
+        let whole = self.size / V::LANES * V::LANES;
+        for j in (0..self.keys).step_by(AT_ONCE) {
+            // A last group repeats the last key.
+            let mut k = [self.k; AT_ONCE];
+            for (u, k) in k.iter_mut().enumerate() {
+                *k = self.k.wrapping_add((j + u).min(self.keys - 1) * self.k_row);
+            }
+            for r in 0..self.rows {
+                // SAFETY: the rows of queries and keys exist, as the caller of `dispatch` says.
+                unsafe {
+                    let q = self.q.add(r * self.q_row);
+                    let mut acc = [V::zero(); AT_ONCE];
+                    for c in (0..whole).step_by(V::LANES) {
+                        let x = V::load(q.add(c));
+                        for u in 0..AT_ONCE {
+                            acc[u] = x.mul_add(V::load(k[u].add(c)), acc[u]);
+                        }
+                    }
+                    if whole < self.size {
+                        let x = V::load(q.add(whole));
+                        for u in 0..AT_ONCE {
+                            acc[u] = x.mul_add(V::load_n(k[u].add(whole), self.size - whole), acc[u]);
+                        }
+                    }
+                    for u in 0..AT_ONCE.min(self.keys - j) {
+                        *self.out.add(r * self.out_row + j + u) = acc[u].sum();
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Attention on the CPU: where its operands lie, the joining of past and new keys, and the kernel.
+
+use super::core::{Attention, Cache, Packing};
+use crate::backend::cpu::CpuCtx;
+use crate::backend::step::split;
+use crate::backend::{Operand, Step, StepArgs};
+use crate::base::alloc::{ALIGN, round_up};
+use crate::base::checked::product;
+use crate::error::Result;
+use crate::ir::Dim;
+use crate::kernels::attention::{Attention as Kernel, AttentionPtrs, AttentionSpec, Lie, Mask};
+use crate::kernels::elem::Elem;
+use crate::ops::steps::Phases;
+use crate::ops::types::need_elem;
+use crate::ops::widen::widened;
+use crate::tensor::DType;
+use crate::{bail, ensure, err};
+use std::ptr::null;
+use std::sync::Arc;
+
+/// Where an operand begins.
+#[derive(Clone, Copy)]
+enum From {
+    Input(usize),
+    Output(usize),
+    /// Bytes into the workspace.
+    Workspace(usize),
+}
+
+#[derive(Clone, Copy)]
+struct Source {
+    from: From,
+    /// Elements after its beginning.
+    offset: usize,
+    lie: Lie,
+}
+
+impl Source {
+    fn input(i: usize, offset: usize, lie: Lie) -> Source {
+        Source { from: From::Input(i), offset, lie }
+    }
+    fn ptr(&self, args: &StepArgs<'_>, size: usize) -> *mut u8 {
+        let base = match self.from {
+            From::Input(i) => args.input::<u8>(i).cast_mut(),
+            From::Output(i) => args.output(i),
+            From::Workspace(at) => args.workspace::<u8>().wrapping_add(at),
+        };
+        base.wrapping_add(self.offset * size)
+    }
+}
+
+/// The sizes as numbers.
+#[derive(Clone, Copy)]
+struct Known {
+    batch: usize,
+    heads: usize,
+    kv_heads: usize,
+    rows: usize,
+    fresh: usize,
+    past: usize,
+    keys: usize,
+    size: usize,
+    value_size: usize,
+    heads_first: bool,
+}
+
+fn known(op: &Attention, cx: &CpuCtx<'_>, total: Option<i64>) -> Result<Known> {
+    let dims = |i: usize| cx.opt_input(i).map(|o| o.shape.iter().map(|&n| Dim::of(n)).collect());
+    let Some(s) = op.sizes(&dims, total.map(Dim::Known))? else { bail!(InvalidModel, "keys or values are missing") };
+    let n = |d: &Dim| d.size().ok_or_else(|| err!(InvalidModel, "a size of an attention is not known"));
+    Ok(Known {
+        batch: n(&s.batch)?,
+        heads: n(&s.heads)?,
+        kv_heads: n(&s.kv_heads)?,
+        rows: n(&s.rows)?,
+        fresh: n(&s.fresh)?,
+        past: n(&s.past)?,
+        keys: n(&s.keys)?,
+        size: n(&s.size)?,
+        value_size: n(&s.value_size)?,
+        heads_first: s.heads_first,
+    })
+}
+
+/// A dense operand of 3 or 4 axes.
+fn lie_of(o: &Operand, heads: usize, rows: usize, size: usize) -> Lie {
+    if o.shape.len() == 4 { Lie::heads_first(heads, rows, size) } else { Lie::rows_first(heads, rows, size) }
+}
+
+fn sources(op: &Attention, cx: &CpuCtx<'_>, n: &Known) -> Result<[Source; 3]> {
+    let (q, d, v) = (cx.input(0)?, n.size, n.value_size);
+    Ok(match op.packing {
+        Packing::Apart => [
+            Source::input(0, 0, lie_of(q, n.heads, n.rows, d)),
+            Source::input(1, 0, lie_of(cx.input(1)?, n.kv_heads, n.fresh, d)),
+            Source::input(2, 0, lie_of(cx.input(2)?, n.kv_heads, n.fresh, v)),
+        ],
+        Packing::Blocks(_) => {
+            let row = n.heads * d + n.kv_heads * (d + v);
+            let lie = |head: usize| Lie { batch: n.rows * row, head, row };
+            [
+                Source::input(0, 0, lie(d)),
+                Source::input(0, n.heads * d, lie(d)),
+                Source::input(0, (n.heads + n.kv_heads) * d, lie(v)),
+            ]
+        }
+        Packing::ByHead => {
+            let lie = Lie { batch: n.rows * n.heads * 3 * d, head: 3 * d, row: n.heads * 3 * d };
+            [Source::input(0, 0, lie), Source::input(0, d, lie), Source::input(0, 2 * d, lie)]
+        }
+        Packing::PairsByHead => {
+            let lie = Lie { batch: n.fresh * n.kv_heads * 2 * d, head: 2 * d, row: n.kv_heads * 2 * d };
+            [
+                Source::input(0, 0, Lie::rows_first(n.heads, n.rows, d)),
+                Source::input(1, 0, lie),
+                Source::input(1, d, lie),
+            ]
+        }
+    })
+}
+
+/// A mask that is broadcast to batch, heads, rows, keys; fewer keys than there are mean that the rest is out.
+fn mask(o: &Operand, n: &Known, fill: f32) -> Result<Mask> {
+    ensure!(o.shape.len() <= 4, InvalidModel, "an attention mask of {} axes", o.shape.len());
+    let mut shape = [1; 4];
+    shape[4 - o.shape.len()..].copy_from_slice(&o.shape);
+    let [b, h, r, c] = shape;
+    for (have, full) in [(b, n.batch), (h, n.heads), (r, n.rows)] {
+        ensure!(have == 1 || have == full, InvalidModel, "a mask of shape {:?} for axes of {full}", o.shape);
+    }
+    ensure!(c <= n.keys, InvalidModel, "a mask over {c} keys, there are {}", n.keys);
+    let stride = |size: usize, s: usize| if size == 1 { 0 } else { s };
+    let lie = Lie { batch: stride(b, h * r * c), head: stride(h, r * c), row: stride(r, c) };
+    Ok(Mask { elem: need_elem(o.dtype, "an attention mask")?, lie, col: 1, cols: c, fill })
+}
+
+/// Keys that take part: `[batch, keys]` or `[batch, rows, keys]`.
+fn key_mask(o: &Operand, n: &Known, fill: f32) -> Result<Mask> {
+    ensure!(o.dtype == DType::Bool, InvalidModel, "a key mask of {}", o.dtype);
+    let lie = match o.shape.as_slice() {
+        [b, _] if *b == n.batch => Lie { batch: n.keys, head: 0, row: 0 },
+        [b, r, _] if *b == n.batch && *r == n.rows => Lie { batch: n.rows * n.keys, head: 0, row: n.keys },
+        s => bail!(InvalidModel, "a key mask of shape {s:?} for {} items of {} rows", n.batch, n.rows),
+    };
+    ensure!(
+        o.shape.last() == Some(&n.keys),
+        InvalidModel,
+        "a key mask of shape {:?}, there are {} keys",
+        o.shape,
+        n.keys
+    );
+    Ok(Mask { elem: Elem::Bool, lie, col: 1, cols: n.keys, fill })
+}
+
+/// Past and new rows, and where both go.
+#[derive(Clone, Copy)]
+struct Joined {
+    past: Option<usize>,
+    fresh: Source,
+    to: Source,
+    size: usize,
+}
+
+pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
+    let q = cx.input(0)?;
+    let data = [0, 1, 2, 4, 5, 8];
+    if data.iter().any(|&i| cx.opt_input(i).is_some_and(|o| o.dtype != q.dtype)) {
+        let f64s = data.iter().any(|&i| cx.opt_input(i).is_some_and(|o| o.dtype == DType::F64));
+        return match widened(op, cx, bind)? {
+            Some(s) if !f64s => Ok(s),
+            _ => bail!(Unsupported, "attention over mixed types, queries of {}", q.dtype),
+        };
+    }
+    let elem = need_elem(q.dtype, "attention")?;
+    // The executor knows the total length only through the shape it gave the present.
+    let total = match op.cache {
+        Cache::Join => None,
+        Cache::Buffer => {
+            let o = cx.opt_output(1).or(cx.opt_output(2));
+            let Some(o) = o else { bail!(Unsupported, "attention over a buffer without its present keys") };
+            Some(o.shape[2] as i64)
+        }
+    };
+    let n = known(op, cx, total)?;
+    let [q_at, k_new, v_new] = sources(op, cx, &n)?;
+    let (mut k_at, mut v_at) = (k_new, v_new);
+    let size = elem.size();
+    let mut workspace = 0usize;
+    let mut room = |bytes: usize| -> Result<usize> {
+        let at = workspace;
+        let end = at.checked_add(bytes).filter(|&e| e < isize::MAX as usize / 2);
+        workspace = round_up(end.ok_or_else(|| err!(OutOfMemory, "keys and values exceed memory"))?, ALIGN);
+        Ok(at)
+    };
+    let lengths = cx.opt_input(6);
+    if let Some(o) = lengths {
+        ensure!(o.len() == n.batch, InvalidModel, "{} lengths for {} items", o.len(), n.batch);
+        ensure!(matches!(o.dtype, DType::I64 | DType::I32), InvalidModel, "lengths of {}", o.dtype);
+    }
+    let lengths_at = room(product(&[n.batch, 8])?)?;
+    let starts_at = room(product(&[n.batch, 8])?)?;
+
+    let mut joins = Vec::new();
+    let has_past = cx.opt_input(4).is_some();
+    for (i, at, d) in [(1, &mut k_at, n.size), (2, &mut v_at, n.value_size)] {
+        if !has_past && !cx.has_output(i) && op.cache == Cache::Join {
+            continue;
+        }
+        let from = if cx.has_output(i) {
+            From::Output(i)
+        } else {
+            From::Workspace(room(product(&[n.batch, n.kv_heads, n.keys, d, size])?)?)
+        };
+        let to = Source { from, offset: 0, lie: Lie::heads_first(n.kv_heads, n.keys, d) };
+        joins.push(Joined { past: has_past.then_some(i + 3), fresh: *at, to, size: d });
+        // Without a past the new rows may as well be read where they are.
+        if has_past || op.cache == Cache::Buffer {
+            *at = to;
+        }
+    }
+
+    let mut masks = [None, None];
+    if let Some(o) = cx.opt_input(3) {
+        masks[0] = Some(mask(o, &n, op.fill)?);
+    }
+    if let Some(o) = cx.opt_input(7) {
+        masks[1] = Some(key_mask(o, &n, op.fill)?);
+    }
+    if let Some(o) = cx.opt_input(8) {
+        ensure!(o.len() == n.heads, InvalidModel, "{} sinks for {} heads", o.len(), n.heads);
+        ensure!(matches!(elem, Elem::F32 | Elem::F16 | Elem::Bf16), Unsupported, "attention sinks of {}", o.dtype);
+    }
+    let sinks_at = room(product(&[n.heads, 4])?)?;
+    let spec = AttentionSpec {
+        elem,
+        batch: n.batch,
+        heads: n.heads,
+        kv_heads: n.kv_heads,
+        rows: n.rows,
+        keys: n.keys,
+        size: n.size,
+        value_size: n.value_size,
+        q: q_at.lie,
+        k: k_at.lie,
+        v: v_at.lie,
+        y: if n.heads_first {
+            Lie::heads_first(n.heads, n.rows, n.value_size)
+        } else {
+            Lie::rows_first(n.heads, n.rows, n.value_size)
+        },
+        scale: op.scale.map_or_else(|| 1.0 / (n.size.max(1) as f64).sqrt(), f64::from),
+        cap: op.cap,
+        masks,
+        causal: op.causal,
+        left: op.left,
+        right: op.right,
+        offset: if has_past { n.past as i64 } else { 0 },
+        scores: cx.has_output(3).then_some(op.scores),
+    };
+    let kernel = Arc::new(Kernel::new(cx.isa, spec)?);
+    let kernel_at = room(kernel.workspace_bytes())?;
+    let mut phases = Phases::new(kernel.name(), workspace);
+
+    let (has_lengths, has_sinks) = (lengths.is_some(), cx.opt_input(8).is_some());
+    let buffer = op.cache == Cache::Buffer;
+    ensure!(has_lengths && n.fresh <= n.keys || !buffer, InvalidModel, "attention over a buffer needs lengths");
+    if has_lengths || has_sinks {
+        let wide = lengths.is_some_and(|o| o.dtype == DType::I64);
+        let (add, isa) = (op.lengths_add, cx.isa);
+        phases = phases.then(1, 0, move |args, _, _| {
+            let base = args.workspace::<u8>();
+            // SAFETY: a length an item, a sink a head; the workspace has room for them (Step::run).
+            unsafe {
+                let (to, starts) = (base.add(lengths_at).cast::<i64>(), base.add(starts_at).cast::<i64>());
+                for b in 0..if has_lengths { n.batch } else { 0 } {
+                    let x = if wide { *args.input::<i64>(6).add(b) } else { i64::from(*args.input::<i32>(6).add(b)) };
+                    let x = x.saturating_add(add);
+                    *to.add(b) = x;
+                    // The part of a first prompt that an item lacks is padding after it: it begins at 0.
+                    let start = x.saturating_sub(n.rows as i64).max(0);
+                    *starts.add(b) = start;
+                    if buffer {
+                        let room = n.keys.saturating_sub(n.fresh) as i64;
+                        ensure!(
+                            x >= 0 && start <= room,
+                            Run,
+                            "item {b} has {x} keys, {} of them new, in a buffer of {}",
+                            n.fresh,
+                            n.keys
+                        );
+                    }
+                }
+                if has_sinks {
+                    let to = base.add(sinks_at).cast::<f32>();
+                    crate::kernels::convert::load_strided(isa, elem, args.input(8), 1, to, n.heads);
+                }
+            }
+            Ok(())
+        });
+    }
+    if !joins.is_empty() {
+        let per_head = n.keys.saturating_mul(n.size.max(n.value_size)).saturating_mul(size).max(1);
+        let items = n.batch * n.kv_heads;
+        let (tasks, per) = split(items * joins.len(), (64 * 1024 / per_head).max(1));
+        phases = phases.then(tasks, 0, move |args, task, _| {
+            for i in task * per..(items * joins.len()).min((task + 1) * per) {
+                let (j, item) = (&joins[i / items], i % items);
+                // SAFETY: an item of past, new and joined rows; the lengths of a buffer were checked.
+                unsafe {
+                    let start = if buffer {
+                        *args.workspace::<u8>().add(starts_at).cast::<i64>().add(item / n.kv_heads) as usize
+                    } else {
+                        n.past
+                    };
+                    join(j, args, item, start, &n, size, buffer);
+                }
+            }
+            Ok(())
+        });
+    }
+    let scratch = kernel.scratch_bytes();
+    for phase in 0..kernel.phases() {
+        let kernel = kernel.clone();
+        phases = phases.then(kernel.tasks(phase), scratch, move |args, task, scratch| {
+            let base = args.workspace::<u8>();
+            let here = |on: bool, at: usize| if on { base.wrapping_add(at).cast_const() } else { null() };
+            let p = AttentionPtrs {
+                q: q_at.ptr(args, size),
+                k: k_at.ptr(args, size),
+                v: v_at.ptr(args, size),
+                masks: [args.input(3), args.input(7)],
+                lengths: here(has_lengths, lengths_at).cast(),
+                starts: here(buffer, starts_at).cast(),
+                sinks: here(has_sinks, sinks_at).cast(),
+                y: args.output(0),
+                scores: args.output(3),
+            };
+            // SAFETY: the spec was made from these operands' shapes (Step::run).
+            unsafe { kernel.run(phase, task, &p, base.wrapping_add(kernel_at), scratch) };
+            Ok(())
+        });
+    }
+    Ok(phases.boxed())
+}
+
+/// Copies one head's past and new rows into the present; `start` is where the new ones begin.
+unsafe fn join(j: &Joined, args: &StepArgs<'_>, item: usize, start: usize, n: &Known, size: usize, buffer: bool) {
+    let (batch, head) = (item / n.kv_heads, item % n.kv_heads);
+    let bytes = j.size * size;
+    // SAFETY: the caller's: rows of this head in each operand.
+    unsafe {
+        let to = j.to.ptr(args, size).add(j.to.lie.at(batch, head, 0) * size);
+        let mut filled = 0;
+        if let Some(past) = j.past {
+            let from = args.input::<u8>(past).add(item * n.past * bytes);
+            filled = if buffer { n.past.min(n.keys) } else { n.past };
+            std::ptr::copy_nonoverlapping(from, to, filled * bytes);
+        }
+        if buffer && filled < n.keys {
+            std::ptr::write_bytes(to.add(filled * bytes), 0, (n.keys - filled) * bytes);
+        }
+        let from = j.fresh.ptr(args, size);
+        if j.fresh.lie.row == j.size {
+            let from = from.add(j.fresh.lie.at(batch, head, 0) * size);
+            std::ptr::copy_nonoverlapping(from, to.add(start * bytes), n.fresh * bytes);
+        } else {
+            for r in 0..n.fresh {
+                let from = from.add(j.fresh.lie.at(batch, head, r) * size);
+                std::ptr::copy_nonoverlapping(from, to.add((start + r) * bytes), bytes);
+            }
+        }
+    }
+}
