@@ -64,9 +64,9 @@ pub struct Attention {
     pub cache: Cache,
 }
 
-impl Attention {
-    /// ONNX's defaults.
-    pub fn new() -> Attention {
+/// ONNX's defaults.
+impl Default for Attention {
+    fn default() -> Attention {
         Attention {
             heads: None,
             kv_heads: None,

@@ -80,7 +80,7 @@ fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
             3 => Scores::Softmax,
             n => bail!(InvalidModel, "qk_matmul_output_mode is {n}"),
         },
-        ..Attention::new()
+        ..Attention::default()
     }))
 }
 
