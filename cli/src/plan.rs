@@ -139,6 +139,7 @@ impl Placed {
             SlotKind::Constant(_) => ("constant".into(), None),
             SlotKind::Dynamic => ("value of the run".into(), None),
             SlotKind::Carried(_) => ("earlier segment".into(), None),
+            SlotKind::Unused => ("nowhere".into(), None),
         };
         let shape: Vec<String> = slot.shape.iter().map(usize::to_string).collect();
         Some(Placed {

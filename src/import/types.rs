@@ -1,6 +1,7 @@
 //! Types as the file says them.
 
 use crate::bail;
+use crate::base::checked;
 use crate::error::Result;
 use crate::ir::{Dim, Fact};
 use crate::proto::onnx::tensor_shape_proto::dimension::Value as DimValue;
@@ -27,7 +28,7 @@ fn tensor(elem: i32, shape: Option<&TensorShapeProto>) -> Result<Fact> {
         return Ok(Fact::Unknown);
     }
     let dtype = DType::from_onnx(elem)?;
-    Ok(match shape {
+    let fact = match shape {
         None => Fact::any_tensor(dtype),
         Some(s) => Fact::tensor(
             dtype,
@@ -41,5 +42,9 @@ fn tensor(elem: i32, shape: Option<&TensorShapeProto>) -> Result<Fact> {
                 })
                 .collect(),
         ),
-    })
+    };
+    if let Some(shape) = fact.shape() {
+        checked::product(&shape)?;
+    }
+    Ok(fact)
 }

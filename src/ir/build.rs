@@ -1,6 +1,7 @@
 //! Building a graph node by node; facts are inferred as nodes are added.
 
 use super::{Fact, Graph, InferCtx, Node, NodeId, Op, TensorFact, ValueId, ValueInfo};
+use crate::base::checked;
 use crate::error::{Context, Result};
 use crate::tensor::Tensor;
 use crate::{bail, ensure};
@@ -83,6 +84,9 @@ pub fn infer_op(op: &Arc<dyn Op>, inputs: &[&Fact], outputs: usize) -> Result<Ve
         bail!(InvalidModel, "the operator has {} outputs, the model asks for {outputs}", facts.len());
     }
     facts.truncate(outputs);
+    for shape in facts.iter().filter_map(Fact::shape) {
+        checked::product(&shape)?;
+    }
     Ok(facts)
 }
 

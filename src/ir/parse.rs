@@ -220,6 +220,9 @@ impl<'a> ParseCtx<'a> {
             InvalidModel,
             "the operator takes {min} to {max} inputs, the model gives {n}"
         );
+        if let Some(i) = self.inputs[..min].iter().position(Option::is_none) {
+            bail!(InvalidModel, "input {i} is missing");
+        }
         Ok(())
     }
     /// Puts a constant at input `i`, which must not be beyond the next free place by more than absent ones.

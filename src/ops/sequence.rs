@@ -55,6 +55,10 @@ pub enum Sequence {
 
 fn seq(cx: &mut ParseCtx<'_>, min: usize, max: usize, op: Sequence) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(min, max)?;
+    if op == Sequence::Construct {
+        // Each of them is an element.
+        cx.expect_inputs(cx.inputs.len(), max)?;
+    }
     Ok(Arc::new(op))
 }
 

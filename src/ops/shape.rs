@@ -138,6 +138,7 @@ impl Op for Reshape {
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let x = cx.tensor(0)?;
+        cx.expect_dtype(1, &[DType::I64, DType::I32])?;
         let Some(mut want) = cx.tensor(1)?.int_dims() else {
             let rank = cx.tensor(1)?.count().size();
             return Ok(vec![match rank {

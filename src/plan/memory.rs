@@ -52,6 +52,12 @@ pub fn plan(items: &mut [Item], slots: &mut [Slot], pinned: &[u32], spaces: usiz
             });
         }
     }
+    // What no item makes any more has no place either.
+    for (s, slot) in slots.iter_mut().enumerate() {
+        if slot.alias_of.is_none() && matches!(slot.kind, SlotKind::Arena(_)) && first[s] == usize::MAX {
+            slot.kind = SlotKind::Unused;
+        }
+    }
     for (i, item) in items.iter().enumerate() {
         if let Item::Step(step) = item
             && step.step.workspace_bytes() > 0

@@ -39,6 +39,8 @@ pub enum SlotKind {
     Dynamic,
     /// Made by an earlier segment.
     Carried(ValueId),
+    /// Nowhere: its step was dropped, for nobody reads the result.
+    Unused,
 }
 
 /// One entry of the list.

@@ -1,5 +1,6 @@
 //! The integration tests, in one binary: linking many takes longer than running them.
 
+mod alone;
 mod cache;
 mod capi;
 mod cases;
@@ -9,6 +10,7 @@ mod header;
 mod hosts;
 mod layers;
 mod models;
+mod mutate;
 #[cfg(feature = "opencl")]
 mod opencl;
 mod tiny;

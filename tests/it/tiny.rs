@@ -89,6 +89,58 @@ impl Tiny {
         self.0.node.last_mut().unwrap().attribute.push(a);
         self
     }
+    /// An integer constant.
+    pub fn numbers(mut self, name: &str, dims: &[i64], data: &[i64]) -> Tiny {
+        let t = TensorProto {
+            name: s(name),
+            dims: dims.into(),
+            data_type: Some(7),
+            int64_data: data.into(),
+            ..Default::default()
+        };
+        self.0.initializer.push(t);
+        self
+    }
+    /// A float constant of small values that differ.
+    pub fn weights(self, name: &str, dims: &[i64]) -> Tiny {
+        let n = dims.iter().product::<i64>();
+        let data: Vec<f32> = (0..n).map(|i| ((i * 37 + 11) % 101) as f32 / 200.0 - 0.25).collect();
+        self.constant(name, dims, &data)
+    }
+    /// A constant made elsewhere.
+    pub fn initializer(mut self, t: TensorProto) -> Tiny {
+        self.0.initializer.push(t);
+        self
+    }
+    /// Gives the last node an attribute that is a list of integers.
+    pub fn ints(self, name: &str, value: &[i64]) -> Tiny {
+        let ty = AttributeType::Ints as i32;
+        self.attribute(AttributeProto { name: s(name), ints: value.into(), r#type: Some(ty), ..Default::default() })
+    }
+    /// Gives the last node an attribute that is text.
+    pub fn text(self, name: &str, value: &'static str) -> Tiny {
+        let ty = AttributeType::String as i32;
+        self.attribute(AttributeProto {
+            name: s(name),
+            s: Some(value.as_bytes().into()),
+            r#type: Some(ty),
+            ..Default::default()
+        })
+    }
+    /// Gives the last node an attribute that is a graph.
+    pub fn graph(self, name: &str, body: Tiny) -> Tiny {
+        let ty = AttributeType::Graph as i32;
+        self.attribute(AttributeProto {
+            name: s(name),
+            g: Some(Box::new(body.0)),
+            r#type: Some(ty),
+            ..Default::default()
+        })
+    }
+    fn attribute(mut self, a: AttributeProto) -> Tiny {
+        self.0.node.last_mut().unwrap().attribute.push(a);
+        self
+    }
     /// The model.
     pub fn model(self) -> ModelProto {
         let pair = |k: &str, v: &str| StringStringEntryProto { key: s(k), value: s(v) };
@@ -119,4 +171,52 @@ pub fn product() -> Vec<u8> {
         .node("MatMul", &["x", "w"], &["y"])
         .output("y")
         .bytes()
+}
+
+/// One block of a small transformer over `ids [batch, seq]`: embeddings, attention of two heads, feed-forward.
+pub fn transformer() -> Tiny {
+    let (width, heads, vocabulary) = (16, 2, 40);
+    let project = |t: Tiny, name: &str| {
+        let (w, b) = (format!("{name}.w"), format!("{name}.b"));
+        t.weights(&w, &[width, width])
+            .weights(&b, &[width])
+            .node("MatMul", &["h", &w], &[&format!("{name}0")])
+            .node("Add", &[&format!("{name}0"), &b], &[&format!("{name}1")])
+            .node("Reshape", &[&format!("{name}1"), "split"], &[&format!("{name}2")])
+            .int("allowzero", 0)
+    };
+    let t = Tiny::new("transformer")
+        .input("ids", 7, &["batch", "seq"])
+        .weights("table", &[vocabulary, width])
+        .numbers("split", &[4], &[0, 0, heads, width / heads])
+        .numbers("join", &[3], &[0, 0, width])
+        .constant("scale", &[], &[0.35])
+        .weights("gain", &[width])
+        .weights("shift", &[width])
+        .node("Gather", &["table", "ids"], &["h"]);
+    let t = project(project(project(t, "q"), "k"), "v")
+        .node("Transpose", &["q2"], &["q"])
+        .ints("perm", &[0, 2, 1, 3])
+        .node("Transpose", &["k2"], &["k"])
+        .ints("perm", &[0, 2, 3, 1])
+        .node("Transpose", &["v2"], &["v"])
+        .ints("perm", &[0, 2, 1, 3])
+        .node("MatMul", &["q", "k"], &["scores0"])
+        .node("Mul", &["scores0", "scale"], &["scores"])
+        .node("Softmax", &["scores"], &["p"])
+        .int("axis", -1)
+        .node("MatMul", &["p", "v"], &["mixed"])
+        .node("Transpose", &["mixed"], &["mixed1"])
+        .ints("perm", &[0, 2, 1, 3])
+        .node("Reshape", &["mixed1", "join"], &["mixed2"])
+        .node("Add", &["mixed2", "h"], &["sum"])
+        .node("LayerNormalization", &["sum", "gain", "shift"], &["normed"])
+        .int("axis", -1);
+    t.weights("up", &[width, 4 * width])
+        .weights("down", &[4 * width, width])
+        .node("MatMul", &["normed", "up"], &["wide"])
+        .node("Gelu", &["wide"], &["wide1"])
+        .node("MatMul", &["wide1", "down"], &["narrow"])
+        .node("Add", &["narrow", "normed"], &["y"])
+        .output("y")
 }

@@ -184,9 +184,10 @@ fn parse_split(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     let parts = match cx.int_opt("num_outputs")? {
         None => None,
         Some(n) => {
-            let n = usize::try_from(n).ok().filter(|&n| n > 0 && n >= cx.outputs.len());
-            ensure!(n.is_some(), InvalidModel, "num_outputs does not fit {} outputs", cx.outputs.len());
-            n
+            const MOST: usize = 1 << 16;
+            let parts = usize::try_from(n).ok().filter(|&n| (1..=MOST).contains(&n) && n >= cx.outputs.len());
+            ensure!(parts.is_some(), InvalidModel, "num_outputs is {n}, for {} outputs", cx.outputs.len());
+            parts
         }
     };
     Ok(Arc::new(Split { axis: cx.int_or("axis", 0)?, parts }))

@@ -102,7 +102,7 @@ impl Recurrent {
     /// Checks the shapes of all operands against each other.
     pub(super) fn sizes(&self, shape: &dyn Fn(usize) -> Option<Vec<usize>>) -> Result<Sizes> {
         let need = |i: usize| shape(i).ok_or_else(|| err!(InvalidModel, "input {i} is missing"));
-        let (x, r) = (need(0)?, need(2)?);
+        let (x, _w, r) = (need(0)?, need(1)?, need(2)?);
         ensure!(x.len() == 3 && r.len() == 3, InvalidModel, "X {x:?} and R {r:?} must have three axes");
         let (steps, batch) = if self.batch_first { (x[1], x[0]) } else { (x[0], x[1]) };
         let (input, hidden, dirs, gates) = (x[2], r[2], self.backwards.len(), self.kind.gates());

@@ -188,6 +188,11 @@ impl Op for Resize {
             Ok(cx.opt_tensor(i)?.filter(|t| t.count().known() != Some(0)))
         };
         let mut out = dims.clone();
+        for list in [given(2)?, given(3)?].into_iter().flatten() {
+            if let Some(n) = list.count().size() {
+                self.axes_of(dims.len(), n)?;
+            }
+        }
         if let Some(sizes) = given(3)? {
             let Some(want) = sizes.int_dims() else { return unknown() };
             let axes = self.axes_of(dims.len(), want.len())?;
