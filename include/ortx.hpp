@@ -466,6 +466,14 @@ public:
     }
     return list;
   }
+  /** What the caller should hear of: preferred devices that cannot be used, so that the processor takes their place. */
+  std::vector<std::string> warnings() const {
+    size_t count = detail::get<size_t>([&](auto out) { return ortx_session_warning_count(get(), out); });
+    std::vector<std::string> list;
+    for (size_t i = 0; i < count; i++)
+      list.emplace_back(detail::get<const char *>([&](auto out) { return ortx_session_warning(get(), i, out); }));
+    return list;
+  }
   int32_t threads() const {
     return detail::get<int32_t>([&](auto out) { return ortx_session_threads(get(), out); });
   }

@@ -27,6 +27,7 @@ pub fn bench(a: &BenchArgs) -> Result<Report> {
     let t = Instant::now();
     let options = a.session.options();
     let session = Session::new(&Environment::new(), ModelSource::Path(a.model.clone()), &options)?;
+    ui::warn(&session);
     let load_ms = ms(t);
     let loaded = status_bytes("VmRSS");
     let values = inputs::gather(&session, &a.inputs, true)?;
@@ -73,7 +74,8 @@ pub fn bench(a: &BenchArgs) -> Result<Report> {
 
     let threads = if options.threads == 0 { available_cores() } else { options.threads };
     let isa = options.isa.map_or(Isa::detect(), |l| Isa::detect().cap(l)).level().name();
-    let device = if options.devices.is_empty() { "cpu".to_string() } else { options.devices.join(", ") };
+    let used: Vec<&str> = session.program().target().devices.iter().map(|d| d.name()).collect();
+    let device = if used.is_empty() { "cpu".to_string() } else { used.join(", ") };
     let mean = times.iter().sum::<f64>() / times.len() as f64;
     let (median, p90, p99) = (at(&times, 0.5), at(&times, 0.9), at(&times, 0.99));
     let (fastest, slowest) = (times[0], times[times.len() - 1]);

@@ -30,6 +30,7 @@ pub fn inspect(a: &InspectArgs) -> Result<Report> {
         spinner.say("trying each node");
         match Session::new(&env, source, &a.session.options()) {
             Ok(session) => {
+                ui::warn(&session);
                 verdict.check = Some(session.check(&shapes)?);
                 if a.plan {
                     spinner.say("planning");

@@ -20,6 +20,7 @@ pub fn run(a: &RunArgs) -> Result<Report> {
     let t = Instant::now();
     let session = Session::new(&Environment::new(), ModelSource::Path(a.model.clone()), &a.session.options())?;
     let load_ms = t.elapsed().as_secs_f64() * 1e3;
+    ui::warn(&session);
     spinner.say("reading inputs");
     let values = inputs::gather(&session, &a.inputs, a.random)?;
     spinner.say("running");

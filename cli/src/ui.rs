@@ -42,6 +42,13 @@ pub fn note(text: impl std::fmt::Display) {
     eprint(&format!("{} {text}\n", paint(DIM, "note:")));
 }
 
+/// What a session has to say of devices that it cannot use.
+pub fn warn(session: &ortx::Session) {
+    for w in session.warnings() {
+        eprint(&format!("{} {w}\n", paint(WARN, "warning:")));
+    }
+}
+
 /// How a column stands.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Align {

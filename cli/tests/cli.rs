@@ -166,7 +166,7 @@ fn run_says_what_is_wrong_and_what_to_do() {
     bad(1, &["run", DIGITS, "--random", "--dim", "M=2"]);
     bad(2, &["run", DIGITS, "--isa", "sse9"]);
     bad(2, &["walk", DIGITS]);
-    let e = bad(14, &["run", DIGITS, "--random", "--device", "abacus:0"]);
+    let e = bad(14, &["run", DIGITS, "--random", "--device", "abacus:0!"]);
     assert!(e.contains("abacus:0") && e.contains("ortx devices"), "{e}");
 
     let o = ortx(&["run", "/nowhere/model.onnx", "--random", "--json"]);
@@ -277,6 +277,34 @@ fn bench_measures() {
     for part in ["median", "p99", "peak", "Profile", "Conv"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+#[test]
+fn a_missing_device_is_a_warning() {
+    let o = ortx(&["run", DIGITS, "--random", "--device", "opencl:no such device"]);
+    let said = String::from_utf8_lossy(&o.stderr);
+    assert!(o.status.success() && said.contains("warning:") && said.contains("no such device"), "{said}");
+    let e = bad(11, &["run", DIGITS, "--random", "--device", "opencl:"]);
+    assert!(e.contains("opencl:<index>"), "{e}");
+}
+
+#[test]
+fn runs_on_the_device_that_is_named() {
+    let v = json(&["devices", "--json"]);
+    if v["devices"][1].is_null() {
+        println!("skipped: no OpenCL device");
+        return;
+    }
+    assert_eq!(v["devices"][1]["name"], "opencl:0");
+    assert!(good(&["devices"]).contains("opencl:0"));
+    let values = |device: &[&str]| {
+        let run = [&["run", DIGITS, "--random", "--dim", "N=1", "--json"], device].concat();
+        json(&run)["outputs"][0]["values"].clone()
+    };
+    let (cpu, device) = (values(&[]), values(&["--device", "opencl:0!"]));
+    let pairs = cpu[0].as_array().unwrap().iter().zip(device[0].as_array().unwrap());
+    // Probabilities, after some hundred f32 roundings.
+    assert!(pairs.into_iter().all(|(a, b)| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-5), "{cpu} {device}");
 }
 
 #[test]

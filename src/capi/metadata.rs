@@ -154,3 +154,42 @@ pub unsafe extern "C" fn ortx_session_property(
         value.set(v.as_ptr())
     })
 }
+
+/// Counts what the caller should hear of: devices that the options prefer and that cannot be used, so that the processor takes
+/// their place. They are known when the session is made, and stay.
+///
+/// Parameters: `session`; `count` receives the number, 0 where all is as asked for.
+/// Thread safety: any thread.
+/// Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ortx_session_warning_count(
+    session: *const ortx_session,
+    count: *mut usize,
+) -> *mut ortx_status {
+    guard(|| {
+        let count = out!(count);
+        count.set(get!(session).warnings.len())
+    })
+}
+
+/// Tells one of them.
+///
+/// Parameters: `session`; `index` below the count; `text` receives UTF-8 text of one line.
+/// Ownership: the text lives as long as the session.
+/// Thread safety: any thread.
+/// Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL or an index out of range.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ortx_session_warning(
+    session: *const ortx_session,
+    index: usize,
+    text: *mut *const c_char,
+) -> *mut ortx_status {
+    guard(|| {
+        let text = out_ptr!(text, const);
+        let all = &get!(session).warnings;
+        let none = || err!(InvalidArgument, "there is no warning {index}, there are {}", all.len());
+        text.set(all.get(index).ok_or_else(none)?.as_ptr())
+    })
+}

@@ -26,7 +26,8 @@ pub const ORTX_LOAD_READ: ortx_load = 1;
 pub struct ortx_device_choice {
     /// The device's name, as ortx_environment_device_name tells it.
     pub name: *const c_char,
-    /// 1: it is an error if the device is not there, or cannot run an operator. 0: the processor takes its place.
+    /// 1: it is an error if the device is not there, or cannot run an operator. 0: the processor takes its place; where the
+    /// device is not there at all, ortx_session_warning tells.
     pub required: i32,
     /// Must be 0.
     pub reserved: i32,

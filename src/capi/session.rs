@@ -41,6 +41,7 @@ pub struct State {
     pub(super) texts: [CString; 5],
     pub(super) opsets: Vec<(CString, i64)>,
     pub(super) properties: Vec<(CString, CString)>,
+    pub(super) warnings: Vec<CString>,
 }
 
 struct IoText {
@@ -106,6 +107,7 @@ impl State {
             texts: [&m.producer.0, &m.producer.1, &m.graph_name, &m.domain, &m.doc].map(|s| c_string(s)),
             opsets: m.opsets.iter().map(|(d, v)| (c_string(d), i64::from(*v))).collect(),
             properties: m.properties.iter().map(|(k, v)| (c_string(k), c_string(v))).collect(),
+            warnings: session.warnings().iter().map(|w| c_string(w)).collect(),
             session,
         }
     }

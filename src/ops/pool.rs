@@ -208,23 +208,7 @@ fn bind_pool(op: &Pool, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         return Ok(s);
     }
     match cx.input(0)?.dtype {
-        DType::F32 => {
-            let (s, _) = pool_spec(op, cx)?;
-            let x = cx.input(0)?;
-            let spec = kernel::PoolSpec {
-                n: x.shape[0],
-                channels: x.shape[1],
-                input: s.input,
-                output: s.output,
-                kernel: s.kernel,
-                stride: s.stride,
-                dilation: s.dilation,
-                pad: s.pad,
-                pad_end: s.pad_end,
-                kind: op.kind.of_kernel(op.include_pad),
-            };
-            f32_pool(spec, op.column_major, cx)
-        }
+        DType::F32 => f32_pool(f32_spec(op, cx)?, op.column_major, cx),
         DType::F64 => pool::<f64>(op, cx),
         DType::I8 => pool_max::<i8>(op, cx),
         DType::U8 => pool_max::<u8>(op, cx),
@@ -232,7 +216,26 @@ fn bind_pool(op: &Pool, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     }
 }
 
-fn pool_spec(op: &Pool, cx: &CpuCtx<'_>) -> Result<(PoolSpec, usize)> {
+/// The same for the kernels of f32.
+fn f32_spec(op: &Pool, node: &NodeView<'_>) -> Result<kernel::PoolSpec> {
+    let (s, _) = pool_spec(op, node)?;
+    let x = node.input(0)?;
+    Ok(kernel::PoolSpec {
+        n: x.shape[0],
+        channels: x.shape[1],
+        input: s.input,
+        output: s.output,
+        kernel: s.kernel,
+        stride: s.stride,
+        dilation: s.dilation,
+        pad: s.pad,
+        pad_end: s.pad_end,
+        kind: op.kind.of_kernel(op.include_pad),
+    })
+}
+
+/// The sizes of a pool, and how many planes there are.
+fn pool_spec(op: &Pool, cx: &NodeView<'_>) -> Result<(PoolSpec, usize)> {
     let x = cx.input(0)?;
     let Some(Some(y)) = cx.outputs.iter().find(|o| o.is_some()) else { bail!(InvalidModel, "no output is asked for") };
     let kernel: Vec<usize> = op.window.kernel.iter().flatten().map(|&k| k as usize).collect();

@@ -1,11 +1,14 @@
 //! Reductions over axes, the greatest and least along one, running sums, the k greatest.
 
+#[cfg(feature = "opencl")]
+mod opencl;
+
 use super::Family;
 use super::case::{Case, CaseInput};
 use super::movement::around;
 use super::types::need_elem;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
-use crate::backend::{FnStep, Step};
+use crate::backend::{FnStep, NodeView, Step};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::parse::Attr;
@@ -16,7 +19,14 @@ use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "reductions", ops: OPS, cpu, cases, ..Family::EMPTY };
+pub(super) const FAMILY: Family = Family {
+    name: "reductions",
+    ops: OPS,
+    cpu,
+    #[cfg(feature = "opencl")]
+    opencl: opencl::add,
+    cases,
+};
 
 macro_rules! reduce {
     ($name:literal, $kind:ident, $versions:expr) => {
@@ -76,6 +86,14 @@ impl Reduce {
         }
         Ok(mask)
     }
+    /// Which axes of the input are reduced.
+    fn mask_of(&self, node: &NodeView<'_>) -> Result<Vec<bool>> {
+        let axes = match node.opt_input(1) {
+            None => None,
+            Some(_) => Some(node.constant(1).ok_or_else(|| err!(Unsupported, "axes that are not known"))?.to_i64s()?),
+        };
+        self.mask(axes.as_deref(), node.input(0)?.shape.len())
+    }
 }
 
 impl Op for Reduce {
@@ -113,11 +131,7 @@ impl Op for Reduce {
 
 fn bind_reduce(op: &Reduce, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let x = cx.input(0)?;
-    let axes = match cx.opt_input(1) {
-        None => None,
-        Some(_) => Some(cx.constant(1).ok_or_else(|| err!(Unsupported, "axes that are not known"))?.to_i64s()?),
-    };
-    let mask = op.mask(axes.as_deref(), x.shape.len())?;
+    let mask = op.mask_of(cx)?;
     let elem = need_elem(x.dtype, op.name())?;
     let kernel = ReduceKernel::new(cx.isa, op.kind, elem, &x.shape, &dense_strides(&x.shape), &mask)?;
     Ok(FnStep::boxed("reduce", kernel.tasks(), 0, move |args, task, _| {

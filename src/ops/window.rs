@@ -45,13 +45,6 @@ pub struct Geometry {
     pub pad_end: [usize; 3],
 }
 
-/// The last two of three axes, if the first is what a picture has there.
-#[cfg(feature = "opencl")]
-pub(super) fn flat([first, y, x]: [usize; 3], none: usize) -> Result<[usize; 2]> {
-    ensure!(first == none, Unsupported, "three spatial axes on OpenCL");
-    Ok([y, x])
-}
-
 impl Geometry {
     /// Input elements a plane.
     pub fn in_size(&self) -> usize {

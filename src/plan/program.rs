@@ -15,6 +15,8 @@ pub struct Target {
     pub cpu: Arc<CpuBackend>,
     /// Other backends in order of preference.
     pub devices: Vec<Arc<dyn Backend>>,
+    /// A node that no device takes is an error, instead of the CPU's.
+    pub required: bool,
     /// Packed constants, shared by all graphs of a session.
     pub cache: PackedCache,
 }
@@ -22,7 +24,7 @@ pub struct Target {
 impl Target {
     /// The CPU alone.
     pub fn cpu(cpu: Arc<CpuBackend>) -> Self {
-        Target { cpu, devices: Vec::new(), cache: PackedCache::new() }
+        Target { cpu, devices: Vec::new(), required: false, cache: PackedCache::new() }
     }
     /// The backend of an index: devices in order, then the CPU.
     pub fn backend(&self, i: usize) -> &dyn Backend {

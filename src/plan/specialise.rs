@@ -9,8 +9,8 @@ use super::program::Program;
 use super::segment::{DynamicItem, Item, Segment, Slot, SlotKind, StepItem, Tail};
 use crate::backend::cpu::evaluate;
 use crate::backend::step::NO_VALUE;
-use crate::backend::{Backend, Layout, NodeView, Operand};
-use crate::error::{Context, Result};
+use crate::backend::{Backend, Layout, NodeLayouts, NodeView, Operand, Step};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::build::{describe_with_inputs, infer_op};
 use crate::ir::fact::MAX_CONTENTS;
 use crate::ir::{Alias, Fact, Node, NodeId, TensorFact, ValueId};
@@ -63,6 +63,9 @@ pub(super) struct Specialiser<'p> {
     items: Vec<Item>,
     pub(super) made: Vec<Made>,
 }
+
+/// A step, the operands it was made for, and their layouts.
+type Bound = (Box<dyn Step>, Vec<Option<Operand>>, Vec<Option<Operand>>, NodeLayouts);
 
 pub(super) enum Flow {
     Next,
@@ -304,25 +307,20 @@ impl<'p> Specialiser<'p> {
             return Ok(());
         }
         let target = &self.program.target;
-        let backend = self.device_for(node, &outputs).unwrap_or(target.cpu_index());
+        let mut backend = self.device_for(node, &outputs).unwrap_or(target.cpu_index());
+        let (step, ins, outs, layouts) = loop {
+            if target.required && backend == target.cpu_index() {
+                return Err(self.not_claimed(node, &outputs));
+            }
+            match self.bind_on(backend, node, &outputs) {
+                // A device may find only here that a shape is beyond its kernels: the CPU takes its place.
+                Err(e) if e.kind() == ErrorKind::Unsupported && backend != target.cpu_index() && !target.required => {
+                    backend = target.cpu_index();
+                }
+                bound => break bound?,
+            }
+        };
         let space = target.space(backend);
-        let backend_ref: &dyn Backend = target.backend(backend);
-
-        let mut ins: Vec<Option<Operand>> = Vec::with_capacity(node.inputs.len());
-        for v in &node.inputs {
-            ins.push(v.map(|v| self.operand(v, space)).transpose()?);
-        }
-        let mut outs = self.output_operands(node, &outputs)?;
-        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
-        let layouts = backend_ref.layouts(&view);
-        for (i, o) in ins.iter_mut().enumerate() {
-            o.iter_mut().for_each(|o| o.layout = layouts.input(i));
-        }
-        for (i, o) in outs.iter_mut().enumerate() {
-            o.iter_mut().for_each(|o| o.layout = layouts.output(i));
-        }
-        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
-        let step = backend_ref.bind(&view, &target.cache)?;
 
         let mut in_slots = Vec::with_capacity(node.inputs.len());
         for (i, v) in node.inputs.iter().enumerate() {
@@ -363,6 +361,43 @@ impl<'p> Specialiser<'p> {
         Ok(())
     }
 
+    /// The node's step on a backend, its operands in the layouts that the backend wants.
+    fn bind_on(&self, backend: usize, node: &Node, outputs: &[Fact]) -> Result<Bound> {
+        let target = &self.program.target;
+        let space = target.space(backend);
+        let backend: &dyn Backend = target.backend(backend);
+        let mut ins: Vec<Option<Operand>> = Vec::with_capacity(node.inputs.len());
+        for v in &node.inputs {
+            ins.push(v.map(|v| self.operand(v, space)).transpose()?);
+        }
+        let mut outs = self.output_operands(node, outputs)?;
+        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
+        let layouts = backend.layouts(&view);
+        for (i, o) in ins.iter_mut().enumerate() {
+            o.iter_mut().for_each(|o| o.layout = layouts.input(i));
+        }
+        for (i, o) in outs.iter_mut().enumerate() {
+            o.iter_mut().for_each(|o| o.layout = layouts.output(i));
+        }
+        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
+        let step = backend.bind(&view, &target.cache)?;
+        Ok((step, ins, outs, layouts))
+    }
+
+    /// The error of a node that only the CPU could run, where a device is required.
+    fn not_claimed(&self, node: &Node, outputs: &[Fact]) -> Error {
+        let ins: Result<Vec<_>> =
+            node.inputs.iter().map(|v| v.map(|v| self.operand(v, u32::MAX)).transpose()).collect();
+        let (Ok(ins), Ok(outs)) = (ins, self.output_operands(node, outputs)) else {
+            return err!(Unsupported, "a device is required, and operator {} runs on the CPU only", node.op.name());
+        };
+        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
+        let devices = self.program.target.devices.iter();
+        let whys: Vec<String> =
+            devices.filter_map(|d| Some(format!("{}: {}", d.name(), d.claims(&view).err()?))).collect();
+        err!(Unsupported, "a device is required, and none runs operator {}: {}", node.op.name(), whys.join("; "))
+    }
+
     /// Makes output 0 the same memory as input 0. False where the operator has to run after all.
     fn view(&mut self, node: &Node, outputs: &[Fact]) -> Result<bool> {
         let (Some(&Some(from)), Some(&Some(to))) = (node.inputs.first(), node.outputs.first()) else { return Ok(true) };
@@ -394,6 +429,9 @@ impl<'p> Specialiser<'p> {
 
     /// An eager or control item.
     fn dynamic(&mut self, id: NodeId, node: &Node, outputs: Vec<Fact>, control: bool) -> Result<Flow> {
+        if self.program.target.required && !control {
+            return Err(self.not_claimed(node, &outputs));
+        }
         let mut ins = Vec::with_capacity(node.inputs.len());
         for v in &node.inputs {
             ins.push(match v {

@@ -1,5 +1,6 @@
 //! Sessions: a model, ready to run.
 
+mod devices;
 mod environment;
 mod inspect;
 mod io;

@@ -56,8 +56,9 @@ pub struct SessionOptions {
     pub spin: Duration,
     /// The highest instruction set level to use; the processor's own by default.
     pub isa: Option<Level>,
-    /// Names of devices in order of preference (`opencl:0`), before the CPU. A name ending in `!` is required: a node it
-    /// cannot take is an error instead of a fallback.
+    /// Names of devices in order of preference (`opencl:0`), before the CPU, which takes what they cannot. One that is not
+    /// there is passed over, and `Session::warnings` tells. A name ending in `!` is required: that it is not there, or that
+    /// no device takes a node, is an error then.
     pub devices: Vec<String>,
     /// Map the model file (default) or read it. A mapped file must not shrink while the session lives.
     pub mode: Mode,

@@ -1,8 +1,9 @@
 //! Making and running sessions.
 
+use super::devices::{self, Devices};
 use super::{Environment, Io, Metadata, ModelSource, SessionOptions};
+use crate::backend::PackedCache;
 use crate::backend::cpu::CpuBackend;
-use crate::backend::{Backend, PackedCache};
 use crate::base::cancel::{CancelToken, Stop};
 use crate::base::cores::available_cores;
 use crate::base::fpmode::FpMode;
@@ -32,6 +33,7 @@ pub struct Session {
     isa: Isa,
     flush: bool,
     passes: Vec<optimize::PassReport>,
+    warnings: Vec<String>,
 }
 
 /// Options of one run.
@@ -73,10 +75,7 @@ impl Session {
         let mut graph = imported.graph;
         let isa = options.isa.map_or(Isa::detect(), |l| Isa::detect().cap(l));
         let cpu = Arc::new(CpuBackend::new(isa, ops::cpu_bindings()));
-        let mut devices: Vec<Arc<dyn Backend>> = Vec::new();
-        for name in &options.devices {
-            devices.push(env.device(name.trim_end_matches('!'))?);
-        }
+        let Devices { backends: devices, required, warnings } = devices::open(env, &options.devices)?;
         let passes = if options.optimize {
             let stop_after = options.stop_after.clone();
             let o = optimize::Options { disabled: options.disabled_passes.clone(), stop_after };
@@ -106,9 +105,9 @@ impl Session {
                 n => Arc::new(Pool::new(n, options.spin)?),
             },
         };
-        let target = Arc::new(Target { cpu, devices, cache: PackedCache::new() });
+        let target = Arc::new(Target { cpu, devices, required, cache: PackedCache::new() });
         let program = Program::new(Arc::new(graph), target)?;
-        Ok(Session { program, inputs, outputs, metadata, pool, isa, flush: options.flush_denormals, passes })
+        Ok(Session { program, inputs, outputs, metadata, pool, isa, flush: options.flush_denormals, passes, warnings })
     }
 
     /// Inputs in the model's order.
@@ -138,6 +137,10 @@ impl Session {
     /// What each optimiser pass did.
     pub fn passes(&self) -> &[optimize::PassReport] {
         &self.passes
+    }
+    /// What the caller should hear of, once: devices asked for that are not there, so that the CPU takes their place.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
     /// The place of an input.
     pub fn input_index(&self, name: &str) -> Result<usize> {

@@ -2,16 +2,19 @@
 //! device, so that claiming a node costs no build.
 
 use super::call::Calls;
-use super::conv::{self, Conv};
+use super::conv;
 use super::device::Device;
 use super::gemm::{self, Gemm};
 use super::pointwise::{self, Operand};
-use super::pool::{self, Pool};
+use super::pool;
 use super::reduce;
-use super::resample::{self, ConvTranspose, Taps};
+use super::resample::{self, Taps};
 use super::shape::{self, PadMode, Part};
 use crate::error::Result;
+use crate::kernels::conv::ConvSpec;
 use crate::kernels::pointwise::Program;
+use crate::kernels::pool::PoolSpec;
+use crate::kernels::reduce::ReduceKind;
 
 /// One kernel's work. The operands of a [`Stage`] follow the places that each names.
 #[derive(Clone, Debug)]
@@ -19,13 +22,13 @@ pub enum Work {
     /// A matrix product: A, B, bias, residual, C.
     Gemm(Gemm),
     /// A convolution: x, w, bias, residual, y.
-    Conv(Conv),
+    Conv(ConvSpec),
     /// A transposed convolution: x, w, bias, y.
-    ConvTranspose(ConvTranspose),
+    ConvTranspose(ConvSpec),
     /// A pool: x, y.
-    Pool(Pool),
+    Pool(PoolSpec),
     /// A reduction over the axes marked: x, y.
-    Reduce(reduce::Kind, Vec<usize>, Vec<bool>),
+    Reduce(ReduceKind, Vec<usize>, Vec<bool>),
     /// Softmax, or its logarithm, along the middle of three dimensions: x, y.
     Softmax([usize; 3], bool),
     /// A program over a shape: inputs, outputs.

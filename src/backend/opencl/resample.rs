@@ -1,11 +1,12 @@
 //! Resizing images, and transposed convolution.
 
 use super::call::{Call, Calls, Slot, activation, int, ints};
+use super::conv::is_planar;
 use super::device::Device;
 use super::gemm::{self, Gemm};
 use crate::base::checked::product;
 use crate::error::Result;
-use crate::kernels::gemm::Activation;
+use crate::kernels::conv::ConvSpec;
 use crate::{bail, ensure};
 
 /// Where each output of one dimension comes from: `taps` inputs with their weights, tap after tap.
@@ -48,71 +49,45 @@ pub fn resize(device: &Device, planes: usize, input: [usize; 2], rows: &Taps, co
     Ok(Some(Call::new(kernel, slots, [output[0], planes, 1], None)))
 }
 
-/// A two-dimensional transposed convolution, `y = act(conv_transpose(x, w) + bias)`, w as input channel, output channel of the
-/// group, row, column. Places: x, w, bias, y, scratch; an absent bias takes any place.
-#[derive(Clone, Debug)]
-pub struct ConvTranspose {
-    /// Images.
-    pub batch: usize,
-    /// Groups of channels that do not mix.
-    pub groups: usize,
-    /// Input channels, of all groups together.
-    pub in_channels: usize,
-    /// Output channels, of all groups together.
-    pub out_channels: usize,
-    /// Rows and columns of the input.
-    pub input: [usize; 2],
-    /// Rows and columns of the output.
-    pub output: [usize; 2],
-    /// Rows and columns of the kernel.
-    pub kernel: [usize; 2],
-    /// Distances of the inputs in the output.
-    pub strides: [usize; 2],
-    /// Distances between the kernel's taps.
-    pub dilations: [usize; 2],
-    /// Rows and columns cut off in front.
-    pub pads: [usize; 2],
-    /// Whether there is a bias, one value a channel.
-    pub bias: bool,
-    /// What is applied at the end.
-    pub act: Activation,
-}
-
-/// Makes the calls: a matrix product that gives each tap's share, and their sum.
-pub fn conv_transpose(device: &Device, c: &ConvTranspose) -> Result<Calls> {
+/// Makes the calls of a transposed convolution, w as input channel, output channel of the group, row, column; the output at
+/// `i * stride + k * dilation - pad` receives input `i` through tap `k`. Places: x, w, bias, y, scratch; an absent bias takes any
+/// place. They are a matrix product that gives each tap's share, and their sum.
+pub fn conv_transpose(device: &Device, c: &ConvSpec) -> Result<Calls> {
     let sound = c.groups > 0
-        && c.in_channels.is_multiple_of(c.groups)
-        && c.out_channels.is_multiple_of(c.groups)
-        && c.strides.iter().chain(&c.kernel).chain(&c.dilations).all(|n| *n > 0);
+        && c.c_in.is_multiple_of(c.groups)
+        && c.c_out.is_multiple_of(c.groups)
+        && c.stride.iter().chain(&c.kernel).chain(&c.dilation).all(|n| *n > 0)
+        && is_planar(c)
+        && !c.residual;
     if !sound {
         bail!(Internal, "an OpenCL transposed convolution of impossible shape: {c:?}");
     }
-    if product(&[c.batch, c.out_channels, c.output[0], c.output[1]])? == 0 {
+    if product(&[c.n, c.c_out, c.output[1], c.output[2]])? == 0 {
         return Ok(Calls { calls: Vec::new(), scratch: 0 });
     }
-    let (k, taps, n) = (c.in_channels / c.groups, product(&c.kernel)?, product(&c.input)?);
-    let m = product(&[c.out_channels / c.groups, taps])?;
+    let (k, taps, n) = (c.c_in / c.groups, product(&c.kernel)?, product(&c.input)?);
+    let m = product(&[c.c_out / c.groups, taps])?;
     let g = Gemm {
         a: [1, m],
-        batch: [1, c.batch, c.groups],
+        batch: [1, c.n, c.groups],
         a_batch: [0, 0, k * m],
-        b_batch: [0, c.in_channels * n, k * n],
+        b_batch: [0, c.c_in * n, k * n],
         ..Gemm::dense(m, n, k)
     };
-    let scratch = product(&[c.batch, c.groups, m, n])?;
+    let scratch = product(&[c.n, c.groups, m, n])?;
     let product_call = gemm::gemm(device, &g, gemm::choose(device, &g))?;
     let mut slots: Vec<Slot> = [4, 2, 3].into_iter().map(|i| Slot::Tensor(i, 4)).collect();
-    ints(&mut slots, &[c.out_channels])?;
-    for pair in [c.input, c.kernel, c.strides, c.dilations, c.pads, c.output] {
-        ints(&mut slots, &pair)?;
+    ints(&mut slots, &[c.c_out])?;
+    for pair in [c.input, c.kernel, c.stride, c.dilation, c.pad, c.output] {
+        ints(&mut slots, &pair[1..])?;
     }
     ints(&mut slots, &[c.bias.into()])?;
-    let (epilogue, act) = activation(c.act)?;
+    let (epilogue, act) = activation(c.activation)?;
     slots.extend(epilogue);
     int(product(&[taps, n])?)?;
     int(product(&c.output)?)?;
     let kernel = device.kernel(SOURCE, &format!("-DTAPS=1{act}"), "columns_to_image")?;
-    let sum = Call::new(kernel, slots, [c.output[0], c.batch * c.out_channels, 1], None);
+    let sum = Call::new(kernel, slots, [c.output[1], c.n * c.c_out, 1], None);
     let calls = product_call.map(|c| c.renumbered(&[1, 0, 4, 4, 4])).into_iter().chain([sum]).collect();
     Ok(Calls { calls, scratch })
 }
@@ -123,6 +98,7 @@ const SOURCE: &str = concat!(include_str!("kernels/prelude.cl"), include_str!("k
 mod tests {
     use super::super::tests::{Rng, activated, assert_close, device, run};
     use super::*;
+    use crate::kernels::gemm::Activation;
 
     #[test]
     fn resizes() {
@@ -154,59 +130,58 @@ mod tests {
         }
     }
 
-    fn naive(c: &ConvTranspose, x: &[f32], w: &[f32], bias: &[f32]) -> Vec<f32> {
-        let (gi, go) = (c.in_channels / c.groups, c.out_channels / c.groups);
-        let [oh, ow] = c.output;
-        let mut y = vec![0f64; c.batch * c.out_channels * oh * ow];
-        for (b, ic, oc) in
-            (0..c.batch).flat_map(|b| (0..c.in_channels).flat_map(move |i| (0..go).map(move |o| (b, i, o))))
-        {
-            let plane = b * c.out_channels + ic / gi * go + oc;
-            for (iy, ix) in (0..c.input[0]).flat_map(|y| (0..c.input[1]).map(move |x| (y, x))) {
-                for (ky, kx) in (0..c.kernel[0]).flat_map(|y| (0..c.kernel[1]).map(move |x| (y, x))) {
-                    let oy = (iy * c.strides[0] + ky * c.dilations[0]).wrapping_sub(c.pads[0]);
-                    let ox = (ix * c.strides[1] + kx * c.dilations[1]).wrapping_sub(c.pads[1]);
+    fn naive(c: &ConvSpec, x: &[f32], w: &[f32], bias: &[f32]) -> Vec<f32> {
+        let (gi, go) = (c.c_in / c.groups, c.c_out / c.groups);
+        let [_, oh, ow] = c.output;
+        let mut y = vec![0f64; c.n * c.c_out * oh * ow];
+        for (b, ic, oc) in (0..c.n).flat_map(|b| (0..c.c_in).flat_map(move |i| (0..go).map(move |o| (b, i, o)))) {
+            let plane = b * c.c_out + ic / gi * go + oc;
+            for (iy, ix) in (0..c.input[1]).flat_map(|y| (0..c.input[2]).map(move |x| (y, x))) {
+                for (ky, kx) in (0..c.kernel[1]).flat_map(|y| (0..c.kernel[2]).map(move |x| (y, x))) {
+                    let oy = (iy * c.stride[1] + ky * c.dilation[1]).wrapping_sub(c.pad[1]);
+                    let ox = (ix * c.stride[2] + kx * c.dilation[2]).wrapping_sub(c.pad[2]);
                     if oy < oh && ox < ow {
-                        let v = x[((b * c.in_channels + ic) * c.input[0] + iy) * c.input[1] + ix];
-                        let k = w[((ic * go + oc) * c.kernel[0] + ky) * c.kernel[1] + kx];
+                        let v = x[((b * c.c_in + ic) * c.input[1] + iy) * c.input[2] + ix];
+                        let k = w[((ic * go + oc) * c.kernel[1] + ky) * c.kernel[2] + kx];
                         y[(plane * oh + oy) * ow + ox] += f64::from(v) * f64::from(k);
                     }
                 }
             }
         }
         let size = oh * ow;
-        let add = |i: usize| if c.bias { bias[i / size % c.out_channels] } else { 0.0 };
-        y.iter().enumerate().map(|(i, v)| activated(c.act, *v as f32 + add(i))).collect()
+        let add = |i: usize| if c.bias { bias[i / size % c.c_out] } else { 0.0 };
+        y.iter().enumerate().map(|(i, v)| activated(c.activation, *v as f32 + add(i))).collect()
     }
 
     #[test]
     fn transposed_convolutions() {
         let Some(device) = device() else { return };
-        let base = ConvTranspose {
-            batch: 2,
+        let base = ConvSpec {
+            n: 2,
             groups: 1,
-            in_channels: 4,
-            out_channels: 6,
-            input: [5, 9],
-            output: [10, 18],
-            kernel: [2, 2],
-            strides: [2, 2],
-            dilations: [1, 1],
-            pads: [0, 0],
+            c_in: 4,
+            c_out: 6,
+            input: [1, 5, 9],
+            output: [1, 10, 18],
+            kernel: [1, 2, 2],
+            stride: [1, 2, 2],
+            dilation: [1, 1, 1],
+            pad: [0, 0, 0],
             bias: true,
-            act: Activation::None,
+            residual: false,
+            activation: Activation::None,
         };
         for c in [
-            base.clone(),
-            ConvTranspose { kernel: [3, 3], pads: [1, 1], output: [10, 18], act: Activation::Relu, ..base.clone() },
-            ConvTranspose { kernel: [3, 2], strides: [1, 3], dilations: [2, 1], output: [9, 26], ..base.clone() },
-            ConvTranspose { groups: 2, kernel: [4, 4], pads: [1, 1], bias: false, ..base.clone() },
-            ConvTranspose { input: [1, 1], output: [2, 2], batch: 1, ..base },
+            base,
+            ConvSpec { kernel: [1, 3, 3], pad: [0, 1, 1], output: [1, 10, 18], activation: Activation::Relu, ..base },
+            ConvSpec { kernel: [1, 3, 2], stride: [1, 1, 3], dilation: [1, 2, 1], output: [1, 9, 26], ..base },
+            ConvSpec { groups: 2, kernel: [1, 4, 4], pad: [0, 1, 1], bias: false, ..base },
+            ConvSpec { input: [1, 1, 1], output: [1, 2, 2], n: 1, ..base },
         ] {
             let mut rng = Rng(31);
-            let x = rng.floats(c.batch * c.in_channels * c.input[0] * c.input[1]);
-            let w = rng.floats(c.in_channels * c.out_channels / c.groups * c.kernel[0] * c.kernel[1]);
-            let bias = rng.floats(c.out_channels);
+            let x = rng.floats(c.n * c.c_in * c.input[1] * c.input[2]);
+            let w = rng.floats(c.c_in * c.c_out / c.groups * c.kernel[1] * c.kernel[2]);
+            let bias = rng.floats(c.c_out);
             let want = naive(&c, &x, &w, &bias);
             let calls = conv_transpose(device, &c).unwrap();
             let list: Vec<_> = calls.calls.iter().collect();

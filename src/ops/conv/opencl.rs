@@ -1,46 +1,58 @@
 //! Convolution on OpenCL devices.
 
-use super::Conv;
+use super::{Conv, ConvTranspose, spec_of};
 use crate::backend::NodeView;
 use crate::backend::opencl::OpenClBindings;
+use crate::backend::opencl::call;
+use crate::backend::opencl::conv::is_planar;
 use crate::backend::opencl::recipe::{Arg, Recipe, Work};
-use crate::backend::opencl::{call, conv};
 use crate::ensure;
 use crate::error::Result;
-use crate::ops::window::flat;
+use crate::kernels::conv::ConvSpec;
+use crate::kernels::gemm::Activation;
 use crate::tensor::DType;
 
 pub(super) fn add(b: &mut OpenClBindings) {
     b.recipe::<Conv>(bind);
+    b.recipe::<ConvTranspose>(transposed);
 }
 
 fn bind(op: &Conv, node: &NodeView<'_>) -> Result<Recipe> {
-    let (x, w, y) = (node.input(0)?, node.input(1)?, node.output(0)?);
+    let x = node.input(0)?;
     ensure!(x.dtype == DType::F32, Unsupported, "a convolution of {} on OpenCL", x.dtype);
-    let g = op.window.geometry(&x.shape[2..], &w.shape[2..], &y.shape[2..])?;
+    let spec = spec_of(op, node)?;
+    ensure!(is_planar(&spec), Unsupported, "three spatial axes on OpenCL");
+    call::activation(op.activation)?;
     let mut args = vec![Arg::Input(0), Arg::Input(1), Arg::Output(0), Arg::Output(0), Arg::Output(0)];
-    let bias = node.opt_input(2).is_some();
-    if bias {
+    if spec.bias {
         args[2] = Arg::Input(2);
     }
-    if op.residual {
+    if spec.residual {
         args[3] = Arg::Input(3);
     }
-    call::activation(op.activation)?;
-    let work = conv::Conv {
-        batch: x.shape[0],
+    Ok(Recipe::one(Work::Conv(spec), args))
+}
+
+fn transposed(op: &ConvTranspose, node: &NodeView<'_>) -> Result<Recipe> {
+    let (x, w, y) = (node.input(0)?, node.input(1)?, node.output(0)?);
+    ensure!(x.dtype == DType::F32, Unsupported, "a transposed convolution of {} on OpenCL", x.dtype);
+    let c = op.columns(&x.shape[2..], &w.shape[2..], &y.shape[2..])?;
+    let spec = ConvSpec {
+        n: x.shape[0],
+        c_in: x.shape[1],
+        c_out: y.shape[1],
         groups: op.groups,
-        in_channels: x.shape[1],
-        out_channels: y.shape[1],
-        input: flat(g.input, 1)?,
-        output: flat(g.output, 1)?,
-        kernel: flat(g.kernel, 1)?,
-        strides: [g.stride[1], g.stride[2]],
-        dilations: [g.dilation[1], g.dilation[2]],
-        pads: flat(g.pad, 0)?,
-        bias,
-        residual: op.residual,
-        act: op.activation,
+        input: c.places,
+        output: c.image,
+        kernel: c.kernel,
+        stride: c.stride,
+        dilation: c.dilation,
+        pad: c.pad,
+        bias: node.opt_input(2).is_some(),
+        residual: false,
+        activation: Activation::None,
     };
-    Ok(Recipe::one(Work::Conv(work), args))
+    ensure!(is_planar(&spec), Unsupported, "three spatial axes on OpenCL");
+    let bias = if spec.bias { Arg::Input(2) } else { Arg::Output(0) };
+    Ok(Recipe::one(Work::ConvTranspose(spec), [Arg::Input(0), Arg::Input(1), bias, Arg::Output(0)]))
 }

@@ -89,7 +89,7 @@ impl ConvTranspose {
             .collect()
     }
     /// The sizes as the kernel wants them.
-    fn columns(&self, input: &[usize], kernel: &[usize], output: &[usize]) -> Result<Col2Im> {
+    pub(super) fn columns(&self, input: &[usize], kernel: &[usize], output: &[usize]) -> Result<Col2Im> {
         let n = input.len();
         ensure!(n <= 3, Unsupported, "a transposed convolution over {n} spatial axes");
         let one = [1; 3];

@@ -3,6 +3,7 @@
 use super::{MatMul, batch_dims};
 use crate::backend::NodeView;
 use crate::backend::opencl::OpenClBindings;
+use crate::backend::opencl::call;
 use crate::backend::opencl::gemm::Gemm;
 use crate::backend::opencl::recipe::{Arg, Recipe, Work};
 use crate::ensure;
@@ -17,7 +18,7 @@ pub(super) fn add(b: &mut OpenClBindings) {
 fn matmul(op: &MatMul, node: &NodeView<'_>) -> Result<Recipe> {
     let (a, b, out) = (node.input(0)?, node.input(1)?, node.output(0)?);
     ensure!(a.dtype == DType::F32, Unsupported, "a matrix product of {} on OpenCL", a.dtype);
-    ensure!(op.activation == Default::default(), Unsupported, "a matrix product with an activation on OpenCL");
+    call::activation(op.activation)?;
     let matrix = |s: &[usize], left: bool| match (s, left) {
         ([n], true) => vec![1, *n],
         ([n], false) => vec![*n, 1],
@@ -33,6 +34,7 @@ fn matmul(op: &MatMul, node: &NodeView<'_>) -> Result<Recipe> {
         a: if op.trans_a { [1, columns_a] } else { [columns_a, 1] },
         b: if op.trans_b { [1, columns_b] } else { [columns_b, 1] },
         alpha: op.alpha,
+        act: op.activation,
         ..Gemm::dense(m, n, k)
     };
     if !op.trans_a && sb[..rb - 2].iter().all(|d| *d == 1) {

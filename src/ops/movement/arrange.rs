@@ -34,7 +34,7 @@ pub struct Transpose {
 }
 
 impl Transpose {
-    fn order(&self, rank: usize) -> Result<Vec<usize>> {
+    pub(super) fn order(&self, rank: usize) -> Result<Vec<usize>> {
         let Some(p) = &self.perm else { return Ok((0..rank).rev().collect()) };
         ensure!(p.len() == rank, InvalidModel, "perm {p:?} is for rank {}, the input has rank {rank}", p.len());
         Ok(p.clone())
@@ -179,17 +179,22 @@ impl Op for Tile {
     }
 }
 
+/// Each axis as two: the repeats, which stand still in the source, and the axis itself; with the source's strides.
+pub(super) fn repeats(x: &[usize], out: &[usize]) -> (Dims, Strides) {
+    let strides = dense_strides(x);
+    let (mut shape, mut from) = (Dims::new(), Strides::new());
+    for (i, &d) in x.iter().enumerate() {
+        shape.extend([out[i].checked_div(d).unwrap_or(0), d]);
+        from.extend([0, strides[i]]);
+    }
+    (shape, from)
+}
+
 impl Moves for Tile {
     const BIND: Bind<Self> = |_, cx| {
         let (x, out) = (cx.input(0)?, cx.output(0)?);
         let size = need_size(x.dtype, "Tile")?;
-        // Each axis becomes two: the repeats, which stand still in the source, and the axis itself.
-        let strides = dense_strides(&x.shape);
-        let (mut shape, mut from) = (Dims::new(), Strides::new());
-        for (i, &d) in x.shape.iter().enumerate() {
-            shape.extend([out.shape[i].checked_div(d).unwrap_or(0), d]);
-            from.extend([0, strides[i]]);
-        }
+        let (shape, from) = repeats(&x.shape, &out.shape);
         let copy = StridedCopy::new(cx.isa, size, &shape, &from, &dense_strides(&shape))?;
         copy_step("tile", copy, 0, size, 0)
     };

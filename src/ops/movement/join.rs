@@ -195,7 +195,7 @@ fn parse_split(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 
 impl Split {
     /// The lengths of the parts of an axis of length `n`.
-    fn lengths(&self, n: usize, given: Option<&[i64]>, outputs: usize) -> Result<Vec<usize>> {
+    pub(super) fn lengths(&self, n: usize, given: Option<&[i64]>, outputs: usize) -> Result<Vec<usize>> {
         match given {
             Some(v) => {
                 let sizes: Option<Vec<usize>> = v.iter().map(|&x| usize::try_from(x).ok()).collect();

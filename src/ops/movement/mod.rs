@@ -7,6 +7,8 @@ mod choose;
 mod fill;
 mod gather;
 mod join;
+#[cfg(feature = "opencl")]
+mod opencl;
 mod packed;
 mod pad;
 mod scatter;
@@ -24,23 +26,35 @@ pub use slice::Slice;
 
 use super::Family;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
-use crate::backend::{FnStep, Step};
+use crate::backend::{FnStep, NodeView, Step};
 use crate::error::Result;
 use crate::ir::Op;
 use crate::kernels::movement::{IndexType, StridedCopy};
 use crate::tensor::{DType, Dims};
 use crate::{bail, ensure};
 
-pub(super) const ARRANGE: Family =
-    Family { name: "arrangement", ops: arrange::OPS, cpu: arrange::cpu, cases: cases::all, ..Family::EMPTY };
-pub(super) const CHOOSE: Family = Family { name: "choosing", ops: choose::OPS, cpu: choose::cpu, ..Family::EMPTY };
-pub(super) const FILL: Family = Family { name: "filling", ops: fill::OPS, cpu: fill::cpu, ..Family::EMPTY };
-pub(super) const GATHER: Family = Family { name: "gathering", ops: gather::OPS, cpu: gather::cpu, ..Family::EMPTY };
-pub(super) const JOIN: Family =
-    Family { name: "joining and splitting", ops: join::OPS, cpu: join::cpu, ..Family::EMPTY };
-pub(super) const PAD: Family = Family { name: "padding", ops: pad::OPS, cpu: pad::cpu, ..Family::EMPTY };
-pub(super) const SCATTER: Family = Family { name: "scattering", ops: scatter::OPS, cpu: scatter::cpu, ..Family::EMPTY };
-pub(super) const SLICE: Family = Family { name: "slicing", ops: slice::OPS, cpu: slice::cpu, ..Family::EMPTY };
+/// A family of this folder: its definitions and CPU kernels; those for OpenCL are in one file.
+macro_rules! family {
+    ($const:ident, $name:literal, $part:ident $(, $opencl:ident $(, $cases:path)?)?) => {
+        pub(super) const $const: Family = Family {
+            name: $name,
+            ops: $part::OPS,
+            cpu: $part::cpu,
+            $(#[cfg(feature = "opencl")]
+            opencl: opencl::$opencl,
+            $(cases: $cases,)?)?
+            ..Family::EMPTY
+        };
+    };
+}
+family!(ARRANGE, "arrangement", arrange, arrange, cases::all);
+family!(CHOOSE, "choosing", choose);
+family!(FILL, "filling", fill);
+family!(GATHER, "gathering", gather, gather);
+family!(JOIN, "joining and splitting", join, join);
+family!(PAD, "padding", pad, pad);
+family!(SCATTER, "scattering", scatter);
+family!(SLICE, "slicing", slice, slice);
 
 /// How an operator of plain elements is bound.
 type Bind<T> = fn(&T, &CpuCtx<'_>) -> Result<Box<dyn Step>>;
@@ -79,7 +93,7 @@ pub(in crate::ops) fn around(shape: &[usize], axis: usize) -> (usize, usize, usi
 }
 
 /// The numbers in an input that must be known when a plan is made.
-fn known_ints(cx: &CpuCtx<'_>, i: usize) -> Result<Vec<i64>> {
+fn known_ints(cx: &NodeView<'_>, i: usize) -> Result<Vec<i64>> {
     match cx.constant(i) {
         Some(t) => t.to_i64s(),
         None => bail!(Unsupported, "input {i} must be known when the plan is made"),

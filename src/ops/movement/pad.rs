@@ -1,8 +1,8 @@
 //! Pad.
 
 use super::{Bind, Moves, known_ints, mark_axes};
-use crate::backend::FnStep;
 use crate::backend::cpu::CpuBindings;
+use crate::backend::{FnStep, NodeView};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
@@ -76,7 +76,7 @@ impl Op for Pad {
 }
 
 /// A number as an element of the type: floats keep it, others are zero.
-fn element(d: DType, size: usize, value: f32) -> Vec<u8> {
+pub(super) fn element(d: DType, size: usize, value: f32) -> Vec<u8> {
     match d {
         DType::F32 => value.to_le_bytes().to_vec(),
         DType::F64 => f64::from(value).to_le_bytes().to_vec(),
@@ -86,19 +86,26 @@ fn element(d: DType, size: usize, value: f32) -> Vec<u8> {
     }
 }
 
+/// How many elements each axis gets in front and behind.
+pub(super) fn widths(cx: &NodeView<'_>) -> Result<(Vec<i64>, Vec<i64>)> {
+    let x = cx.input(0)?;
+    let rank = x.shape.len();
+    let axes = if cx.opt_input(3).is_some() { known_ints(cx, 3)? } else { (0..rank as i64).collect() };
+    let pads = known_ints(cx, 1)?;
+    ensure!(pads.len() == 2 * axes.len(), InvalidModel, "{} widths for {} axes", pads.len(), axes.len());
+    let (mut begins, mut ends) = (vec![0; rank], vec![0; rank]);
+    for (i, &a) in axes.iter().enumerate() {
+        let a = resolve_axis(a, rank)?;
+        (begins[a], ends[a]) = (pads[i], pads[i + axes.len()]);
+    }
+    Ok((begins, ends))
+}
+
 impl Moves for Pad {
     const BIND: Bind<Self> = |op, cx| {
         let (x, out) = (cx.input(0)?, cx.output(0)?);
         let size = need_size(x.dtype, "Pad")?;
-        let rank = x.shape.len();
-        let axes = if cx.opt_input(3).is_some() { known_ints(cx, 3)? } else { (0..rank as i64).collect() };
-        let pads = known_ints(cx, 1)?;
-        ensure!(pads.len() == 2 * axes.len(), InvalidModel, "{} widths for {} axes", pads.len(), axes.len());
-        let (mut begins, mut ends) = (vec![0; rank], vec![0; rank]);
-        for (i, &a) in axes.iter().enumerate() {
-            let a = resolve_axis(a, rank)?;
-            (begins[a], ends[a]) = (pads[i], pads[i + axes.len()]);
-        }
+        let (begins, ends) = widths(cx)?;
         let kernel = Kernel::new(op.mode, size, &x.shape, &begins, &ends)?;
         ensure!(kernel.shape() == &out.shape[..], Internal, "Pad gives {:?}, not {:?}", kernel.shape(), out.shape);
         let (given, value) = (cx.opt_input(2).is_some(), element(x.dtype, size, op.value));

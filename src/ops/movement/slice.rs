@@ -1,6 +1,7 @@
 //! Slice.
 
 use super::{Bind, Moves, copy_step, known_ints, mark_axes};
+use crate::backend::NodeView;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
@@ -150,31 +151,38 @@ impl Op for Slice {
     }
 }
 
+/// The strides of the part in its input, and the offset of its first element.
+pub(super) fn start_and_strides(cx: &NodeView<'_>) -> Result<(Strides, usize)> {
+    let (x, out) = (cx.input(0)?, cx.output(0)?);
+    let (starts, ends) = (known_ints(cx, 1)?, known_ints(cx, 2)?);
+    let n = starts.len();
+    let list = |i: usize| cx.opt_input(i).map(|_| known_ints(cx, i)).transpose();
+    let axes = list(3)?.unwrap_or_else(|| (0..n as i64).collect());
+    let steps = list(4)?.unwrap_or_else(|| vec![1; n]);
+    if ends.len() != n || axes.len() != n || steps.len() != n || steps.contains(&0) {
+        bail!(InvalidModel, "the bounds of a Slice are not as many");
+    }
+    let mut strides: Strides = dense_strides(&x.shape);
+    let mut offset = 0isize;
+    for (i, axis) in mark_axes(&axes, x.shape.len())?.into_iter().enumerate() {
+        let (first, step, count) = part(x.shape[axis] as i64, starts[i], ends[i], steps[i]);
+        ensure!(out.shape[axis] as i64 == count, Internal, "Slice: axis {axis} has another length");
+        if count > 0 {
+            offset += first as isize * strides[axis];
+        }
+        // With one element the step does not matter, and may be too large to be multiplied.
+        strides[axis] = if count > 1 { strides[axis].wrapping_mul(step as isize) } else { 0 };
+    }
+    let offset = usize::try_from(offset).map_err(|_| err!(Internal, "Slice begins before its input"))?;
+    Ok((strides, offset))
+}
+
 impl Moves for Slice {
     const BIND: Bind<Self> = |_, cx: &CpuCtx<'_>| {
         let (x, out) = (cx.input(0)?, cx.output(0)?);
         let size = need_size(x.dtype, "Slice")?;
-        let (starts, ends) = (known_ints(cx, 1)?, known_ints(cx, 2)?);
-        let n = starts.len();
-        let list = |i: usize| cx.opt_input(i).map(|_| known_ints(cx, i)).transpose();
-        let axes = list(3)?.unwrap_or_else(|| (0..n as i64).collect());
-        let steps = list(4)?.unwrap_or_else(|| vec![1; n]);
-        if ends.len() != n || axes.len() != n || steps.len() != n || steps.contains(&0) {
-            bail!(InvalidModel, "the bounds of a Slice are not as many");
-        }
-        let mut strides: Strides = dense_strides(&x.shape);
-        let mut offset = 0isize;
-        for (i, axis) in mark_axes(&axes, x.shape.len())?.into_iter().enumerate() {
-            let (first, step, count) = part(x.shape[axis] as i64, starts[i], ends[i], steps[i]);
-            ensure!(out.shape[axis] as i64 == count, Internal, "Slice: axis {axis} has another length");
-            if count > 0 {
-                offset += first as isize * strides[axis];
-            }
-            // With one element the step does not matter, and may be too large to be multiplied.
-            strides[axis] = if count > 1 { strides[axis].wrapping_mul(step as isize) } else { 0 };
-        }
+        let (strides, offset) = start_and_strides(cx)?;
         let copy = StridedCopy::new(cx.isa, size, &out.shape, &strides, &dense_strides(&out.shape))?;
-        let offset = usize::try_from(offset).map_err(|_| err!(Internal, "Slice begins before its input"))?;
         copy_step("slice", copy, 0, size, offset)
     };
 }

@@ -4,6 +4,8 @@ mod batch;
 mod channels;
 mod layer;
 mod lp;
+#[cfg(feature = "opencl")]
+mod opencl;
 
 pub use batch::BatchNormalization;
 pub use channels::ChannelNorm;
@@ -17,7 +19,14 @@ use crate::ir::OpDef;
 use crate::ir::parse::Attr;
 use crate::tensor::DType;
 
-pub(super) const FAMILY: Family = Family { name: "normalisation", ops: OPS, cpu, cases, ..Family::EMPTY };
+pub(super) const FAMILY: Family = Family {
+    name: "normalisation",
+    ops: OPS,
+    cpu,
+    #[cfg(feature = "opencl")]
+    opencl: opencl::add,
+    cases,
+};
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "BatchNormalization", versions: &[1, 6, 7, 9, 14, 15], parse: batch::parse },

@@ -38,7 +38,7 @@ pub(super) fn layouts(op: &Resize, node: &NodeView<'_>, _: usize) -> NodeLayouts
 }
 
 /// All axes; `roi` is what is known of it, the whole where it is empty.
-fn axes(op: &Resize, node: &NodeView<'_>, roi: &[f64]) -> Result<Vec<Axis>> {
+pub(super) fn axes(op: &Resize, node: &NodeView<'_>, roi: &[f64]) -> Result<Vec<Axis>> {
     let (x, y) = (node.input(0)?, node.output(0)?);
     let rank = x.shape.len();
     let mut axes: Vec<Axis> =

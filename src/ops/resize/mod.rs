@@ -2,6 +2,8 @@
 
 mod bind;
 mod coordinates;
+#[cfg(feature = "opencl")]
+mod opencl;
 
 pub use coordinates::{Coordinates, Method, NearestMode};
 
@@ -17,7 +19,14 @@ use crate::{bail, ensure};
 use half::{bf16, f16};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "resize", ops: OPS, cpu, cases, ..Family::EMPTY };
+pub(super) const FAMILY: Family = Family {
+    name: "resize",
+    ops: OPS,
+    cpu,
+    #[cfg(feature = "opencl")]
+    opencl: opencl::add,
+    cases,
+};
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "Resize", versions: &[10, 11, 13, 18, 19], parse: parse_resize },

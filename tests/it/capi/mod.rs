@@ -1,5 +1,6 @@
 //! The C ABI, called as a C program calls it.
 
+mod devices;
 mod tensors;
 
 #[allow(unused_imports)]
