@@ -113,7 +113,8 @@ typedef struct ortx_device_choice {
    */
   const char *name;
   /**
-   * 1: it is an error if the device is not there, or cannot run an operator. 0: the processor takes its place.
+   * 1: it is an error if the device is not there, or cannot run an operator. 0: the processor takes its place; where the
+   * device is not there at all, ortx_session_warning tells.
    */
   int32_t required;
   /**
@@ -1076,6 +1077,29 @@ struct ortx_status *ortx_session_property(const struct ortx_session *session,
                                           size_t index,
                                           const char **key,
                                           const char **value);
+
+/**
+ * Counts what the caller should hear of: devices that the options prefer and that cannot be used, so that the processor takes
+ * their place. They are known when the session is made, and stay.
+ *
+ * Parameters: `session`; `count` receives the number, 0 where all is as asked for.
+ * Thread safety: any thread.
+ * Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL.
+ * Since: 0.1.
+ */
+struct ortx_status *ortx_session_warning_count(const struct ortx_session *session,
+                                               size_t *count);
+
+/**
+ * Tells one of them.
+ *
+ * Parameters: `session`; `index` below the count; `text` receives UTF-8 text of one line.
+ * Ownership: the text lives as long as the session.
+ * Thread safety: any thread.
+ * Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL or an index out of range.
+ * Since: 0.1.
+ */
+struct ortx_status *ortx_session_warning(const struct ortx_session *session, size_t index, const char **text);
 
 /**
  * Tells what kind of value it is.

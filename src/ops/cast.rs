@@ -1,5 +1,8 @@
 //! Conversions between element types: Cast, CastLike, BitCast.
 
+#[cfg(feature = "opencl")]
+mod opencl;
+
 use super::Family;
 use super::case::{Case, CaseInput};
 use super::steps::Phases;
@@ -17,7 +20,14 @@ use crate::tensor::{DType, Tensor, TensorView, Value, decode_narrow, encode_narr
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "conversions", ops: OPS, cpu, cases, ..Family::EMPTY };
+pub(super) const FAMILY: Family = Family {
+    name: "conversions",
+    ops: OPS,
+    cpu,
+    #[cfg(feature = "opencl")]
+    opencl: opencl::add,
+    cases,
+};
 
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "BitCast", versions: &[26], parse: parse_bit_cast },
@@ -435,6 +445,29 @@ fn cases() -> Vec<Case> {
         v.push(Case::new("Cast", 25, "from_float_to_narrow", vec![f32s.clone()]).attr("to", to(d)).exact());
     }
     v.push(Case::new("CastLike", 25, "type_of_the_second", vec![f32s, x(DType::F16)]).exact());
+    let special =
+        [0.0f32, -0.0, 0.4, -2.7, 127.5, 300.0, -300.0, 1e30, f32::INFINITY, f32::NAN, 6.1e-5, 65_519.0, 1.25];
+    let floats: Vec<f32> = special.iter().copied().cycle().take(40).collect();
+    let given = Tensor::from_slice(&[40], &floats).map_or(CaseInput::Absent, CaseInput::Given);
+    let of = |d, name, from: CaseInput| Case::new("Cast", 13, name, vec![from]).attr("to", Attr::Int(d as i64)).exact();
+    let random = |d| CaseInput::Random(d, vec![3, 25], -100.0, 100.0);
+    v.extend([
+        of(DType::F16, "f32_to_f16", given.clone()),
+        of(DType::BF16, "f32_to_bf16", given.clone()),
+        of(DType::Bool, "f32_to_bool", given.clone()),
+        of(DType::I32, "f32_to_i32", given.clone()),
+        of(DType::I64, "f32_to_i64", given.clone()),
+        of(DType::U8, "f32_to_u8", given.clone()),
+        of(DType::I8, "f32_to_i8", given),
+        of(DType::F32, "f16_to_f32", random(DType::F16)),
+        of(DType::F32, "bf16_to_f32", random(DType::BF16)),
+        of(DType::F16, "bf16_to_f16", random(DType::BF16)),
+        of(DType::F32, "bool_to_f32", random(DType::Bool)),
+        of(DType::F16, "u8_to_f16", CaseInput::Random(DType::U8, vec![70], 0.0, 255.0)),
+        of(DType::F32, "i64_to_f32", CaseInput::Random(DType::I64, vec![70], -1e12, 1e12)),
+        of(DType::I32, "i64_to_i32", random(DType::I64)),
+        of(DType::Bool, "i32_to_bool", random(DType::I32)),
+    ]);
     v
 }
 

@@ -4,11 +4,13 @@
 mod opencl;
 
 use super::Family;
+use super::case::{Case, CaseInput};
 use super::types::need_elem;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{FnStep, Step};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
+use crate::ir::parse::Attr;
 use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::kernels::normalise::Softmax as Kernel;
 pub use crate::kernels::normalise::SoftmaxKind;
@@ -21,7 +23,7 @@ pub(super) const FAMILY: Family = Family {
     cpu,
     #[cfg(feature = "opencl")]
     opencl: opencl::add,
-    ..Family::EMPTY
+    cases,
 };
 
 const OPS: &[OpDef] = &[
@@ -105,4 +107,20 @@ fn bind(op: &Softmax, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         unsafe { kernel.run(task, args.input(0), args.output(0), scratch) };
         Ok(())
     }))
+}
+
+fn cases() -> Vec<Case> {
+    let of = |d, shape: &[usize]| vec![CaseInput::Random(d, shape.to_vec(), -3.0, 3.0)];
+    let along = |op, version, name, shape: &[usize], axis| {
+        Case::new(op, version, name, of(DType::F32, shape)).attr("axis", Attr::Int(axis))
+    };
+    vec![
+        along("Softmax", 13, "last", &[3, 2, 37], -1),
+        along("Softmax", 13, "channels", &[2, 10, 3, 5], 1),
+        along("Softmax", 11, "flattened", &[3, 4, 5], 1),
+        along("LogSoftmax", 13, "last", &[4, 19], -1),
+        along("Hardmax", 13, "last", &[4, 19], -1),
+        // One unit of f16 in the last place, for what rounds to the other side.
+        Case { rtol: 1e-3, ..Case::new("Softmax", 13, "f16", of(DType::F16, &[5, 12])) },
+    ]
 }

@@ -1,6 +1,7 @@
 //! Real models against onnxruntime (its graph optimisations off), at the tolerances of `tests/models.toml`.
 
 use crate::{cache, values};
+use std::path::PathBuf;
 
 /// The names of the models in `tests/models.toml`; a test each, below.
 macro_rules! models {
@@ -23,18 +24,37 @@ models!(ppocr_det ppocr_rec ppocr_cls nudenet silero_vad magika minilm open_nsfw
         logreg_iris melspectrogram embedding);
 
 fn check(name: &str) {
-    let part = format!("references/{:016x}", key());
-    let Some(folder) = cache::folder(&part, "data") else { return };
-    let Some(row) = cache::index(&folder).into_iter().find(|r| r[0] == name) else {
-        println!("skipped: {name}: its package could not be had (make data says why)");
-        return;
-    };
-    let tolerance = |i: usize| row[i].parse::<f64>().unwrap();
-    let sets = row[3].parse().unwrap();
-    let model = cache::root().join(&row[4]);
-    if let Err(e) = values::check_model(&model, &folder.join(name), sets, tolerance(1), tolerance(2)) {
+    let Some(m) = find(name) else { return };
+    if let Err(e) = values::check_model(&m.model, &m.data, m.sets, m.rtol, m.atol) {
         panic!("{name}: {e}");
     }
+}
+
+/// A model of the table, its data, and how close the answers must be.
+pub struct Reference {
+    pub model: PathBuf,
+    pub data: PathBuf,
+    pub sets: usize,
+    pub rtol: f64,
+    pub atol: f64,
+}
+
+/// A model of the table; `None`, and said so, where it could not be had.
+pub fn find(name: &str) -> Option<Reference> {
+    let part = format!("references/{:016x}", key());
+    let folder = cache::folder(&part, "data")?;
+    let Some(row) = cache::index(&folder).into_iter().find(|r| r[0] == name) else {
+        println!("skipped: {name}: its package could not be had (make data says why)");
+        return None;
+    };
+    let tolerance = |i: usize| row[i].parse::<f64>().unwrap();
+    Some(Reference {
+        model: cache::root().join(&row[4]),
+        data: folder.join(name),
+        sets: row[3].parse().unwrap(),
+        rtol: tolerance(1),
+        atol: tolerance(2),
+    })
 }
 
 /// The 64-bit FNV-1a hash of what the references depend on, as `scripts/make_references.py` names their folder.

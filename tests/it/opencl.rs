@@ -1,10 +1,19 @@
 //! Whole models on the first OpenCL device, against the CPU and the references.
 
-use ortx::plan::Timing;
+use crate::{models, values};
+use ortx::backend::Backend;
+use ortx::backend::cpu::CpuBackend;
+use ortx::base::parallel::Serial;
+use ortx::ir::Fact;
+use ortx::ir::build::GraphBuilder;
+use ortx::kernels::gemm::Activation;
+use ortx::kernels::isa::Isa;
+use ortx::ops::linear::MatMul;
+use ortx::plan::{Program, RunCtx, Target, Timing};
 use ortx::session::{Environment, ModelSource, RunOptions, Session, SessionOptions};
-use ortx::{DType, Tensor, Value};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use ortx::{DType, Tensor, Value, ops};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 /// Whether there is a device; says so where there is none.
 fn has_device() -> bool {
@@ -93,14 +102,24 @@ fn assert_stays(p: &Places) {
     assert_eq!(p.copies, 2, "only the way in and out leaves the device");
 }
 
-/// A model of `tests/models.toml`, if it was fetched.
-fn fetched(name: &str) -> Option<PathBuf> {
-    let model = crate::cache::root().join("models").join(name).join("model.onnx");
-    let found = model.is_file();
-    if !found {
-        println!("skipped: {} is not there (make data fetches it)", model.display());
+/// Runs one set of a real model's data on the device, against onnxruntime's answers at the table's tolerances.
+fn against_reference(name: &str, sets: &[usize]) -> Vec<Places> {
+    if !has_device() {
+        return Vec::new();
     }
-    (found && has_device()).then_some(model)
+    let Some(m) = models::find(name) else { return Vec::new() };
+    let device = session(&m.model, &["opencl:0"]);
+    let run = |k: &usize| {
+        let profile = Mutex::new(Vec::new());
+        let data = m.data.join(format!("test_data_set_{k}"));
+        if let Err(e) = values::check_set(&device, &m.model, &data, m.rtol, m.atol, Some(&profile)) {
+            panic!("{name} on the device, set {k}{e}");
+        }
+        let p = Places::of(&profile.into_inner().unwrap());
+        println!("{name}: {} steps on the device, {} copies, on the CPU: {:?}", p.device, p.copies, p.cpu);
+        p
+    };
+    sets.iter().map(run).collect()
 }
 
 #[test]
@@ -130,11 +149,102 @@ fn resnet50_stays_on_the_device() {
 
 #[test]
 fn ppocr_det_stays_on_the_device() {
-    let Some(model) = fetched("ppocr_det") else { return };
-    for (h, w) in [(96, 160), (64, 64)] {
-        // Probabilities after a sigmoid, some 60 convolutions deep: what onnxruntime's own two ways differ by, and room.
-        assert_stays(&compare(&model, &[("x", random(&[1, 3, h, w], 0))], 1e-4));
+    against_reference("ppocr_det", &[0, 1]).iter().for_each(assert_stays);
+}
+
+#[test]
+fn minilm_keeps_its_products_on_the_device() {
+    for p in against_reference("minilm", &[0, 1]) {
+        // What is left to the CPU works on token numbers, not on what the network computes.
+        let heavy =
+            |c: &&String| ["MatMul", "Softmax", "LayerNorm", "Pointwise", "Transpose"].iter().any(|h| c.starts_with(h));
+        assert_eq!(p.cpu.iter().filter(heavy).count(), 0, "{:?}", p.cpu);
     }
+}
+
+#[test]
+fn silero_vad_keeps_its_convolutions_on_the_device() {
+    for p in against_reference("silero_vad", &[0, 1]) {
+        let heavy = |c: &&String| ["Conv", "MatMul", "Gemm"].iter().any(|h| c.starts_with(h));
+        assert_eq!(p.cpu.iter().filter(heavy).count(), 0, "{:?}", p.cpu);
+    }
+}
+
+/// A product with each activation that an epilogue knows, on both.
+#[test]
+fn products_and_convolutions_apply_every_activation() {
+    if !has_device() {
+        return;
+    }
+    let all = [
+        Activation::None,
+        Activation::Relu,
+        Activation::Clip { min: -0.5, max: 0.75 },
+        Activation::LeakyRelu { alpha: 0.1 },
+        Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Activation::HardSwish,
+        Activation::Sigmoid,
+        Activation::Tanh,
+        Activation::Swish { alpha: 1.0 },
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Elu { alpha: 0.7 },
+        Activation::Mish,
+    ];
+    let device = Environment::new().device("opencl:0").expect("opening the device");
+    let constant = |shape: &[usize], seed| {
+        let t = random(shape, seed);
+        let centred: Vec<f32> = t.as_slice::<f32>().unwrap().iter().map(|x| 2.0 * x - 1.0).collect();
+        Tensor::from_slice(shape, &centred).unwrap()
+    };
+    for activation in all {
+        let mut b = GraphBuilder::new("product");
+        let x = b.input("x", Fact::sized(DType::F32, &[5, 12]));
+        let (w, c) = (b.constant("w", constant(&[12, 9], 1)), b.constant("c", constant(&[9], 2)));
+        let product = Arc::new(MatMul { activation, ..MatMul::default() });
+        let y = b.node("product", product, vec![Some(x), Some(w), Some(c)], &[Some("y")]).unwrap()[0].unwrap();
+        let graph = Arc::new(b.finish(vec![y]).unwrap());
+        let run = |devices: Vec<Arc<dyn Backend>>| {
+            let cpu = Target::cpu(Arc::new(CpuBackend::new(Isa::detect(), ops::cpu_bindings())));
+            let required = !devices.is_empty();
+            let program = Program::new(graph.clone(), Arc::new(Target { devices, required, ..cpu })).unwrap();
+            let mut out = [None];
+            let cx = RunCtx { pool: &Serial, stop: Default::default(), profile: None };
+            program.run(&cx, &[constant(&[5, 12], 3).into()], &mut out).expect("a run");
+            out[0].take().unwrap().as_tensor().unwrap().as_slice::<f32>().unwrap().to_vec()
+        };
+        let (want, got) = (run(Vec::new()), run(vec![device.clone()]));
+        // Sums of twelve products in -1..1, and a function of a few ulps.
+        let close = want.iter().zip(&got).all(|(a, b)| (a - b).abs() <= 2e-6);
+        assert!(close, "{activation:?}: {got:?} instead of {want:?}");
+    }
+}
+
+#[test]
+fn an_index_outside_its_axis_is_an_error_on_the_device_too() {
+    if !has_device() {
+        return;
+    }
+    let mut b = GraphBuilder::new("gather");
+    let (x, i) = (b.input("x", Fact::sized(DType::F32, &[4, 3])), b.input("i", Fact::sized(DType::I64, &[2])));
+    let gather = Arc::new(ops::movement::Gather { axis: 0 });
+    let y = b.node("pick", gather, vec![Some(x), Some(i)], &[Some("y")]).unwrap()[0].unwrap();
+    let cpu = Target::cpu(Arc::new(CpuBackend::new(Isa::detect(), ops::cpu_bindings())));
+    let devices = vec![Environment::new().device("opencl:0").expect("opening the device")];
+    let target = Arc::new(Target { devices, required: true, ..cpu });
+    let program = Program::new(Arc::new(b.finish(vec![y]).unwrap()), target).unwrap();
+    let run = |at: [i64; 2]| {
+        let cx = RunCtx { pool: &Serial, stop: Default::default(), profile: None };
+        let inputs = [random(&[4, 3], 0).into(), Tensor::from_slice(&[2], &at).unwrap().into()];
+        program.run(&cx, &inputs, &mut [None])
+    };
+    assert!(run([-4, 3]).is_ok());
+    let e = run([1, 4]).unwrap_err();
+    assert_eq!(e.kind(), ortx::ErrorKind::Run);
+    assert!(e.to_string().contains("index 4"), "{e}");
+    assert!(run([0, -5]).is_err());
+    // The fault is told once.
+    assert!(run([0, 1]).is_ok());
 }
 
 #[test]

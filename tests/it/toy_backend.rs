@@ -181,7 +181,7 @@ fn a_backend_from_outside_runs_what_it_claims_and_the_cpu_the_rest() {
 
 #[test]
 fn an_unknown_device_is_named() {
-    let options = SessionOptions { devices: vec!["fpga:7".into()], ..Default::default() };
+    let options = SessionOptions { devices: vec!["fpga:7!".into()], ..Default::default() };
     let e = Session::new(&Environment::new(), ModelSource::Bytes(model().into(), None), &options).err().unwrap();
     assert_eq!(e.kind(), ErrorKind::NotFound);
     assert!(e.to_string().contains("fpga:7"), "{e}");

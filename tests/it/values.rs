@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 use ortx::import::{tensor_from_proto, value_from_optional, value_from_sequence};
+use ortx::plan::Timing;
 use ortx::proto::external::External;
 use ortx::proto::onnx::{ModelProto, OptionalProto, SequenceProto, TensorProto, TypeProto, type_proto};
 use ortx::proto::read;
@@ -10,49 +11,51 @@ use ortx::proto::source::Mode;
 use ortx::session::{Environment, ModelSource, RunOptions, Session, SessionOptions};
 use ortx::tensor::{DType, Tensor, Value, decode_narrow, unpack_bits};
 use std::path::Path;
+use std::sync::Mutex;
 
 /// Runs the model on each of the `test_data_set_K` in `data`; the error says which set and what differs.
 pub fn check_model(model: &Path, data: &Path, sets: usize, rtol: f64, atol: f64) -> Result<(), String> {
-    check_model_on(&[], model, data, sets, rtol, atol)
+    // Cases run side by side already: one thread each.
+    let options = SessionOptions { threads: 1, ..SessionOptions::default() };
+    let source = ModelSource::Path(model.into());
+    let session = Session::new(&Environment::new(), source, &options).map_err(|e| format!("{e:#}"))?;
+    for k in 0..sets {
+        check_set(&session, model, &data.join(format!("test_data_set_{k}")), rtol, atol, None)
+            .map_err(|e| format!("set {k}{e}"))?;
+    }
+    Ok(())
 }
 
-/// The same on devices of these names before the CPU.
-pub fn check_model_on(
-    devices: &[&str],
+/// Runs a session of the model on one set of data, and adds what ran to `profile`.
+pub fn check_set(
+    session: &Session,
     model: &Path,
     data: &Path,
-    sets: usize,
     rtol: f64,
     atol: f64,
+    profile: Option<&Mutex<Vec<Timing>>>,
 ) -> Result<(), String> {
-    let say = |e: ortx::Error| format!("{e:#}");
-    let devices = devices.iter().map(|d| d.to_string()).collect();
-    // Cases run side by side already: one thread each.
-    let options = SessionOptions { threads: 1, devices, ..SessionOptions::default() };
-    let session = Session::new(&Environment::new(), ModelSource::Path(model.into()), &options).map_err(say)?;
+    let say = |e: ortx::Error| format!(": {e:#}");
     let (input_types, output_types) = edge_types(&read::open_path(model, Mode::default()).map_err(say)?);
-    for k in 0..sets {
-        let read_all = |side: &str, types: &[Option<TypeProto>]| -> Result<Vec<Value>, String> {
-            let folder = data.join(format!("test_data_set_{k}"));
-            let mut found = Vec::new();
-            while let Ok(file) = std::fs::read(folder.join(format!("{side}_{}.pb", found.len()))) {
-                let kind = types.get(found.len()).cloned().flatten();
-                found.push(read_value(file.into(), kind.as_ref()).map_err(say)?);
-            }
-            Ok(found)
-        };
-        let inputs = read_all("input", &input_types)?;
-        let wanted = read_all("output", &output_types)?;
-        let mut outputs = vec![None; session.outputs().len()];
-        session.run_values(&inputs, &mut outputs, &RunOptions::default()).map_err(say)?;
-        if outputs.len() != wanted.len() {
-            return Err(format!("set {k}: {} outputs instead of {}", outputs.len(), wanted.len()));
+    let read_all = |side: &str, types: &[Option<TypeProto>]| -> Result<Vec<Value>, String> {
+        let mut found = Vec::new();
+        while let Ok(file) = std::fs::read(data.join(format!("{side}_{}.pb", found.len()))) {
+            let kind = types.get(found.len()).cloned().flatten();
+            found.push(read_value(file.into(), kind.as_ref()).map_err(say)?);
         }
-        for ((got, want), io) in outputs.iter().zip(&wanted).zip(session.outputs()) {
-            let place = format!("set {k}, output '{}'", io.name);
-            let got = got.as_ref().ok_or_else(|| format!("{place} was not made"))?;
-            compare(got, want, rtol, atol).map_err(|e| format!("{place}: {e}"))?;
-        }
+        Ok(found)
+    };
+    let inputs = read_all("input", &input_types)?;
+    let wanted = read_all("output", &output_types)?;
+    let mut outputs = vec![None; session.outputs().len()];
+    session.run_profiled(&inputs, &mut outputs, &RunOptions::default(), profile).map_err(say)?;
+    if outputs.len() != wanted.len() {
+        return Err(format!(": {} outputs instead of {}", outputs.len(), wanted.len()));
+    }
+    for ((got, want), io) in outputs.iter().zip(&wanted).zip(session.outputs()) {
+        let place = format!(", output '{}'", io.name);
+        let got = got.as_ref().ok_or_else(|| format!("{place} was not made"))?;
+        compare(got, want, rtol, atol).map_err(|e| format!("{place}: {e}"))?;
     }
     Ok(())
 }

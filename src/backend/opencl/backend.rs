@@ -4,6 +4,7 @@ use super::call::{Call, Place};
 use super::device::{self, Device};
 use super::driver::{Buffer, Queue};
 use super::recipe::{Arg, Recipe};
+use super::widen;
 use crate::backend::{Backend, DeviceEntry, Memory, NodeView, PackedCache, Provider, Step, StepArgs};
 use crate::base::alloc::{ALIGN, round_up};
 use crate::error::{Context, Result};
@@ -13,30 +14,43 @@ use crate::{bail, ensure, err};
 use smallvec::SmallVec;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 type RecipeFn = Box<dyn Fn(&dyn Op, &NodeView<'_>) -> Result<Recipe> + Send + Sync>;
 
+/// How an operator type's recipes are written, and whether they take narrow floats as they are.
+struct Binding {
+    write: RecipeFn,
+    native: bool,
+}
+
 /// What OpenCL devices can do for each operator type. Each family adds its own.
 #[derive(Default)]
-pub struct OpenClBindings(HashMap<TypeId, RecipeFn>);
+pub struct OpenClBindings(HashMap<TypeId, Binding>);
 
 impl OpenClBindings {
     /// `write` writes the recipe of nodes of operator type `T`, all of whose operands have known shapes; an error means
-    /// that the node is left to another backend.
+    /// that the node is left to another backend. It is asked about f32: nodes of narrower floats become such, with
+    /// conversions around them.
     pub fn recipe<T: Op>(&mut self, write: fn(&T, &NodeView<'_>) -> Result<Recipe>) {
-        self.0.insert(
-            TypeId::of::<T>(),
-            Box::new(move |op, node| match op.downcast::<T>() {
-                Some(op) => write(op, node),
-                None => bail!(Internal, "a binding met another operator: {}", op.name()),
-            }),
-        );
+        self.insert(write, false);
+    }
+    /// The same of an operator whose kernels take narrow floats as they are.
+    pub fn native_recipe<T: Op>(&mut self, write: fn(&T, &NodeView<'_>) -> Result<Recipe>) {
+        self.insert(write, true);
+    }
+    fn insert<T: Op>(&mut self, write: fn(&T, &NodeView<'_>) -> Result<Recipe>, native: bool) {
+        let write: RecipeFn = Box::new(move |op, node| match op.downcast::<T>() {
+            Some(op) => write(op, node),
+            None => bail!(Internal, "a binding met another operator: {}", op.name()),
+        });
+        self.0.insert(TypeId::of::<T>(), Binding { write, native });
     }
 
     fn find(&self, node: &NodeView<'_>) -> Result<Recipe> {
         let op: &dyn Any = node.op;
-        let Some(write) = self.0.get(&op.type_id()) else {
+        let Some(binding) = self.0.get(&op.type_id()) else {
             bail!(Unsupported, "OpenCL has no kernel for {}", node.op.name());
         };
         for o in node.inputs.iter().chain(node.outputs).flatten() {
@@ -45,7 +59,10 @@ impl OpenClBindings {
             ensure!(counts && o.shape.len() <= 8, Unsupported, "OpenCL kernels cannot count {:?}", o.shape);
             ensure!(o.dtype != DType::String, Unsupported, "OpenCL has no strings");
         }
-        write(node.op, node)
+        if !binding.native && widen::is_narrow(node) {
+            return widen::recipe(node, |node| (binding.write)(node.op, node));
+        }
+        (binding.write)(node.op, node)
     }
 }
 
@@ -64,6 +81,27 @@ pub struct OpenClBackend {
 struct DeviceMemory {
     buffer: Buffer,
     queue: Arc<Queue>,
+    /// A mark, an index, the length of its axis: what a kernel leaves that met an index outside.
+    faults: Buffer,
+    /// Whether such a kernel was queued since the last look.
+    watched: AtomicBool,
+}
+
+impl DeviceMemory {
+    /// Fails where a kernel met an index outside its axis. Waits for the kernels, if there were any that look at indices.
+    fn look_for_faults(&self) -> Result<()> {
+        if !self.watched.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut found = [0i32; 4];
+        // SAFETY: `found` has the bytes of the buffer.
+        unsafe { self.queue.read(&self.faults, 0, found.as_mut_ptr().cast(), size_of_val(&found))? };
+        if found[0] == 0 {
+            return Ok(());
+        }
+        self.queue.write(&self.faults, 0, &[0; 16])?;
+        bail!(Run, "index {} is outside an axis of length {}", found[1], found[2])
+    }
 }
 
 impl Memory for DeviceMemory {
@@ -114,6 +152,16 @@ impl OpenClBackend {
         })
     }
 
+    /// A constant of f16 or bf16 as f32.
+    fn wide(&self, t: &Tensor, cache: &PackedCache) -> Result<Arc<Buffer>> {
+        cache.get(t, &format!("{} wide", self.name), || {
+            let wide = widen::to_f32(t)?;
+            let buffer = self.device.context.buffer(wide.byte_len())?;
+            self.upload.write(&buffer, 0, wide.bytes())?;
+            Ok(buffer)
+        })
+    }
+
     fn operand(&self, arg: &Arg, node: &NodeView<'_>, offsets: &[usize], cache: &PackedCache) -> Result<Bound> {
         Ok(match *arg {
             Arg::Input(i) => match node.constant(i) {
@@ -124,6 +172,11 @@ impl OpenClBackend {
                 Some(t) => Bound::Constant(self.turned(t, rows, columns, cache)?),
                 None => bail!(Internal, "input {i} is no constant"),
             },
+            Arg::Wide(i) => match node.constant(i) {
+                Some(t) => Bound::Constant(self.wide(t, cache)?),
+                None => bail!(Internal, "input {i} is no constant"),
+            },
+            Arg::Fault => Bound::Fault,
             Arg::Output(i) => Bound::Output(i),
             Arg::Temporary(i) => match offsets.get(i) {
                 Some(o) => Bound::Workspace(*o),
@@ -173,7 +226,10 @@ impl Backend for OpenClBackend {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.retain(|q| q.strong_count() > 0);
         queues.push(Arc::downgrade(&queue));
-        Ok(Arc::new(DeviceMemory { buffer: self.device.context.buffer(bytes)?, queue }))
+        let faults = self.device.context.buffer(16)?;
+        queue.write(&faults, 0, &[0; 16])?;
+        let watched = AtomicBool::new(false);
+        Ok(Arc::new(DeviceMemory { buffer: self.device.context.buffer(bytes)?, queue, faults, watched }))
     }
 
     unsafe fn copy_in(&self, src: *const u8, dst: &dyn Memory, offset: usize, bytes: usize) -> Result<()> {
@@ -189,7 +245,8 @@ impl Backend for OpenClBackend {
     unsafe fn copy_out(&self, src: &dyn Memory, offset: usize, dst: *mut u8, bytes: usize) -> Result<()> {
         let src = own(src)?;
         // SAFETY: the caller's promise.
-        unsafe { src.queue.read(&src.buffer, offset, dst, bytes) }
+        unsafe { src.queue.read(&src.buffer, offset, dst, bytes)? };
+        src.look_for_faults()
     }
 
     fn sync(&self) -> Result<()> {
@@ -207,6 +264,7 @@ enum Bound {
     Output(usize),
     Workspace(usize),
     Constant(Arc<Buffer>),
+    Fault,
 }
 
 struct OpenClStep {
@@ -230,6 +288,11 @@ impl Step for OpenClStep {
                 let (found, plus) = match o {
                     Bound::Constant(buffer) => {
                         places.push(Place { buffer, offset: 0 });
+                        continue;
+                    }
+                    Bound::Fault => {
+                        memory.watched.store(true, Ordering::Relaxed);
+                        places.push(Place { buffer: &memory.faults, offset: 0 });
                         continue;
                     }
                     Bound::Input(i) => (args.device_input(*i), 0),

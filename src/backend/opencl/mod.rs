@@ -9,7 +9,9 @@ pub mod call;
 pub mod conv;
 pub mod device;
 pub mod driver;
+pub mod element;
 pub mod gemm;
+pub mod norm;
 pub mod pointwise;
 pub mod pool;
 pub mod recipe;
@@ -17,6 +19,7 @@ pub mod reduce;
 pub mod resample;
 pub mod shape;
 mod status;
+mod widen;
 
 pub use backend::{OpenClBackend, OpenClBindings, OpenClProvider};
 

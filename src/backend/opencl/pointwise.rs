@@ -3,6 +3,7 @@
 use super::call::{Call, Slot, int};
 use super::device::Device;
 use super::driver::DeviceKind;
+use super::element::Type;
 use super::gemm::lanes;
 use crate::base::checked::product;
 use crate::error::{Context as _, Result};
@@ -10,15 +11,6 @@ use crate::kernels::nd::collapse;
 use crate::kernels::pointwise::{BinaryOp, Instruction, Program, UnaryOp};
 use crate::{bail, ensure, err};
 use std::fmt::Write;
-
-/// The element type of an operand in memory; a program computes in f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
-    /// A float.
-    F32,
-    /// A byte, 0 or 1.
-    Bool,
-}
 
 /// An operand: its type, and its strides along the dimensions of the result.
 #[derive(Clone, Debug)]
@@ -93,7 +85,7 @@ fn with_lanes(
 
     let mut slots = Vec::new();
     for (i, o) in all.iter().enumerate() {
-        slots.push(Slot::Tensor(i, if o.dtype == Type::F32 { 4 } else { 1 }));
+        slots.push(Slot::Tensor(i, o.dtype.size()));
     }
     let rows = product(outer)?;
     slots.extend([Slot::I32(int(n)?), Slot::I32(int(rows)?)]);
@@ -126,20 +118,13 @@ fn with_lanes(
 }
 
 impl Printed<'_> {
-    fn c_type(dtype: Type) -> &'static str {
-        match dtype {
-            Type::F32 => "float",
-            Type::Bool => "uchar",
-        }
-    }
-
     /// The kernel's head, with each operand's pointer set to its row: `p<i>`.
     fn head(&self, more: &str) -> Result<String, std::fmt::Error> {
         let mut s = String::from("__kernel void pointwise(");
         let inputs = self.program.inputs();
         for (i, (dtype, _)) in self.operands.iter().enumerate() {
             let constant = if i < inputs { "const " } else { "" };
-            write!(s, "__global {constant}{} *a{i}, const long o{i}, ", Self::c_type(*dtype))?;
+            write!(s, "__global {constant}{} *a{i}, const long o{i}, ", dtype.c_type())?;
         }
         s.push_str("const int n, const int rows");
         for d in 0..self.outer {
@@ -165,7 +150,7 @@ impl Printed<'_> {
         }
         for (i, (dtype, _)) in self.operands.iter().enumerate() {
             let constant = if i < self.program.inputs() { "const " } else { "" };
-            write!(s, "__global {constant}{} *p{i} = a{i} + o{i}", Self::c_type(*dtype))?;
+            write!(s, "__global {constant}{} *p{i} = a{i} + o{i}", dtype.c_type())?;
             for d in 0..self.outer {
                 write!(s, " + (long)i{d} * s{i}_{d}")?;
             }
@@ -189,22 +174,16 @@ impl Printed<'_> {
         for (k, register) in self.program.outputs().iter().enumerate() {
             let i = inputs + k;
             let (dtype, inner) = self.operands[i];
-            let value = match (dtype, lanes) {
-                (Type::F32, _) => format!("r{register}"),
-                (Type::Bool, 1) => format!("(uchar)(r{register} != 0.0f)"),
-                // A true lane is -1.
-                (Type::Bool, _) => format!("convert_uchar{lanes}(-(r{register} != ({t})(0.0f)))"),
-            };
+            let (p, stride) = (format!("p{i}"), format!("s{i}_{}", self.outer));
             match (inner, lanes) {
-                (Inner::Strided, 1) => writeln!(s, "p{i}[(long)i * s{i}_{}] = {value};", self.outer)?,
-                (_, 1) => writeln!(s, "p{i}[i] = {value};")?,
+                (Inner::Strided, 1) => s += &dtype.store(&format!("{p} + (long)i * {stride}"), &format!("r{register}")),
+                (_, 1) => s += &dtype.store(&format!("{p} + i"), &format!("r{register}")),
                 (Inner::Strided, _) => {
-                    writeln!(s, "{}{lanes} t{i} = {value};", Self::c_type(dtype))?;
                     for l in 0..lanes {
-                        writeln!(s, "p{i}[(long)(i + {l}) * s{i}_{}] = t{i}.s{l:x};", self.outer)?;
+                        s += &dtype.store(&format!("{p} + (long)(i + {l}) * {stride}"), &format!("r{register}.s{l:x}"));
                     }
                 }
-                _ => writeln!(s, "vstore{lanes}({value}, 0, p{i} + i);")?,
+                _ => s += &dtype.store_vector(&format!("{p} + i"), &format!("r{register}"), lanes),
             }
         }
         Ok(s)
@@ -213,19 +192,16 @@ impl Printed<'_> {
     fn load(&self, i: usize, lanes: usize, t: &str) -> String {
         let (dtype, inner) = self.operands[i];
         let stride = format!("s{i}_{}", self.outer);
-        let value = match (inner, lanes) {
-            (Inner::Same, _) => return format!("({t})((float)*p{i})"),
-            (Inner::Dense, 1) => format!("p{i}[i]"),
-            (Inner::Strided, 1) => format!("p{i}[(long)i * {stride}]"),
-            (Inner::Dense, _) => format!("vload{lanes}(0, p{i} + i)"),
+        match (inner, lanes) {
+            (Inner::Same, _) => format!("({t})({})", dtype.load(&format!("p{i}"))),
+            (Inner::Dense, 1) => dtype.load(&format!("p{i} + i")),
+            (Inner::Strided, 1) => dtype.load(&format!("p{i} + (long)i * {stride}")),
+            (Inner::Dense, _) => dtype.load_vector(&format!("p{i} + i"), lanes),
             (Inner::Strided, _) => {
-                let all: Vec<_> = (0..lanes).map(|l| format!("p{i}[(long)(i + {l}) * {stride}]")).collect();
-                format!("({}{lanes})({})", Self::c_type(dtype), all.join(", "))
+                let all: Vec<_> =
+                    (0..lanes).map(|l| dtype.load(&format!("p{i} + (long)(i + {l}) * {stride}"))).collect();
+                format!("({t})({})", all.join(", "))
             }
-        };
-        match dtype {
-            Type::F32 => value,
-            Type::Bool => format!("convert_{t}({value})"),
         }
     }
 

@@ -5,6 +5,7 @@ use super::call::Calls;
 use super::conv;
 use super::device::Device;
 use super::gemm::{self, Gemm};
+use super::norm::{self, Normalise};
 use super::pointwise::{self, Operand};
 use super::pool;
 use super::reduce;
@@ -59,6 +60,19 @@ pub enum Work {
     },
     /// Slices by index, elements of a size, of outer x axis x inner: from, to.
     Gather(usize, [usize; 3], Vec<usize>),
+    /// The same by indices that come with the run: from, indices, to, faults.
+    GatherChecked {
+        /// Bytes of an element.
+        size: usize,
+        /// Outer x axis x inner.
+        dims: [usize; 3],
+        /// How many indices.
+        count: usize,
+        /// Bytes of an index, 4 or 8.
+        index_size: usize,
+    },
+    /// Lines brought to mean 0 and variance 1: x, scale, shift, y.
+    Normalise(Normalise),
     /// Planes resized from rows and columns: x, y.
     Resize(usize, [usize; 2], Taps, Taps),
 }
@@ -74,6 +88,10 @@ pub enum Arg {
     Output(usize),
     /// A temporary of the recipe.
     Temporary(usize),
+    /// A constant input of a narrower float type, as f32.
+    Wide(usize),
+    /// Where kernels leave word of indices outside their axis.
+    Fault,
 }
 
 /// A kernel with its operands.
@@ -104,6 +122,11 @@ impl Recipe {
         self.stages.push(Stage { work, args: args.into() });
         self
     }
+    /// A temporary of so many bytes.
+    pub fn temporary(&mut self, bytes: usize) -> Arg {
+        self.temporaries.push(bytes);
+        Arg::Temporary(self.temporaries.len() - 1)
+    }
 }
 
 impl Work {
@@ -119,7 +142,9 @@ impl Work {
             Work::Pointwise { .. } => "cl_pointwise",
             Work::Copy(..) => "cl_copy",
             Work::Pad { .. } => "cl_pad",
-            Work::Gather(..) => "cl_gather",
+            Work::Gather(..) | Work::GatherChecked { .. } => "cl_gather",
+            Work::Normalise(n) if n.rms => "cl_rms_norm",
+            Work::Normalise(_) => "cl_norm",
             Work::Resize(..) => "cl_resize",
         }
     }
@@ -139,6 +164,10 @@ impl Work {
             Work::Copy(size, dims, from, to) => shape::copy(device, *size, dims, from, to)?,
             Work::Pad { size, input, output, before, mode } => shape::pad(device, *size, input, output, before, *mode)?,
             Work::Gather(size, dims, indices) => shape::gather(device, *size, *dims, indices)?,
+            Work::GatherChecked { size, dims, count, index_size } => {
+                shape::gather_checked(device, *size, *dims, *count, *index_size)?
+            }
+            Work::Normalise(n) => norm::normalise(device, n)?,
             Work::Resize(planes, input, rows, columns) => resample::resize(device, *planes, *input, rows, columns)?,
         };
         Ok(Calls { calls: one.into_iter().collect(), scratch: 0 })

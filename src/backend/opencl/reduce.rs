@@ -66,7 +66,7 @@ fn with(device: &Device, kind: ReduceKind, dims: &[usize], axes: &[bool], cpu: b
 }
 
 /// The options that make a work-group, and its size.
-fn group_options(device: &Device, cpu: bool) -> (String, usize) {
+pub(super) fn group_options(device: &Device, cpu: bool) -> (String, usize) {
     let g = if cpu { 1 } else { 1 << 64.min(device.info.max_group).ilog2() };
     (format!("-DVW={} -DG={g}", if cpu { lanes(device) } else { 1 }), g)
 }

@@ -167,6 +167,27 @@ pub fn gather(
     Ok(Some(Call::new(kernel, slots, [inner.div_ceil(chunk), indices.len(), outer], None)))
 }
 
+/// The same by `count` indices of `index_size` bytes (`int` or `long`) that come with the run and are checked by the kernel;
+/// negative ones count from the end. Places: from, indices, to, faults.
+pub fn gather_checked(
+    device: &Device,
+    size: usize,
+    [outer, axis, inner]: [usize; 3],
+    count: usize,
+    index_size: usize,
+) -> Result<Option<Call>> {
+    if product(&[outer, inner, count])? == 0 {
+        return Ok(None);
+    }
+    let mut slots = vec![Slot::Tensor(0, size), Slot::Tensor(1, index_size), Slot::Tensor(2, size), Slot::Tensor(3, 4)];
+    let chunk = if device.info.kind == DeviceKind::Cpu { inner.min(GRAIN) } else { 1 };
+    ints(&mut slots, &[count, axis, inner, chunk])?;
+    let index = if index_size == 8 { "long" } else { "int" };
+    let options = format!("-DT={} -DRANK=1 -DI={index}", moved_as(size)?);
+    let kernel = device.kernel(SOURCE, &options, "gather_checked")?;
+    Ok(Some(Call::new(kernel, slots, [inner.div_ceil(chunk), count, outer], None)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{Rng, device, run};

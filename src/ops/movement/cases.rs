@@ -92,5 +92,6 @@ pub fn all() -> Vec<Case> {
     v.push(expect(expect(u, &[4], &[0i64, 1, 0, 2]), &[3], &[2i64, 1, 1]));
     let r = Case::new("ReverseSequence", 10, "time_first", vec![counted(&[3, 2]), given(&[2], &[2i64, 3])]);
     v.push(expect(r, &[3, 2], &[2f32, 5., 0., 3., 4., 1.]));
+    v.extend(super::case_shapes::all());
     v
 }

@@ -2,6 +2,7 @@
 //! step; strings are moved as their indices.
 
 mod arrange;
+mod case_shapes;
 mod cases;
 mod choose;
 mod fill;

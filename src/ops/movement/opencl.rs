@@ -15,42 +15,42 @@ use crate::tensor::DType;
 use crate::{bail, ensure, err};
 
 pub(super) fn arrange(b: &mut OpenClBindings) {
-    b.recipe::<Transpose>(|op, node| {
+    b.native_recipe::<Transpose>(|op, node| {
         let x = node.input(0)?;
         let strides = dense_strides(&x.shape);
         let from = op.order(x.shape.len())?.into_iter().map(|i| strides[i]).collect();
         one_copy(node, &node.output(0)?.shape, from, 0)
     });
-    b.recipe::<Expand>(|_, node| {
+    b.native_recipe::<Expand>(|_, node| {
         let (x, out) = (node.input(0)?, node.output(0)?);
         let from = broadcast_strides(&x.shape, &out.shape)
             .ok_or_else(|| err!(Internal, "{:?} does not broadcast to {:?}", x.shape, out.shape))?;
         one_copy(node, &out.shape, from.to_vec(), 0)
     });
-    b.recipe::<Tile>(|_, node| {
+    b.native_recipe::<Tile>(|_, node| {
         let (dims, from) = arrange::repeats(&node.input(0)?.shape, &node.output(0)?.shape);
         one_copy(node, &dims, from.to_vec(), 0)
     });
 }
 
 pub(super) fn slice(b: &mut OpenClBindings) {
-    b.recipe::<Slice>(|_, node| {
+    b.native_recipe::<Slice>(|_, node| {
         let (from, start) = slicing::start_and_strides(node)?;
         one_copy(node, &node.output(0)?.shape, from.to_vec(), start)
     });
 }
 
 pub(super) fn join(b: &mut OpenClBindings) {
-    b.recipe::<Concat>(concat);
-    b.recipe::<Split>(split);
+    b.native_recipe::<Concat>(concat);
+    b.native_recipe::<Split>(split);
 }
 
 pub(super) fn pad(b: &mut OpenClBindings) {
-    b.recipe::<Pad>(padded);
+    b.native_recipe::<Pad>(padded);
 }
 
 pub(super) fn gather(b: &mut OpenClBindings) {
-    b.recipe::<Gather>(gathered);
+    b.native_recipe::<Gather>(gathered);
 }
 
 /// Bytes of an element of a type that is moved.
@@ -138,6 +138,16 @@ fn gathered(op: &Gather, node: &NodeView<'_>) -> Result<Recipe> {
     let x = node.input(0)?;
     let size = size_of(x)?;
     let (outer, n, inner) = around(&x.shape, resolve_axis(op.axis, x.shape.len())?);
+    let at = node.input(1)?;
+    if at.constant.is_none() {
+        let index_size = match at.dtype {
+            DType::I64 => 8,
+            DType::I32 => 4,
+            d => bail!(Unsupported, "indices of {d} on OpenCL"),
+        };
+        let work = Work::GatherChecked { size, dims: [outer, n, inner], count: at.len(), index_size };
+        return Ok(Recipe::one(work, [Arg::Input(0), Arg::Input(1), Arg::Output(0), Arg::Fault]));
+    }
     let place = |i: i64| usize::try_from(if i < 0 { i + n as i64 } else { i }).ok().filter(|i| *i < n);
     let indices = known_ints(node, 1)?.into_iter().map(place).collect::<Option<Vec<_>>>();
     let Some(indices) = indices else { bail!(Unsupported, "an index outside its axis: the CPU tells which") };

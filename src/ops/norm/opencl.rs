@@ -1,18 +1,23 @@
 //! Normalisations on OpenCL devices.
 
-use super::BatchNormalization;
+use super::{BatchNormalization, ChannelNorm, LayerNormalization};
 use crate::backend::NodeView;
 use crate::backend::opencl::OpenClBindings;
-use crate::backend::opencl::pointwise::{Operand, Type};
+use crate::backend::opencl::element::Type;
+use crate::backend::opencl::norm::Normalise;
+use crate::backend::opencl::pointwise::Operand;
 use crate::backend::opencl::recipe::{Arg, Recipe, Work};
 use crate::ensure;
 use crate::error::Result;
+use crate::ir::op::resolve_axis;
 use crate::kernels::nd::dense_strides;
 use crate::kernels::pointwise::{ProgramBuilder, UnaryOp};
 use crate::tensor::DType;
 
 pub(super) fn add(b: &mut OpenClBindings) {
     b.recipe::<BatchNormalization>(batch);
+    b.recipe::<LayerNormalization>(layer);
+    b.recipe::<ChannelNorm>(channels);
 }
 
 /// A pointwise program over broadcast channels.
@@ -38,4 +43,47 @@ fn batch(op: &BatchNormalization, node: &NodeView<'_>) -> Result<Recipe> {
     let work = Work::Pointwise { program, dims: x.shape.to_vec(), inputs, outputs: vec![dense] };
     let args: Vec<Arg> = (0..5).map(Arg::Input).chain([Arg::Output(0)]).collect();
     Ok(Recipe::one(work, args))
+}
+
+fn all_f32(node: &NodeView<'_>) -> Result<()> {
+    let known = node.inputs.iter().chain(node.outputs).flatten().all(|o| o.dtype == DType::F32);
+    ensure!(known, Unsupported, "{} of other types than f32 on OpenCL", node.op.name());
+    Ok(())
+}
+
+fn layer(op: &LayerNormalization, node: &NodeView<'_>) -> Result<Recipe> {
+    all_f32(node)?;
+    ensure!(!node.has_output(1) && !node.has_output(2), Unsupported, "means of a layer normalisation on OpenCL");
+    let x = node.input(0)?;
+    let axis = resolve_axis(op.axis, x.shape.len())?;
+    let (lines, n): (usize, usize) = (x.shape[..axis].iter().product(), x.shape[axis..].iter().product());
+    let shift = node.opt_input(2);
+    let scales = node.input(1)?.len();
+    let fits = (scales == n || scales == 1) && shift.is_none_or(|s| s.len() == scales);
+    ensure!(fits && n > 0, Unsupported, "a scale of {:?} for {n} elements on OpenCL", node.input(1)?.shape);
+    // One scale for all is one for as many neighbours as there are.
+    let step = if scales == n { 1 } else { n };
+    let shift = shift.is_some();
+    let work = Normalise { lines, n, rms: op.rms, period: 1, per_line: 0, step, shift, epsilon: op.epsilon };
+    let third = if shift { Arg::Input(2) } else { Arg::Output(0) };
+    Ok(Recipe::one(Work::Normalise(work), [Arg::Input(0), Arg::Input(1), third, Arg::Output(0)]))
+}
+
+fn channels(op: &ChannelNorm, node: &NodeView<'_>) -> Result<Recipe> {
+    all_f32(node)?;
+    let x = node.input(0)?;
+    let (images, channels, space) = (x.shape[0], x.shape[1], x.shape[2..].iter().product::<usize>());
+    ensure!(!x.is_empty(), Unsupported, "a normalisation of nothing on OpenCL");
+    let groups = op.groups.unwrap_or(channels);
+    ensure!(channels.is_multiple_of(groups), InvalidModel, "{groups} groups of {channels} channels");
+    let each = channels / groups;
+    let n = each * space;
+    let (per_line, step) = if op.by_group { (1, n) } else { (each, space) };
+    let period = groups;
+    let epsilon = op.epsilon;
+    let work = Normalise { lines: images * groups, n, rms: false, period, per_line, step, shift: true, epsilon };
+    Ok(Recipe::one(
+        Work::Normalise(work),
+        [0, 1, 2].map(Arg::Input).into_iter().chain([Arg::Output(0)]).collect::<Vec<_>>(),
+    ))
 }

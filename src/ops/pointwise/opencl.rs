@@ -1,23 +1,23 @@
-//! Elementwise operators on OpenCL devices: f32 and bool, printed as programs.
+//! Elementwise operators on OpenCL devices: floats (computed in f32) and bool, printed as programs.
 
 use super::fused::Source;
 use super::{Binary, BinaryFn, Clip, Pointwise, Unary, UnaryFn, Variadic, Where, right_shape};
 use crate::backend::opencl::OpenClBindings;
-use crate::backend::opencl::pointwise::{Operand, Type};
+use crate::backend::opencl::element::Type;
+use crate::backend::opencl::pointwise::Operand;
 use crate::backend::opencl::recipe::{Arg, Recipe, Work};
 use crate::backend::{self, NodeView};
 use crate::error::Result;
 use crate::kernels::nd::{broadcast_strides, dense_strides};
 use crate::kernels::pointwise::{ProgramBuilder, Register};
-use crate::tensor::DType;
 use crate::{bail, ensure, err};
 
 pub(super) fn add(b: &mut OpenClBindings) {
-    b.recipe::<Unary>(|op, node| {
+    b.native_recipe::<Unary>(|op, node| {
         ensure!(op.f != UnaryFn::BitwiseNot, Unsupported, "BitwiseNot on OpenCL");
         program(node, vec![Source::new(node, 0)?], false, |b, x| Some(op.f.write(b, x[0])))
     });
-    b.recipe::<Binary>(|op, node| {
+    b.native_recipe::<Binary>(|op, node| {
         let right = node.input(1)?;
         let shape = right_shape(op, node)?;
         let right = Source { index: 1, operand: right, shape: shape.as_slice().into() };
@@ -25,11 +25,11 @@ pub(super) fn add(b: &mut OpenClBindings) {
         let fold = op.f == BinaryFn::Pow;
         program(node, vec![Source::new(node, 0)?, right], fold, |b, x| op.f.write(b, x[0], x[1]))
     });
-    b.recipe::<Variadic>(|op, node| {
+    b.native_recipe::<Variadic>(|op, node| {
         let sources = (0..node.inputs.len()).map(|i| Source::new(node, i)).collect::<Result<_>>()?;
         program(node, sources, false, |b, x| op.f.write(b, x))
     });
-    b.recipe::<Clip>(|_, node| {
+    b.native_recipe::<Clip>(|_, node| {
         let mut sources = vec![Source::new(node, 0)?];
         let (low, high) = (node.opt_input(1).is_some(), node.opt_input(2).is_some());
         for i in [1, 2].into_iter().filter(|i| node.opt_input(*i).is_some()) {
@@ -40,21 +40,21 @@ pub(super) fn add(b: &mut OpenClBindings) {
             Some(if high { b.min(y, x[1 + usize::from(low)]) } else { y })
         })
     });
-    b.recipe::<Where>(|_, node| {
+    b.native_recipe::<Where>(|_, node| {
         let sources = (0..3).map(|i| Source::new(node, i)).collect::<Result<_>>()?;
         program(node, sources, false, |b, x| Some(b.select(x[0], x[1], x[2])))
     });
-    b.recipe::<Pointwise>(|op, node| {
+    b.native_recipe::<Pointwise>(|op, node| {
         let sources = (0..op.program.inputs()).map(|i| Source::new(node, i)).collect::<Result<_>>()?;
         write(node, sources, false, |b, x| b.inline(&op.program, x))
     });
 }
 
 fn type_of(o: &backend::Operand) -> Result<Type> {
-    match o.dtype {
-        DType::F32 => Ok(Type::F32),
-        DType::Bool => Ok(Type::Bool),
-        d => bail!(Unsupported, "elementwise operators of {d} on OpenCL"),
+    // Integers are computed exactly elsewhere.
+    match Type::of(o.dtype) {
+        Some(t) if t.is_float() || t == Type::Bool => Ok(t),
+        _ => bail!(Unsupported, "elementwise operators of {} on OpenCL", o.dtype),
     }
 }
 

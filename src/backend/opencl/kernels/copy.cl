@@ -103,3 +103,24 @@ __kernel void gather(__global const T *x, const long x_off, __global T *y, const
     __global T *b = y + y_off + ((long)o * count + k) * inner;
     for (int i = from; i < to; ++i) b[i] = a[i];
 }
+
+// The same by indices of type I that came with the run; negative ones count from the end. One that is outside leaves
+// itself and the axis in `fault`, and reads nothing.
+#ifdef I
+__kernel void gather_checked(__global const T *x, const long x_off, __global const I *index, const long index_off,
+                             __global T *y, const long y_off, __global int *fault, const long fault_off, const int count,
+                             const int axis, const int inner, const int chunk) {
+    const int k = get_global_id(1), o = get_global_id(2);
+    const int from = get_global_id(0) * chunk, to = min(inner, from + chunk);
+    const long given = index[index_off + k], i = given < 0 ? given + axis : given;
+    if (i < 0 || i >= axis) {
+        fault[fault_off] = 1;
+        fault[fault_off + 1] = (int)clamp(given, (long)INT_MIN, (long)INT_MAX);
+        fault[fault_off + 2] = axis;
+        return;
+    }
+    __global const T *a = x + x_off + ((long)o * axis + i) * inner;
+    __global T *b = y + y_off + ((long)o * count + k) * inner;
+    for (int j = from; j < to; ++j) b[j] = a[j];
+}
+#endif

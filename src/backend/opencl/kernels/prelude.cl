@@ -6,6 +6,12 @@
 #define MAD(a, b, c) ((a) * (b) + (c))
 #endif
 
+// A float as the upper half of its bits, rounded to even; a NaN stays one.
+inline ushort to_bf16(const float x) {
+    const uint u = as_uint(x);
+    return isnan(x) ? (ushort)((u >> 16) | 0x40u) : (ushort)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
 // The activation of an epilogue, with the numbers that `activation` in call.rs gives it: simple ones are chosen when the
 // kernel runs, those with a function in them when it is built, as ACT. NaN passes through all.
 inline float activate(const float x, const int act, const float p, const float q) {
