@@ -3,6 +3,7 @@
 
 pub mod affine;
 pub mod attention;
+pub mod boxes;
 pub mod col2im;
 pub mod conv;
 pub mod convert;
@@ -20,6 +21,7 @@ pub mod real;
 pub mod reduce;
 pub mod reorder;
 pub mod resample;
+pub mod sample;
 pub mod simd;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -25,6 +25,7 @@ pub mod softmax;
 mod steps;
 pub mod text;
 mod types;
+pub mod vision;
 mod widen;
 pub mod window;
 
@@ -78,6 +79,8 @@ pub const FAMILIES: &[Family] = &[
     linear::FAMILY,
     loss::FAMILY,
     movement::ARRANGE,
+    movement::BLOCKS,
+    movement::CENTER,
     movement::CHOOSE,
     movement::FILL,
     movement::GATHER,
@@ -98,6 +101,10 @@ pub const FAMILIES: &[Family] = &[
     shape::FAMILY,
     softmax::FAMILY,
     text::FAMILY,
+    vision::BOXES,
+    vision::COLUMNS,
+    vision::DEFORM,
+    vision::GRID,
 ];
 
 /// The operators of all families.

@@ -2,8 +2,10 @@
 //! step; strings are moved as their indices.
 
 mod arrange;
+mod blocks;
 mod case_shapes;
 mod cases;
+mod center;
 mod choose;
 mod fill;
 mod gather;
@@ -17,6 +19,8 @@ mod slice;
 mod strings;
 
 pub use arrange::{Expand, Tile, Transpose};
+pub use blocks::Blocks;
+pub use center::CenterCropPad;
 pub use choose::{Compress, NonZero, Unique};
 pub use fill::{ConstantOfShape, EyeLike, OneHot, Range, Trilu};
 pub use gather::{Gather, GatherElements, GatherNd};
@@ -56,6 +60,10 @@ family!(JOIN, "joining and splitting", join, join);
 family!(PAD, "padding", pad, pad);
 family!(SCATTER, "scattering", scatter);
 family!(SLICE, "slicing", slice, slice);
+pub(super) const BLOCKS: Family =
+    Family { name: "blocks", ops: blocks::OPS, cpu: blocks::cpu, cases: blocks::cases, ..Family::EMPTY };
+pub(super) const CENTER: Family =
+    Family { name: "centring", ops: center::OPS, cpu: center::cpu, cases: center::cases, ..Family::EMPTY };
 
 /// How an operator of plain elements is bound.
 type Bind<T> = fn(&T, &CpuCtx<'_>) -> Result<Box<dyn Step>>;
