@@ -19,6 +19,7 @@ pub mod pool;
 pub mod pool_dense;
 pub mod real;
 pub mod reduce;
+pub mod regions;
 pub mod reorder;
 pub mod resample;
 pub mod sample;

@@ -105,6 +105,10 @@ pub const FAMILIES: &[Family] = &[
     vision::COLUMNS,
     vision::DEFORM,
     vision::GRID,
+    #[cfg(feature = "image")]
+    vision::IMAGE,
+    vision::REGIONS,
+    vision::UNPOOL,
 ];
 
 /// The operators of all families.

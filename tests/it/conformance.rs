@@ -1,4 +1,4 @@
-//! The ONNX backend test suite: all 2,033 cases, at the suite's tolerances. `tests/conformance_list.txt` names those that
+//! The ONNX backend test suite: all 2,033 cases, at the suite's tolerances (but for those in `TOLERANCES`). `tests/conformance_list.txt` names those that
 //! do not pass yet, each with its reason; a case on the list that passes is an error, so that the list can only shrink.
 //!
 //! `ORTX_CASE=part-of-name` runs only the cases so named and says how each fares; `ORTX_BLESS=1` writes the list anew.
@@ -15,6 +15,18 @@ const LIST: &str = "tests/conformance_list.txt";
 const TOTAL: usize = 2033;
 /// A case that runs longer is named; one that runs ten times longer ends the process, since a thread cannot be stopped.
 const SLOW: Duration = Duration::from_secs(60);
+
+/// Cases whose expected answer is not exact, with the errors they are allowed instead of the suite's, relative and absolute.
+const TOLERANCES: &[(&str, f64, f64)] = &[
+    // The reference rounds twice more inside its softmax of float16 (the exponentials and their sum): at the element where we
+    // differ most, 0.39844 against its 0.39795, float64 has 0.39830. Two units in the last place of float16.
+    ("test_attention_4d_causal_fp16_expanded", 1.0 / 512.0, 1e-7),
+    // JPEG: the standard leaves the rounding of the inverse cosine transform and of the colours open (a unit each); the
+    // expected pictures are another decoder's.
+    ("test_image_decoder_decode_jpeg_bgr", 0.0, 2.0),
+    ("test_image_decoder_decode_jpeg_grayscale", 0.0, 1.0),
+    ("test_image_decoder_decode_jpeg_rgb", 0.0, 2.0),
+];
 
 struct Case {
     kind: String,
@@ -34,12 +46,10 @@ fn folder_name() -> String {
 fn cases(folder: &std::path::Path) -> Vec<Case> {
     let number = |s: &str| s.parse::<f64>().unwrap();
     let rows = cache::index(folder).into_iter();
-    rows.map(|r| Case {
-        kind: r[0].clone(),
-        name: r[1].clone(),
-        rtol: number(&r[2]),
-        atol: number(&r[3]),
-        sets: r[4].parse().unwrap(),
+    rows.map(|r| {
+        let own = TOLERANCES.iter().find(|t| t.0 == r[1]);
+        let (rtol, atol) = own.map_or((number(&r[2]), number(&r[3])), |t| (t.1, t.2));
+        Case { kind: r[0].clone(), name: r[1].clone(), rtol, atol, sets: r[4].parse().unwrap() }
     })
     .collect()
 }

@@ -13,6 +13,7 @@ mod models;
 mod mutate;
 #[cfg(feature = "opencl")]
 mod opencl;
+mod opsets;
 mod tiny;
 mod toy_backend;
 mod values;
