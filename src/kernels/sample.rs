@@ -66,7 +66,7 @@ struct Taps<G> {
 
 fn reflect<G: Real>(x: G, low: G, high: G) -> G {
     let range = high - low;
-    if !(range > G::ZERO) {
+    if range <= G::ZERO || range.is_nan() {
         return low;
     }
     let below = x < low;

@@ -227,6 +227,8 @@ impl<'p> Specialiser<'p> {
                     }
                 }
                 match evaluate(&self.program.target.cpu, &node.name, &*node.op, &inputs, outputs)? {
+                    // Strings have no slots: they are made in the run.
+                    Some(t) if t.iter().any(|t| t.dtype() == DType::String) => return Ok(false),
                     Some(t) => t.into_iter().map(Some).collect(),
                     None => return Ok(false),
                 }

@@ -8,8 +8,9 @@ use crate::ir::op::resolve_axis;
 use crate::ir::{Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
 use crate::kernels::movement::StridedCopy;
 use crate::kernels::nd::dense_strides;
+use crate::ops::cast::Cast;
 use crate::ops::types::need_size;
-use crate::tensor::{Dims, Tensor};
+use crate::tensor::{DType, Dims, Tensor};
 use crate::{bail, ensure};
 use std::sync::Arc;
 
@@ -103,7 +104,7 @@ fn physical(o: &Operand) -> Dims {
 
 /// The blocked layout, if the parts of a whole can be found in it block by block.
 fn blocked_parts(axis: usize, whole: &Operand, parts: &[Option<Operand>], block: usize) -> bool {
-    let f32 = whole.dtype == crate::tensor::DType::F32 && whole.shape.len() >= 2;
+    let f32 = whole.dtype == DType::F32 && whole.shape.len() >= 2;
     let last = parts.len().saturating_sub(1);
     let whole_blocks =
         |(i, o): (usize, &Option<Operand>)| o.as_ref().is_some_and(|o| i == last || o.shape[1] % block == 0);
@@ -181,6 +182,13 @@ fn parse_split(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         cx.set_constant_input(1, Tensor::from_slice(&[lengths.len()], &lengths)?);
     }
     cx.expect_inputs(1, 2)?;
+    if cx.version < 2
+        && let Some(lengths) = cx.inputs.get(1).copied().flatten()
+    {
+        // Then the lengths had the type of what is split.
+        let whole = cx.emit(Arc::new(Cast::new(DType::I64)), vec![Some(lengths)])?;
+        cx.inputs[1] = Some(whole);
+    }
     let parts = match cx.int_opt("num_outputs")? {
         None => None,
         Some(n) => {

@@ -163,7 +163,7 @@ fn align<T: Real>(op: &RoiAlign, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
             let (scale, shift) = (T::of(f64::from(op.scale)), T::of(if op.half_pixel { 0.5 } else { 0.0 }));
             let (start, end) = (corners[1 - a] * scale - shift, corners[3 - a] * scale - shift);
             let mut length = end - start;
-            if !op.half_pixel && !(length > T::ONE) {
+            if !op.half_pixel && length < T::ONE {
                 length = T::ONE;
             }
             let axis = axes[a];
