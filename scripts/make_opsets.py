@@ -415,12 +415,72 @@ def recurrent():
     case("plain", "LSTM", 7, [x, w, r], [y, y[-1], c], hidden_size=3)
 
 
+def others():
+    case("float", "Constant", 12, [], [np.float32(1.5)], value_float=1.5)
+    case("ints", "Constant", 12, [], [i64(3, -1)], value_ints=[3, -1])
+    case("floats", "Constant", 13, [], [arr(0.5, 2)], value_floats=[0.5, 2.0])
+    case("text", "Constant", 12, [], [np.array("word", object)], value_string="word")
+    x = f(3, 4)
+    keep = np.array([True, False, True])
+    case("axis", "Compress", 9, [x, keep], [x[keep]], axis=0)
+    case("flat", "Compress", 9, [x, keep], [x.reshape(-1)[:3][keep]])
+    case("negative", "Compress", 11, [x, keep], [x[:, :3][:, keep]], axis=-1)
+    odd = arr(np.inf, -np.inf, 1, np.nan)
+    case("both", "IsInf", 10, [odd], [np.isinf(odd)])
+    case("one", "IsInf", 20, [odd], [odd == -np.inf], detect_positive=0)
+    case("plain", "IsNaN", 9, [odd], [np.isnan(odd)])
+    a, b = i64(7, -7, 7, -7), i64(3, 3, -3, -3)
+    case("floor", "Mod", 10, [a, b], [np.mod(a, b)])
+    case("c", "Mod", 10, [a, b], [np.fmod(a, b)], fmod=1)
+    case("floats", "Mod", 13, [x, np.float32(1.5)], [np.fmod(x, np.float32(1.5))], fmod=1)
+    y = f(1, 4, 2, 2)
+    pads = np.pad(y**2, ((0, 0), (1, 1), (0, 0), (0, 0)))
+    squares = sum(pads[:, i : i + 4] for i in range(3))
+    case("plain", "LRN", 1, [y], [y / (1 + np.float32(0.5) / 3 * squares) ** 0.75], size=3, alpha=0.5, beta=0.75, bias=1.0)
+    case("l2", "LpNormalization", 1, [x + 9], [(x + 9) / np.sqrt(((x + 9) ** 2).sum(-1, keepdims=True))])
+    case("l1", "LpNormalization", 1, [x + 9], [(x + 9) / np.abs(x + 9).sum(0, keepdims=True)], axis=0, p=1)
+    case("plain", "Softplus", 1, [x], [np.log1p(np.exp(x))])
+    case("plain", "Softsign", 1, [x], [x / (1 + np.abs(x))])
+    case("plain", "Not", 1, [keep], [~keep])
+    case("plain", "Identity", 1, [x], [x])
+    case("plain", "Transpose", 1, [x], [x.T])
+    case("plain", "Size", 1, [x], [np.int64(12)])
+    case("plain", "Expand", 8, [x[:, :1], Const(i64(2, 1, 4))], [np.broadcast_to(x[:, :1], (2, 3, 4))])
+    case("plain", "Where", 9, [keep[:, None], x, np.float32(0)], [np.where(keep[:, None], x, 0)])
+    case("plain", "NonZero", 9, [x], [np.array(np.nonzero(x), np.int64)])
+    w = f(1, 1, 2, 2)
+    z = f(1, 1, 2, 2)
+    full = np.zeros((1, 1, 4, 4), np.float32)
+    for i in range(2):
+        for j in range(2):
+            full[0, 0, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] += z[0, 0, i, j] * w[0, 0]
+    case("plain", "ConvTranspose", 1, [z, w], [full], strides=[2, 2])
+    wide = np.pad(full, ((0, 0), (0, 0), (0, 1), (0, 1)))
+    case("more", "ConvTranspose", 11, [z, w], [wide], strides=[2, 2], output_padding=[1, 1])
+    for version in (1, 11):
+        c = sum(y[:, :1, i : i + 1, j : j + 1] * w[:, :, i : i + 1, j : j + 1] for i in range(2) for j in range(2))
+        case("plain", "Conv", version, [y[:, :1].copy(), w], [c])
+    seq = np.arange(12, dtype=np.float32).reshape(4, 3)
+    back = seq.copy()
+    for batch, n in enumerate((1, 3, 4)):
+        back[:n, batch] = seq[:n, batch][::-1]
+    case("time-first", "ReverseSequence", 10, [seq, i64(1, 3, 4)], [back])
+    case("plain", "EyeLike", 9, [np.zeros((2, 3), np.float32)], [np.eye(2, 3, 1, dtype=np.float32)], k=1)
+    for kind in (np.int32, np.int64, np.float64):
+        v = np.array([[1, 2], [3, 4]], kind)
+        case(f"{v.dtype.name}", "Add", 6, [v, v], [v + v], check=False)
+        case(f"{v.dtype.name}", "Mul", 7, [v, v[0]], [v * v[0]])
+    best = np.array([[0, 0, 1, 1], [0, 0, 1, 1.1], [5, 5, 6, 6]], np.float32)[None]
+    scores = arr([[0.9, 0.75, 0.6]])
+    case("plain", "NonMaxSuppression", 10, [best, scores, i64(3), arr(0.5), arr(0.0)], [i64([0, 0, 0], [0, 0, 2])])
+
+
 NAMES = {"float32": "float", "float64": "double", "int64": "int64", "int32": "int32", "int8": "int8", "bool": "bool", "object": "string"}
 
 
 def show(a):
     a = np.asarray(a)
-    number = (lambda v: str(int(v))) if a.dtype.kind in "bi" else (lambda v: v) if a.dtype == object else (lambda v: repr(float(np.float32(v))) if a.dtype == np.float32 else repr(float(v)))
+    number = (lambda v: str(int(v))) if a.dtype.kind in "bi" else str if a.dtype == object else (lambda v: repr(float(np.float32(v))) if a.dtype == np.float32 else repr(float(v)))
     return " ".join([NAMES[a.dtype.name], ",".join(map(str, a.shape)) or "-", *(number(v) for v in a.reshape(-1))])
 
 
@@ -437,8 +497,10 @@ def attribute(name, v):
 
 def like(want, inputs):
     """numpy widens; the operator does not."""
-    first = next(x.value if isinstance(x, Const) else np.asarray(x) for x in inputs if x is not None)
     want = np.asarray(want)
+    if not inputs:
+        return want
+    first = next(x.value if isinstance(x, Const) else np.asarray(x) for x in inputs if x is not None)
     return want.astype(np.float32) if want.dtype == np.float64 and first.dtype == np.float32 else want
 
 
@@ -496,7 +558,7 @@ def check():
 
 
 if __name__ == "__main__":
-    for make in (activations, broadcasting, shapes, reductions, normalisation, windows, recurrent):
+    for make in (activations, broadcasting, shapes, reductions, normalisation, windows, recurrent, others):
         make()
     CASES[:] = [(n, o, v, i, [None if y is None else like(y, i) for y in w], a, c) for n, o, v, i, w, a, c in CASES]
     if "--check" in sys.argv:

@@ -17,10 +17,10 @@ pub(super) fn cpu(b: &mut CpuBindings) {
 }
 
 /// Most bytes that decoding may take, and most pixels of a side: a few bytes can claim to be a huge picture.
-const MOST_BYTES: u64 = 256 << 20;
+const MOST_BYTES: u64 = 512 << 20;
 const MOST_SIDE: u32 = 1 << 16;
 /// Bytes that decoding JPEG 2000 takes an element: samples and coefficients in f32, and what is made of them.
-const WAVELET_BYTES: u64 = 16;
+const WAVELET_BYTES: u64 = 12;
 
 /// What a pixel of the result is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -100,8 +100,10 @@ impl Op for RoiAlign {
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(2, &[DType::I64])?;
-        if let (Some([a]), Some([b, _])) = (cx.tensor(2)?.dims.as_deref(), cx.tensor(1)?.dims.as_deref()) {
-            expect_dim("images and regions", a, b)?;
+        match (cx.tensor(2)?.dims.as_deref(), cx.tensor(1)?.dims.as_deref()) {
+            (Some([a]), Some([b, _])) => expect_dim("images and regions", a, b)?,
+            (Some([_]), _) | (None, _) => {}
+            (Some(_), _) => bail!(InvalidModel, "the regions' images must be a list, they are {}", cx.tensor(2)?),
         }
         infer_bins(cx, 4, self.bins)
     }
@@ -296,4 +298,26 @@ pub(super) fn cases() -> Vec<Case> {
             .attr("spatial_scale", Attr::Float(0.5))
             .exact(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_region_has_an_image() {
+        let op = RoiAlign { greatest: false, half_pixel: true, bins: [2, 2], samples: 0, scale: 1.0 };
+        let infer = |images: &[usize]| {
+            let facts = [
+                Fact::sized(DType::F32, &[1, 3, 7, 9]),
+                Fact::sized(DType::F32, &[5, 4]),
+                Fact::sized(DType::I64, images),
+            ];
+            op.infer(&mut InferCtx { inputs: &facts.iter().collect::<Vec<_>>(), outputs: 1 })
+        };
+        assert!(infer(&[5]).is_ok());
+        for wrong in [&[][..], &[4], &[1, 5]] {
+            assert!(infer(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }
