@@ -33,13 +33,14 @@ impl PackedCache {
         if source.len() <= Self::SMALL {
             return Ok(Arc::new(make()?));
         }
-        let key = (source.data_ptr() as usize, source.byte_len(), format.to_string());
+        let key = (source.identity(), source.byte_len(), format.to_string());
         let found = self.lock().get(&key).map(|e| e.1.clone());
         if let Some(Ok(x)) = found.map(Arc::downcast::<T>) {
             return Ok(x);
         }
         // Made outside the lock: two plans at once may both make it, and the later one wins.
         let made = Arc::new(make()?);
+        source.release();
         self.lock().insert(key, (source.clone(), made.clone()));
         Ok(made)
     }

@@ -116,6 +116,11 @@ pub trait Step: Send + Sync {
     fn workspace_bytes(&self) -> usize {
         0
     }
+    /// Whether `run` looks at input `i`. False for a constant that the step holds in a form of its own: then the plan
+    /// gives it no place, and its file's pages need not stay in memory.
+    fn reads(&self, _input: usize) -> bool {
+        true
+    }
     /// Does one task.
     ///
     /// # Safety

@@ -7,6 +7,7 @@ pub mod cores;
 #[cfg(test)]
 pub(crate) mod counting;
 pub mod fpmode;
+pub mod pages;
 pub mod parallel;
 mod park;
 pub mod pool;

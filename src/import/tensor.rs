@@ -22,7 +22,7 @@ fn build(p: &TensorProto, external: &External) -> Result<Tensor> {
     let n = checked::product(&shape)?;
     ensure!(p.segment.is_none(), Unsupported, "segmented tensors");
     if p.data_location() == DataLocation::External {
-        return Tensor::from_bytes(dtype, &shape, external.load(p)?);
+        return from_file(dtype, &shape, external.load(p)?, external);
     }
     if dtype == DType::String {
         return Tensor::from_strings(&shape, p.string_data.iter().map(text).collect::<Result<_>>()?);
@@ -30,7 +30,7 @@ fn build(p: &TensorProto, external: &External) -> Result<Tensor> {
     if let Some(raw) = &p.raw_data {
         // An empty raw field beside filled typed ones is what some writers leave behind.
         if !raw.is_empty() || n == 0 || p.float_data.len() + p.int32_data.len() + p.int64_data.len() == 0 {
-            return Tensor::from_bytes(dtype, &shape, raw.clone());
+            return from_file(dtype, &shape, raw.clone(), external);
         }
     }
     macro_rules! cast {
@@ -66,6 +66,12 @@ fn build(p: &TensorProto, external: &External) -> Result<Tensor> {
             raw(dtype, &shape, &v)
         }
     }
+}
+
+fn from_file(dtype: DType, shape: &[usize], data: bytes::Bytes, external: &External) -> Result<Tensor> {
+    let mapped = external.maps(&data);
+    // SAFETY: just asked.
+    unsafe { Tensor::from_file(dtype, shape, data, mapped) }
 }
 
 fn raw<T: Element>(dtype: DType, shape: &[usize], data: &[T]) -> Result<Tensor> {

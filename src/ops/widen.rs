@@ -93,8 +93,9 @@ fn place(o: &Operand, offset: &mut usize) -> Result<usize> {
 fn widen_tensor(isa: Isa, elem: Elem, t: &Tensor) -> Result<Tensor> {
     let mut wide = Tensor::uninit(DType::F32, t.shape())?;
     let Some(to) = wide.data_mut_ptr() else { bail!(Internal, "a new tensor is shared") };
+    let from = t.aligned()?;
     // SAFETY: both have as many elements, and the target is new.
-    unsafe { load_strided(isa, elem, t.data_ptr(), 1, to.cast(), t.len()) };
+    unsafe { load_strided(isa, elem, from.ptr(), 1, to.cast(), t.len()) };
     Ok(wide)
 }
 
@@ -173,6 +174,13 @@ impl Step for Widened {
     }
     fn workspace_bytes(&self) -> usize {
         self.offset.saturating_add(self.inner.workspace_bytes())
+    }
+    fn reads(&self, input: usize) -> bool {
+        match self.sources.get(input) {
+            Some(Source::Constant(_)) => false,
+            Some(Source::Direct) => self.inner.reads(input),
+            _ => true,
+        }
     }
     unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
         let base = args.workspace::<u8>();

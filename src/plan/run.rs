@@ -194,11 +194,11 @@ impl Program {
             match slot.kind {
                 SlotKind::Input(k) => {
                     let t = inputs[k].as_tensor()?;
-                    part.places[i] = Place { addr: t.data_ptr().cast_mut(), space: 0 };
+                    part.places[i] = host_place(t)?;
                 }
                 SlotKind::Carried(v) => {
                     let place = match &frame.values[v.index()] {
-                        Some(Value::Tensor(t)) => Place { addr: t.data_ptr().cast_mut(), space: 0 },
+                        Some(Value::Tensor(t)) => host_place(t)?,
                         _ => frame.carried[v.index()],
                     };
                     ensure!(
@@ -376,7 +376,7 @@ impl Program {
                     s.dtype,
                     s.shape
                 );
-                let place = Place { addr: t.data_ptr().cast_mut(), space: 0 };
+                let place = host_place(value.as_tensor()?)?;
                 let part = &mut frame.parts[depth];
                 part.places[slot as usize] = place;
                 segment.late_aliases.iter().filter(|a| a.1 == slot).for_each(|a| part.places[a.0 as usize] = place);
@@ -450,6 +450,12 @@ fn dynamic_view(node: &crate::ir::Node, args: &[Arg<'_>]) -> Result<Vec<Value>> 
         (a, None) if matches!(a, Arg::Value(_)) => Ok(vec![a.to_value()?]),
         _ => bail!(Unsupported, "the shape of the result cannot be known"),
     }
+}
+
+/// Where a value's elements lie. Constants of a model file that a subgraph or a later segment gets may lie askew.
+fn host_place(t: &Tensor) -> Result<Place> {
+    t.settle()?;
+    Ok(Place { addr: t.data_ptr().cast_mut(), space: 0 })
 }
 
 /// Makes an output tensor ready for writing; keeps the caller's where it fits.

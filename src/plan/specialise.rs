@@ -330,6 +330,7 @@ impl<'p> Specialiser<'p> {
                 None => NO_VALUE,
                 // Devices keep constants themselves: they took them when the step was bound.
                 Some(_) if space != 0 && ins[i].as_ref().is_some_and(|o| o.constant.is_some()) => NO_VALUE,
+                Some(_) if !step.reads(i) => NO_VALUE,
                 Some(v) => self.variant(*v, space, layouts.input(i))?,
             });
         }

@@ -22,6 +22,7 @@ pub struct External {
     /// Folders, made canonical. Locations are relative to the first; what they lead to lies in one of them.
     roots: Vec<PathBuf>,
     mode: Mode,
+    model: Option<Source>,
     /// By canonical path.
     files: Mutex<HashMap<PathBuf, Source>>,
     /// By location, as the model names it.
@@ -75,11 +76,15 @@ impl External {
         self.slice(&place).context(|| format!("external data '{}'", place.location))
     }
 
-    /// See [`Source::release`]; `part` may be of any file that was loaded here.
-    pub fn release(&self, part: &[u8]) {
-        for source in self.lock().values() {
-            source.release(part);
-        }
+    /// The model's own file, so that [`External::maps`] knows it.
+    pub fn with_model(mut self, model: Source) -> Self {
+        self.model = Some(model);
+        self
+    }
+
+    /// Whether `part` is a part of a mapped file: the model's, or one that was loaded here.
+    pub fn maps(&self, part: &[u8]) -> bool {
+        self.model.as_ref().is_some_and(|m| m.maps(part)) || self.lock().values().any(|source| source.maps(part))
     }
 
     fn slice(&self, place: &Place) -> Result<Bytes> {

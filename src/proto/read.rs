@@ -17,9 +17,10 @@ use std::path::Path;
 const PROTOBUF_LIMIT: usize = 2 << 30;
 
 /// Opens the model file at `path`. The weights are slices of the file's bytes, which live as long as one of them does.
-pub fn open_path(path: &Path, mode: Mode) -> Result<ModelProto> {
+pub fn open_path(path: &Path, mode: Mode) -> Result<(ModelProto, Source)> {
     let source = Source::open(path, mode)?;
-    open_bytes(source.bytes().clone()).context(|| format!("'{}'", path.display()))
+    let model = open_bytes(source.bytes().clone()).context(|| format!("'{}'", path.display()))?;
+    Ok((model, source))
 }
 
 /// Opens a model that is in memory. The weights are slices of `bytes`.

@@ -80,19 +80,10 @@ impl Source {
         &self.bytes
     }
 
-    /// Whether the bytes are a mapping, so that [`Source::release`] does something.
-    pub fn is_mapped(&self) -> bool {
-        self.mapped
-    }
-
-    /// Gives the memory of `part` back to the system if it is a part of a mapped file: its pages are read again when
-    /// touched. For weights that were packed and are not needed as they stand in the file.
-    pub fn release(&self, part: &[u8]) {
-        let all = self.bytes.as_ptr_range();
-        let part = part.as_ptr_range();
-        if self.mapped && all.start <= part.start && part.end <= all.end {
-            release_pages(part.start as usize, part.end as usize);
-        }
+    /// Whether `part` is a part of this file's mapping.
+    pub fn maps(&self, part: &[u8]) -> bool {
+        let (all, part) = (self.bytes.as_ptr_range(), part.as_ptr_range());
+        self.mapped && all.start <= part.start && part.end <= all.end
     }
 }
 
@@ -103,21 +94,6 @@ fn read(file: &mut File, len: usize) -> Result<Bytes> {
     file.read_exact(all).context(|| "the file became shorter while it was read".to_string())?;
     Ok(Bytes::from_owner(Filled(buffer)))
 }
-
-#[cfg(unix)]
-fn release_pages(start: usize, end: usize) {
-    // SAFETY: asks for a number.
-    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096).max(1);
-    // Only whole pages: the ends are shared with neighbours that may be in use.
-    let (first, last) = (start.div_ceil(page) * page, end / page * page);
-    if first < last {
-        // SAFETY: the range lies in a live read-only file mapping, so dropped pages come back with the same contents.
-        unsafe { libc::madvise(first as *mut libc::c_void, last - first, libc::MADV_DONTNEED) };
-    }
-}
-
-#[cfg(not(unix))]
-fn release_pages(_start: usize, _end: usize) {}
 
 #[cfg(test)]
 mod tests {
@@ -137,10 +113,13 @@ mod tests {
         for mode in [Mode::Map, Mode::Read] {
             let source = Source::open(&path, mode).unwrap();
             assert_eq!(source.bytes().as_ref(), &contents[..]);
-            assert_eq!(source.is_mapped(), mode == Mode::Map);
             let part = source.bytes().slice(100..15_000);
-            source.release(&part);
-            source.release(&contents);
+            assert_eq!(source.maps(&part), mode == Mode::Map);
+            assert!(!source.maps(&contents));
+            if source.maps(&part) {
+                // SAFETY: just asked.
+                unsafe { crate::base::pages::release(&part) };
+            }
             assert_eq!(source.bytes().as_ref(), &contents[..], "released pages come back");
         }
         std::fs::remove_file(path).unwrap();

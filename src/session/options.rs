@@ -25,7 +25,10 @@ pub enum ModelSource {
 impl ModelSource {
     pub(super) fn open(&self, mode: Mode) -> Result<(ModelProto, External)> {
         match self {
-            ModelSource::Path(p) => Ok((read::open_path(p, mode)?, External::beside(p, mode)?)),
+            ModelSource::Path(p) => {
+                let (model, file) = read::open_path(p, mode)?;
+                Ok((model, External::beside(p, mode)?.with_model(file)))
+            }
             ModelSource::Bytes(b, folder) => {
                 let external = match folder {
                     Some(f) => External::in_folder(f, mode)?,

@@ -2,6 +2,7 @@
 
 mod dtype;
 mod narrow;
+mod storage;
 mod value;
 mod view;
 
@@ -18,27 +19,10 @@ use bytes::Bytes;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use storage::Storage;
 
 /// Sizes of a tensor's axes, outermost first.
 pub type Dims = smallvec::SmallVec<[usize; 6]>;
-
-/// Where a tensor's elements live.
-enum Storage {
-    /// Memory of our own, from `base::alloc`.
-    Owned(Buffer),
-    /// Part of a model file: mapped, or read.
-    Bytes(Bytes),
-    /// The caller's memory, borrowed without copying; `_keep` lives as long as anyone may look at it.
-    Foreign { ptr: *mut u8, writable: bool, _keep: Option<Box<dyn Any + Send + Sync>> },
-    /// String elements.
-    Strings(Vec<String>),
-}
-
-// SAFETY: the only part that is not Send or Sync by itself is the foreign pointer, whose giver promised (see
-// `Tensor::borrow_raw`) that it may be used from any thread.
-unsafe impl Send for Storage {}
-// SAFETY: as above; shared access only reads.
-unsafe impl Sync for Storage {}
 
 /// A dense row-major tensor. Cloning shares the storage. Types of fewer than 8 bits are packed as in ONNX files:
 /// the first element in the low bits of each byte.
@@ -85,27 +69,27 @@ impl Tensor {
         ensure!(n == data.len(), InvalidArgument, "shape {shape:?} has {n} elements, the data has {}", data.len());
         Ok(Tensor { dtype: DType::String, shape: shape.into(), storage: Arc::new(Storage::Strings(data)) })
     }
-    /// A tensor over raw little-endian bytes: shared where their alignment allows, else copied. Not for strings. Bools
-    /// other than 0 and 1 become 1.
+    /// A tensor over raw little-endian bytes, which are shared where that is worth while, else copied. Not for strings.
+    /// Bools other than 0 and 1 become 1.
     pub fn from_bytes(dtype: DType, shape: &[usize], data: Bytes) -> Result<Tensor> {
+        // SAFETY: they are not said to be mapped.
+        unsafe { Self::from_file(dtype, shape, data, false) }
+    }
+    /// As [`Tensor::from_bytes`], for bytes of a file, which need no alignment. Large ones that lie askew are copied only
+    /// when somebody needs them aligned ([`Tensor::settle`]).
+    ///
+    /// # Safety
+    /// If `mapped`, the bytes are a part of a read-only file mapping.
+    pub(crate) unsafe fn from_file(dtype: DType, shape: &[usize], data: Bytes, mapped: bool) -> Result<Tensor> {
         ensure!(dtype != DType::String, InvalidArgument, "strings are not raw bytes");
         let want = dtype.byte_len(checked::product(shape)?)?;
         ensure!(data.len() == want, InvalidModel, "{dtype} {shape:?} needs {want} bytes, there are {}", data.len());
         // Any other byte in a Rust `bool` is undefined behaviour.
-        let data = match dtype {
-            DType::Bool if data.iter().any(|&b| b > 1) => data.iter().map(|&b| u8::from(b != 0)).collect(),
-            _ => data,
+        let (data, mapped) = match dtype {
+            DType::Bool if data.iter().any(|&b| b > 1) => (data.iter().map(|&b| u8::from(b != 0)).collect(), false),
+            _ => (data, mapped),
         };
-        let aligned = (data.as_ptr() as usize).is_multiple_of(dtype.align());
-        let storage = if aligned {
-            Storage::Bytes(data)
-        } else {
-            let b = Buffer::uninit(want)?;
-            // SAFETY: b has `want` bytes of its own, and so has data.
-            unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), b.ptr(), want) };
-            Storage::Owned(b)
-        };
-        Ok(Tensor { dtype, shape: shape.into(), storage: Arc::new(storage) })
+        Ok(Tensor { dtype, shape: shape.into(), storage: Arc::new(Storage::of_file(dtype, data, mapped)?) })
     }
     /// A tensor over the caller's memory, without copying. Not for strings.
     ///
@@ -152,14 +136,27 @@ impl Tensor {
     pub fn byte_len(&self) -> usize {
         self.dtype.byte_len(self.len()).unwrap_or(0)
     }
-    /// The first element's address; null for strings. Valid for `byte_len()` bytes as long as a clone lives.
+    /// The first element's address; null for strings. Valid for `byte_len()` bytes as long as a clone lives; aligned for
+    /// the type, but for a large constant of a model file that nobody has settled yet.
     pub fn data_ptr(&self) -> *const u8 {
-        match &*self.storage {
-            Storage::Owned(b) => b.ptr(),
-            Storage::Bytes(b) => b.as_ptr(),
-            Storage::Foreign { ptr, .. } => *ptr,
-            Storage::Strings(_) => std::ptr::null(),
-        }
+        self.storage.ptr()
+    }
+    /// Makes sure that `data_ptr` is aligned: copies what lies askew in a file, once for all clones.
+    pub fn settle(&self) -> Result<()> {
+        self.storage.settle()
+    }
+    /// The elements aligned, for one look: what lies askew in a file is copied for so long and no longer.
+    pub(crate) fn aligned(&self) -> Result<Aligned<'_>> {
+        Ok(Aligned { tensor: self, copy: self.storage.passing()? })
+    }
+    /// For a constant that its kernels hold in a form of their own by now: gives the memory of the file's pages back.
+    /// They are read again when touched.
+    pub(crate) fn release(&self) {
+        self.storage.release();
+    }
+    /// An address that tells tensors of different storage apart, and stays.
+    pub(crate) fn identity(&self) -> usize {
+        self.storage.identity()
     }
     /// The first element's address for writing: `None` if the storage is shared, read-only, or strings.
     pub fn data_mut_ptr(&mut self) -> Option<*mut u8> {
@@ -187,8 +184,9 @@ impl Tensor {
     /// The elements, or an error if they are of another type.
     pub fn as_slice<T: Element>(&self) -> Result<&[T]> {
         ensure!(T::DTYPE == self.dtype, InvalidArgument, "the tensor is {}, not {}", self.dtype, T::DTYPE);
+        self.settle()?;
         let n = self.len();
-        // SAFETY: T matches the dtype, the pointer is aligned (checked where it came in), n elements are there.
+        // SAFETY: T matches the dtype, the pointer is aligned (checked where it came in, or settled), n elements are there.
         Ok(if n == 0 { &[] } else { unsafe { std::slice::from_raw_parts(self.data_ptr().cast(), n) } })
     }
     /// The elements for writing: fails if of another type, shared, or read-only.
@@ -252,6 +250,19 @@ impl Tensor {
     }
 }
 
+/// A tensor's elements at an aligned address.
+pub(crate) struct Aligned<'a> {
+    tensor: &'a Tensor,
+    copy: Option<Buffer>,
+}
+
+impl Aligned<'_> {
+    /// The first element's address; valid for the tensor's `byte_len()` bytes as long as this lives.
+    pub fn ptr<T>(&self) -> *const T {
+        self.copy.as_ref().map_or(self.tensor.data_ptr(), |b| b.ptr().cast_const()).cast()
+    }
+}
+
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{:?}", self.dtype, &self.shape[..])
@@ -267,5 +278,32 @@ mod tests {
         let t = Tensor::from_bytes(DType::Bool, &[4], Bytes::from_static(&[0, 1, 2, 255])).unwrap();
         assert_eq!(t.bytes(), [0, 1, 1, 1]);
         assert_eq!(t.as_slice::<bool>().unwrap(), [false, true, true, true]);
+    }
+    #[test]
+    fn what_lies_askew_in_a_file_is_copied_when_needed() {
+        let values: Vec<f32> = (0..40_000).map(|i| i as f32).collect();
+        let mut file = vec![0u8; 8];
+        file.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+        file.extend([0u8; 8]);
+        let file = Bytes::from(file);
+        let skew = (1..5).find(|&k| !(file.as_ptr() as usize + k).is_multiple_of(4)).unwrap();
+        let moved = Bytes::from([vec![0u8; skew], file[8..8 + 160_000].to_vec()].concat());
+        let at = moved.slice(skew..);
+        let askew = !(at.as_ptr() as usize).is_multiple_of(4);
+        let t = Tensor::from_bytes(DType::F32, &[40_000], at.clone()).unwrap();
+        let (id, clone) = (t.identity(), t.clone());
+        assert_eq!(t.data_ptr(), at.as_ptr(), "nothing is copied before it is needed");
+        {
+            let once = t.aligned().unwrap();
+            assert!(once.ptr::<f32>().is_aligned());
+            // SAFETY: 40,000 elements, aligned.
+            assert_eq!(unsafe { std::slice::from_raw_parts(once.ptr::<f32>(), 40_000) }, values);
+        }
+        assert_eq!(t.data_ptr(), at.as_ptr(), "the copy for one look is gone");
+        assert_eq!(t.as_slice::<f32>().unwrap(), values);
+        assert_eq!(t.data_ptr() != at.as_ptr(), askew);
+        assert_eq!(clone.data_ptr(), t.data_ptr(), "one copy for all clones");
+        assert_eq!(t.identity(), id);
+        assert_eq!(t.bytes(), &at[..]);
     }
 }

@@ -19,6 +19,8 @@ pub struct TensorView<'a> {
 
 impl<'a> TensorView<'a> {
     pub(super) fn of(t: &'a Tensor) -> Self {
+        // Where there is no memory for that, `as_slice` says so.
+        let _ = t.settle();
         TensorView {
             dtype: t.dtype(),
             shape: t.shape().into(),
@@ -64,8 +66,9 @@ impl<'a> TensorView<'a> {
     /// The elements, or an error if they are of another type.
     pub fn as_slice<T: Element>(&self) -> Result<&'a [T]> {
         ensure!(T::DTYPE == self.dtype, InvalidArgument, "the tensor is {}, not {}", self.dtype, T::DTYPE);
+        ensure!(self.ptr.cast::<T>().is_aligned(), OutOfMemory, "no memory to align {} of a file", self.dtype);
         let n = self.len();
-        // SAFETY: by the promise of `from_raw`, or the owner's own; the type matches.
+        // SAFETY: by the promise of `from_raw`, or the owner's own; the type matches, and the address is aligned.
         Ok(if n == 0 { &[] } else { unsafe { std::slice::from_raw_parts(self.ptr.cast(), n) } })
     }
     /// The strings, or an error if the elements are no strings.

@@ -36,7 +36,7 @@ pub fn check_set(
     profile: Option<&Mutex<Vec<Timing>>>,
 ) -> Result<(), String> {
     let say = |e: ortx::Error| format!(": {e:#}");
-    let (input_types, output_types) = edge_types(&read::open_path(model, Mode::default()).map_err(say)?);
+    let (input_types, output_types) = edge_types(&read::open_path(model, Mode::default()).map_err(say)?.0);
     let read_all = |side: &str, types: &[Option<TypeProto>]| -> Result<Vec<Value>, String> {
         let mut found = Vec::new();
         while let Ok(file) = std::fs::read(data.join(format!("{side}_{}.pb", found.len()))) {

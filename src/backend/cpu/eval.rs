@@ -49,6 +49,7 @@ fn step(cpu: &CpuBackend, name: &str, op: &dyn Op, inputs: &[Option<Tensor>], fa
 pub fn run_now(step: &dyn Step, inputs: &[Option<Tensor>], results: &mut [Tensor]) -> Result<()> {
     let (scratch, workspace) = (Buffer::uninit(step.scratch_bytes())?, Buffer::uninit(step.workspace_bytes())?);
     let place = |addr: *const u8| Place { addr: addr.cast_mut(), space: 0 };
+    inputs.iter().flatten().try_for_each(Tensor::settle)?;
     let mut places: Vec<_> = inputs.iter().map(|t| t.as_ref().map_or(Place::NONE, |t| place(t.data_ptr()))).collect();
     for t in results {
         let p = t.data_mut_ptr().ok_or_else(|| err!(Internal, "a new tensor is shared"))?;

@@ -167,6 +167,9 @@ impl Step for ConvStep {
     fn workspace_bytes(&self) -> usize {
         each!(&self.kernel, k => k.workspace_bytes())
     }
+    fn reads(&self, input: usize) -> bool {
+        !(input == 1 && self.weights.is_some() || input == 2 && self.bias.is_some())
+    }
     unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
         let or_input = |b: &Option<Arc<Buffer>>, i| match b {
             Some(b) => b.ptr().cast::<f32>().cast_const(),
@@ -267,13 +270,13 @@ fn bind(op: &Conv, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         };
         if bytes > 0 {
             weights = Some(cx.cache.get(w, &format, || {
-                let b = Buffer::uninit(bytes)?;
+                let (b, w) = (Buffer::uninit(bytes)?, w.aligned()?);
                 // SAFETY: the constant has the shape the spec was made from, the buffer the size that was asked for.
                 unsafe {
                     match &kernel {
                         Kernel::Dense(_) => {}
-                        Kernel::Blocked(k) => k.pack(w.data_ptr().cast(), b.ptr().cast()),
-                        Kernel::Depthwise(k) => k.pack(w.data_ptr().cast(), b.ptr().cast()),
+                        Kernel::Blocked(k) => k.pack(w.ptr(), b.ptr().cast()),
+                        Kernel::Depthwise(k) => k.pack(w.ptr(), b.ptr().cast()),
                     }
                 }
                 Ok(b)

@@ -156,6 +156,9 @@ impl Step for MatMulStep {
     fn scratch_bytes(&self) -> usize {
         self.gemm.scratch_bytes()
     }
+    fn reads(&self, input: usize) -> bool {
+        !(input == 1 && self.packed.is_some())
+    }
     fn workspace_bytes(&self) -> usize {
         self.gemm.workspace_bytes()
     }
@@ -242,9 +245,9 @@ fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let gemm = GemmKernel::new(cx.isa, spec)?;
     let packed = match cx.constant(1) {
         Some(t) => Some(cx.cache.get(t, &gemm.packed_format(), || {
-            let buffer = Buffer::uninit(gemm.packed_bytes())?;
+            let (buffer, t) = (Buffer::uninit(gemm.packed_bytes())?, t.aligned()?);
             // SAFETY: the constant has the shape the spec was made from, the buffer the size that was asked for.
-            unsafe { gemm.pack(t.data_ptr().cast(), buffer.ptr().cast()) };
+            unsafe { gemm.pack(t.ptr(), buffer.ptr().cast()) };
             Ok(buffer)
         })?),
         None => None,
@@ -321,6 +324,9 @@ impl Step for AddScaled {
     }
     fn scratch_bytes(&self) -> usize {
         self.step.scratch_bytes()
+    }
+    fn reads(&self, input: usize) -> bool {
+        self.step.reads(input)
     }
     fn workspace_bytes(&self) -> usize {
         self.step.workspace_bytes()

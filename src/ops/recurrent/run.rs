@@ -80,9 +80,9 @@ fn layer<T: Real>(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         let inputs = Gemm::new(cx.isa, spec)?;
         if let Some(w) = cx.constant(1) {
             packed = Some(cx.cache.get(w, &inputs.packed_format(), || {
-                let b = Buffer::uninit(inputs.packed_bytes())?;
+                let (b, w) = (Buffer::uninit(inputs.packed_bytes())?, w.aligned()?);
                 // SAFETY: the constant has the shape the product was made from, the buffer the size asked for.
-                unsafe { inputs.pack(w.data_ptr().cast(), b.ptr().cast()) };
+                unsafe { inputs.pack(w.ptr(), b.ptr().cast()) };
                 Ok(b)
             })?);
         }
@@ -94,9 +94,9 @@ fn layer<T: Real>(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     }
     if let Some(r) = cx.constant(2) {
         turned = Some(cx.cache.get(r, "recurrent turned", || {
-            let b = Buffer::uninit(r.byte_len())?;
+            let (b, r) = (Buffer::uninit(r.byte_len())?, r.aligned()?);
             // SAFETY: both have the elements of R.
-            unsafe { turn::<T>(dirs, wide, s.hidden, r.data_ptr().cast(), b.ptr().cast()) };
+            unsafe { turn::<T>(dirs, wide, s.hidden, r.ptr(), b.ptr().cast()) };
             Ok(b)
         })?);
     }
@@ -164,6 +164,9 @@ impl<T: Real> Step for Layer<T> {
     }
     fn workspace_bytes(&self) -> usize {
         self.room.end
+    }
+    fn reads(&self, input: usize) -> bool {
+        !(input == 1 && self.packed.is_some() || input == 2 && self.turned.is_some())
     }
     unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
         let base = args.workspace::<u8>();

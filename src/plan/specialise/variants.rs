@@ -23,6 +23,7 @@ impl Specialiser<'_> {
             let Some(t) = self.facts[v.index()].contents_tensor() else {
                 bail!(Internal, "value '{}' has no place", self.program.graph.value(v).name)
             };
+            t.settle()?;
             self.add_slot(v, SlotKind::Constant(t))?;
             return self.variant(v, space, layout);
         }
