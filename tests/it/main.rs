@@ -14,6 +14,7 @@ mod mutate;
 #[cfg(feature = "opencl")]
 mod opencl;
 mod opsets;
+mod passes;
 mod tiny;
 mod toy_backend;
 mod values;

@@ -26,6 +26,13 @@ pub fn activation_of(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Activation> {
         UnaryFn::LeakyRelu { alpha } => Activation::LeakyRelu { alpha },
         UnaryFn::HardSigmoid { alpha, beta } => Activation::HardSigmoid { alpha, beta },
         UnaryFn::HardSwish => Activation::HardSwish,
+        UnaryFn::Op(UnaryOp::Sigmoid) => Activation::Sigmoid,
+        UnaryFn::Op(UnaryOp::Tanh) => Activation::Tanh,
+        UnaryFn::Swish { alpha } => Activation::Swish { alpha },
+        UnaryFn::Gelu { tanh: false } => Activation::Gelu,
+        UnaryFn::Gelu { tanh: true } => Activation::GeluTanh,
+        UnaryFn::Elu { alpha } => Activation::Elu { alpha },
+        UnaryFn::Mish => Activation::Mish,
         UnaryFn::Clip { low, high } => {
             let (min, max) = (low.unwrap_or(f32::NEG_INFINITY), high.unwrap_or(f32::INFINITY));
             (min <= max).then_some(Activation::Clip { min, max })?

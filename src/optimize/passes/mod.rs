@@ -1,6 +1,7 @@
 //! The passes, one a file.
 
 mod activation;
+mod conv_batch_norm;
 mod conv_epilogue;
 mod fold;
 mod fuse_pointwise;
@@ -15,6 +16,7 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(fold::Fold),
         Box::new(identity::Identity),
         Box::new(matmul_bias::MatMulBias),
+        Box::new(conv_batch_norm::ConvBatchNorm),
         Box::new(conv_epilogue::ConvEpilogue),
         Box::new(fuse_pointwise::FusePointwise),
     ]
