@@ -341,6 +341,7 @@ pub unsafe extern "C" fn ortx_tensor_data(tensor: *const ortx_value, data: *mut 
         let data = out_ptr!(data, const);
         let t = get!(tensor).as_tensor()?;
         no_strings(t)?;
+        t.settle()?;
         data.set(t.data_ptr().cast())
     })
 }

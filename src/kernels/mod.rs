@@ -24,6 +24,7 @@ pub mod reorder;
 pub mod resample;
 pub mod sample;
 pub mod simd;
+pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod vmath;

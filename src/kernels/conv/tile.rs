@@ -8,6 +8,7 @@ use crate::kernels::isa::{Isa, Level};
 use crate::kernels::simd::{F32, scalar};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::simd::{avx2, avx512};
+use crate::kernels::table::Levels;
 
 /// What one tile works on. Lengths and strides count f32s.
 #[derive(Clone, Copy)]
@@ -58,13 +59,14 @@ pub(crate) struct TileSet {
 
 /// The tiles of a level.
 pub(crate) fn tiles(isa: Isa) -> &'static TileSet {
-    match isa.level() {
+    static TILES: Levels<TileSet> = Levels(&[
+        (Level::Scalar, &SCALAR),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => &AVX512,
+        (Level::Avx2, &AVX2),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => &AVX2,
-        _ => &SCALAR,
-    }
+        (Level::Avx512, &AVX512),
+    ]);
+    TILES.at(isa)
 }
 
 #[inline(always)]
