@@ -5,6 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 python=$("$here/setup.sh" venv requirements.txt)/bin/python
 what=${1:-all}
 if [ "$what" != models ]; then "$python" "$here/dump_conformance.py"; fi
+if [ "$what" = all ]; then "$python" "$here/dump_contrib.py"; fi
 if [ "$what" != conformance ]; then
   fetched=0
   "$python" "$here/fetch_models.py" || fetched=$?

@@ -16,6 +16,7 @@ pub mod movement;
 pub mod norm;
 pub mod pointwise;
 pub mod pool;
+pub mod quant;
 pub mod recurrent;
 pub mod reduce;
 pub mod resize;
@@ -95,6 +96,7 @@ pub const FAMILIES: &[Family] = &[
     pointwise::VARIADIC,
     pool::FAMILY,
     reduce::FAMILY,
+    quant::FAMILY,
     recurrent::FAMILY,
     resize::FAMILY,
     sequence::FAMILY,

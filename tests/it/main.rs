@@ -5,6 +5,7 @@ mod cache;
 mod capi;
 mod cases;
 mod conformance;
+mod contrib;
 mod digits;
 mod header;
 mod hosts;

@@ -87,6 +87,30 @@ fn as_matrix(dims: &[Dim], left: bool) -> (Vec<Dim>, bool) {
     }
 }
 
+/// The axes of a product of stacks of matrices; a vector is a matrix of one row or column, which the result lacks.
+pub(in crate::ops) fn product_dims(a: &[Dim], b: &[Dim], trans_a: bool, trans_b: bool) -> Result<Vec<Dim>> {
+    ensure!(!a.is_empty() && !b.is_empty(), InvalidModel, "a scalar is no matrix");
+    let ((mut a, a_vector), (mut b, b_vector)) = (as_matrix(a, true), as_matrix(b, false));
+    let (ra, rb) = (a.len(), b.len());
+    if trans_a {
+        a.swap(ra - 1, ra - 2);
+    }
+    if trans_b {
+        b.swap(rb - 1, rb - 2);
+    }
+    if let (Some(x), Some(y)) = (a[ra - 1].known(), b[rb - 2].known()) {
+        ensure!(x == y, InvalidModel, "{x} columns of the left operand meet {y} rows of the right one");
+    }
+    let mut out = broadcast(&a[..ra - 2], &b[..rb - 2])?;
+    if !a_vector {
+        out.push(a[ra - 2].clone());
+    }
+    if !b_vector {
+        out.push(b[rb - 1].clone());
+    }
+    Ok(out)
+}
+
 impl Op for MatMul {
     fn name(&self) -> &'static str {
         if self.gemm { "Gemm" } else { "MatMul" }
@@ -97,7 +121,6 @@ impl Op for MatMul {
         let (Some(a), Some(b)) = (&cx.tensor(0)?.dims, &cx.tensor(1)?.dims) else {
             return Ok(vec![Fact::any_tensor(dtype)]);
         };
-        ensure!(!a.is_empty() && !b.is_empty(), InvalidModel, "a scalar is no matrix");
         ensure!(
             !self.gemm || a.len() == 2 && b.len() == 2,
             InvalidModel,
@@ -105,24 +128,7 @@ impl Op for MatMul {
             a.len(),
             b.len()
         );
-        let ((mut a, a_vector), (mut b, b_vector)) = (as_matrix(a, true), as_matrix(b, false));
-        let (ra, rb) = (a.len(), b.len());
-        if self.trans_a {
-            a.swap(ra - 1, ra - 2);
-        }
-        if self.trans_b {
-            b.swap(rb - 1, rb - 2);
-        }
-        if let (Some(x), Some(y)) = (a[ra - 1].known(), b[rb - 2].known()) {
-            ensure!(x == y, InvalidModel, "{x} columns of the left operand meet {y} rows of the right one");
-        }
-        let mut out = broadcast(&a[..ra - 2], &b[..rb - 2])?;
-        if !a_vector {
-            out.push(a[ra - 2].clone());
-        }
-        if !b_vector {
-            out.push(b[rb - 1].clone());
-        }
+        let out = product_dims(a, b, self.trans_a, self.trans_b)?;
         if let Some(c) = cx.opt_tensor(2)? {
             ensure!(c.dtype == dtype, InvalidModel, "C is {}, the operands are {dtype}", c.dtype);
             if let Some(c) = &c.dims {

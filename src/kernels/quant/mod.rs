@@ -1,0 +1,4 @@
+//! Quantised numbers: between real numbers and integers of few bits.
+
+pub mod blocks;
+pub mod linear;
