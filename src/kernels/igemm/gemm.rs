@@ -90,7 +90,7 @@ impl IntGemm {
         product(&[spec.items.len().max(1), spec.m, spec.n, 4])?;
         product(&[spec.bs.max(1), columns.packed_bytes()])?;
         let task_rows = spec.m.clamp(1, MOST_ROWS);
-        let a_strip = task_rows * spec.k.max(1) * columns.set.lanes;
+        let a_strip = (task_rows * columns.set.lanes).saturating_mul(spec.k.max(1));
         let strips = columns.strips();
         let widest = 1 << (columns.set.tall.len() - 1);
         let task_strips = (task_products(isa) / a_strip.max(1)).max(1).next_multiple_of(widest).min(strips.max(1));

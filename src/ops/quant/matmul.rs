@@ -222,7 +222,8 @@ pub(super) fn bind(op: &IntMatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let (all_a, bs) = (product(&sa[..ra - 2])?, product(&sb[..rb - 2])?);
     let a_zero = zero_kind(opt(cx, at.a_zero), m, m * all_a, "rows")?;
     let b_zero = zero_kind(opt(cx, at.b_zero), n, n * bs, "columns")?;
-    let mut list = items(&sa[..ra - 2], &sb[..rb - 2])?;
+    // Of a result without elements there may be more matrices than memory could list.
+    let mut list = if y.is_empty() { Vec::new() } else { items(&sa[..ra - 2], &sb[..rb - 2])? };
     if bs == 1 && !op.trans[0] && !a_zero.0 && !list.is_empty() {
         // One B for all: the leading axes of A are more rows.
         (m, list) = (product(&[m, all_a])?, vec![(0, 0)]);

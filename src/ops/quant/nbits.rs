@@ -46,7 +46,7 @@ pub(super) fn parse_matmul(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         x => bail!(InvalidModel, "{name} is {x}"),
     };
     let (k, n, block) = (size("K")?, size("N")?, size("block_size")?);
-    ensure!(block.is_power_of_two() && block >= 16, InvalidModel, "block_size is {block}");
+    ensure!(block.is_power_of_two() && (16..=1 << 16).contains(&block), InvalidModel, "block_size is {block}");
     Ok(Arc::new(MatMulNBits { k, n, bits: parse_bits(cx)?, block }))
 }
 
