@@ -90,7 +90,8 @@ impl IntConv {
         let steps = taps.saturating_mul(if depthwise { MAX_COLS } else { part.saturating_mul(columns.set.lanes) });
         let widest = if depthwise { 1 } else { 1 << (columns.set.tall.len() - 1) };
         let worth = task_products(isa) / if depthwise { 8 } else { 1 };
-        let task_strips = (worth / steps.saturating_mul(task_rows).max(1)).max(1).next_multiple_of(widest).min(strips.max(1));
+        let task_strips =
+            (worth / steps.saturating_mul(task_rows).max(1)).max(1).next_multiple_of(widest).min(strips.max(1));
         let (tasks_m, tasks_n) = (s.out_size().div_ceil(task_rows), strips.div_ceil(task_strips));
         let packed = match depthwise {
             // Weights less their zero points as i32, for whole vectors of channels.
