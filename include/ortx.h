@@ -233,8 +233,9 @@ typedef struct ortx_session_options {
    */
   int32_t reserved;
   /**
-   * The most bytes that tensors, plans and packed constants of the session may take. 0: no limit.
-   * Not there yet: a limit is ORTX_ERROR_UNSUPPORTED.
+   * The most bytes that the session's tensors may take at once: weights that are not read where they lie (in a mapped
+   * file or borrowed memory), packed constants, intermediate values, outputs as long as they live. 0: no limit. What
+   * passes it is ORTX_ERROR_OUT_OF_MEMORY; ortx_session_memory tells how much is in use.
    */
   uint64_t memory_limit;
   /**
@@ -823,7 +824,7 @@ struct ortx_status *ortx_session_create_from_borrowed_memory(const struct ortx_e
 void ortx_session_destroy(struct ortx_session *session);
 
 /**
- * Counts the model's inputs.
+ * Counts the model's inputs, without those that have a default (see ortx_session_overridable_count).
  *
  * Parameters: `session`; `count` receives the number.
  * Thread safety: any thread.
@@ -831,6 +832,19 @@ void ortx_session_destroy(struct ortx_session *session);
  * Since: 0.1.
  */
 struct ortx_status *ortx_session_input_count(const struct ortx_session *session, size_t *count);
+
+/**
+ * Counts the inputs that have a default: initialisers that a model of IR version 4 or later lists as inputs too. Their
+ * indices follow those of the inputs that ortx_session_input_count counts; a run may give them another value, and then
+ * is slower than one that leaves them as they are.
+ *
+ * Parameters: `session`; `count` receives the number.
+ * Thread safety: any thread.
+ * Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL.
+ * Since: 0.1.
+ */
+struct ortx_status *ortx_session_overridable_count(const struct ortx_session *session,
+                                                   size_t *count);
 
 /**
  * Counts the model's outputs.
@@ -1100,6 +1114,28 @@ struct ortx_status *ortx_session_warning_count(const struct ortx_session *sessio
  * Since: 0.1.
  */
 struct ortx_status *ortx_session_warning(const struct ortx_session *session, size_t index, const char **text);
+
+/**
+ * Tells how much memory a session takes: what `memory_limit` of the options bounds.
+ *
+ * Parameters: `session`; `used` receives the bytes in use now; `peak`, which may be NULL, the most at one time.
+ * Thread safety: any thread, also during runs.
+ * Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL.
+ * Since: 0.1.
+ */
+struct ortx_status *ortx_session_memory(const struct ortx_session *session,
+                                        uint64_t *used,
+                                        uint64_t *peak);
+
+/**
+ * Frees the memory for intermediate values that no run uses now; the next run takes it again.
+ *
+ * Parameters: `session`.
+ * Thread safety: any thread, also during runs.
+ * Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL.
+ * Since: 0.1.
+ */
+struct ortx_status *ortx_session_trim(const struct ortx_session *session);
 
 /**
  * Tells what kind of value it is.
@@ -1469,7 +1505,7 @@ struct ortx_status *ortx_cancel_token_is_cancelled(const struct ortx_cancel_toke
  * Runs the model once. Names are resolved beforehand, with ortx_session_input_index and _output_index.
  *
  * Parameters: `session`; `options`, or NULL; `input_indices`, the place of each input in the model's order, or NULL for
- * 0, 1, 2...; `inputs`, `input_count` values: all that the model has; `output_indices`, the place of each output that is
+ * 0, 1, 2...; `inputs`, `input_count` values: all that the model has, of those with a default as many as wanted; `output_indices`, the place of each output that is
  * wanted, or NULL for 0, 1, 2...; `outputs`, `output_count` handles: each is NULL on entry and receives a new value, or is
  * a tensor of the output's type and shape, which is written to. If the call fails NULL handles are still NULL, and what
  * is in the tensors is not defined.
@@ -1514,7 +1550,8 @@ void ortx_binding_destroy(struct ortx_binding *binding);
 /**
  * Sets an input for all runs to come. Later runs see what is written to its memory between them.
  *
- * Parameters: `binding`; `index`, the input's place in the model's order; `value`.
+ * Parameters: `binding`; `index`, the input's place in the model's order; `value`, or NULL for an input that has a default,
+ * which it has again then.
  * Ownership: the value stays the caller's, who may end it at once; the binding shares its memory.
  * Thread safety: one thread at a time for each binding.
  * Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL, an index out of range, a wrong kind, element type or shape, or memory that

@@ -433,6 +433,10 @@ public:
   size_t output_count() const {
     return detail::get<size_t>([&](auto out) { return ortx_session_output_count(get(), out); });
   }
+  /** Inputs that have a default; their indices follow those of the others. */
+  size_t overridable_count() const {
+    return detail::get<size_t>([&](auto out) { return ortx_session_overridable_count(get(), out); });
+  }
   std::string_view input_name(size_t i) const {
     return detail::get<const char *>([&](auto out) { return ortx_session_input_name(get(), i, out); });
   }
@@ -480,6 +484,12 @@ public:
   ortx_isa isa() const {
     return detail::get<ortx_isa>([&](auto out) { return ortx_session_isa(get(), out); });
   }
+  /** Bytes in use, which memory_limit bounds. */
+  uint64_t memory() const {
+    return detail::get<uint64_t>([&](auto out) { return ortx_session_memory(get(), out, nullptr); });
+  }
+  /** Frees what no run uses now. */
+  void trim() const { check(ortx_session_trim(get())); }
 
   /** Runs the model on all its inputs, in its order; gives all its outputs. */
   std::vector<value> run(const std::vector<const value *> &inputs, const run_options &options = {}) const {

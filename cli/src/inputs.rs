@@ -35,11 +35,19 @@ pub fn gather(session: &Session, args: &InputArgs, random: bool) -> Result<Vec<V
         return Err(Failure::new(format!("{what} missing: {}", missing.join(", ")))
             .hint("give arrays with --npz FILE.npz or --input NAME=FILE.npy, or have them made up with --random"));
     }
+    // Where one that has a default is given, all of them are.
+    let open = session.overridable_inputs();
+    if open.iter().any(|io| given.contains_key(&*io.name)) {
+        for (io, default) in open.iter().zip(session.defaults()) {
+            let v = take(&mut given, &io.name, &io.fact).map_err(|e| e.into_failure(&io.name))?;
+            values.push(v.unwrap_or_else(|| default.clone()));
+        }
+    }
     if let Some(name) = given.keys().next() {
-        let names: Vec<&str> = session.inputs().iter().map(|io| &*io.name).collect();
+        let names: Vec<&str> = session.inputs().iter().chain(open).map(|io| &*io.name).collect();
         return Err(Failure::new(format!("the model has no input '{name}'; it has {}", names.join(", "))));
     }
-    for (v, io) in values.iter().zip(session.inputs()) {
+    for (v, io) in values.iter().zip(session.inputs().iter().chain(open)) {
         io.check(v)?;
     }
     Ok(values)

@@ -92,16 +92,14 @@ fn describe(a: &InspectArgs, f: &Inspection, file_bytes: u64) -> String {
         t.row([(key.clone(), DIM), (one_line(value), Style::new())]);
     }
     s += &t.render();
-    for (title, list) in [("Inputs", &f.inputs), ("Outputs", &f.outputs)] {
+    let open = ("Inputs with a default, which a run may override", &f.overridable);
+    for (title, list) in [("Inputs", &f.inputs), open, ("Outputs", &f.outputs)] {
+        if list.is_empty() && title == open.0 {
+            continue;
+        }
         let mut t = Table::new(&["", ""]);
         list.iter().for_each(|io| t.row([(io.name.to_string(), NAME), (io.fact.to_string(), Style::new())]));
         s += &format!("\n{}\n{}", ui::paint(TITLE, title), t.render());
-    }
-    if !f.default_inputs.is_empty() {
-        s += &ui::paint(
-            DIM,
-            format_args!("  ({} with a default besides)\n", ui::plural(f.default_inputs.len(), "input")),
-        );
     }
     let (elements, bytes): (u64, u64) =
         f.weights.iter().fold((0, 0), |n, w| (n.0.saturating_add(w.elements), n.1.saturating_add(w.bytes)));
@@ -294,7 +292,7 @@ fn to_json(a: &InspectArgs, f: &Inspection, file_bytes: u64, verdict: &Verdict) 
         "metadata": properties,
         "inputs": f.inputs.iter().map(io_json).collect::<Vec<_>>(),
         "outputs": f.outputs.iter().map(io_json).collect::<Vec<_>>(),
-        "inputs_with_default": f.default_inputs,
+        "inputs_with_default": f.overridable.iter().map(io_json).collect::<Vec<_>>(),
         "operators": operators,
         "parameters": weights,
         "support": verdict.json(),

@@ -1,5 +1,6 @@
 //! Aligned memory whose allocation can fail without harm.
 
+use super::budget::Charge;
 use crate::{bail, error::Result};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
@@ -25,11 +26,12 @@ fn ask_for_huge_pages(ptr: *mut u8, len: usize) {
     let _ = (ptr, len);
 }
 
-/// A block of bytes at a multiple of [`ALIGN`]. Its contents may be uninitialised after [`Buffer::uninit`];
+/// A block of bytes, charged to the thread's current [`Budget`](super::budget::Budget), at a multiple of [`ALIGN`]. Its contents may be uninitialised after [`Buffer::uninit`];
 /// it is meant to be reached through raw pointers.
 pub struct Buffer {
     ptr: NonNull<u8>,
     len: usize,
+    _charge: Charge,
 }
 
 // SAFETY: a Buffer owns its bytes alone, like a Box<[u8]>.
@@ -41,7 +43,7 @@ impl Buffer {
     /// An empty buffer; allocates nothing.
     pub const fn empty() -> Self {
         // ALIGN as an address: dangling but well aligned, for a length of zero.
-        Buffer { ptr: NonNull::new(std::ptr::without_provenance_mut(ALIGN)).unwrap(), len: 0 }
+        Buffer { ptr: NonNull::new(std::ptr::without_provenance_mut(ALIGN)).unwrap(), len: 0, _charge: Charge::NONE }
     }
     /// `len` zero bytes, or an `OutOfMemory` error.
     pub fn zeroed(len: usize) -> Result<Self> {
@@ -58,6 +60,8 @@ impl Buffer {
         let Ok(layout) = Layout::from_size_align(len, align_of(len)) else {
             bail!(OutOfMemory, "a buffer of {len} bytes is larger than the address space");
         };
+        // To the session that is at work, before anything is asked of the system.
+        let charge = Charge::current(len)?;
         let huge = layout.align() == HUGE;
         // SAFETY: the layout's size is not zero.
         let ptr = unsafe { if zero && !huge { alloc_zeroed(layout) } else { alloc(layout) } };
@@ -69,7 +73,7 @@ impl Buffer {
             }
         }
         match NonNull::new(ptr) {
-            Some(ptr) => Ok(Buffer { ptr, len }),
+            Some(ptr) => Ok(Buffer { ptr, len, _charge: charge }),
             None => bail!(OutOfMemory, "cannot allocate {len} bytes"),
         }
     }

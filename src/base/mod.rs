@@ -1,6 +1,7 @@
 //! What everything stands on: memory, arithmetic, threads.
 
 pub mod alloc;
+pub mod budget;
 pub mod cancel;
 pub mod checked;
 pub mod cores;

@@ -3,7 +3,7 @@
 use super::args::{get, get_mut, out_ptr};
 use super::guard::{guard, guard_or};
 use super::handle::{self, handle};
-use super::run::{check_input, kept, ortx_run_options, preallocated, run_options};
+use super::run::{check_input, kept, ortx_run_options, preallocated, run_options, with_defaults};
 use super::session::{self, no_such, ortx_session};
 use super::status::ortx_status;
 use super::value::ortx_value;
@@ -25,9 +25,10 @@ pub struct State {
 }
 
 struct Slots {
-    /// What is not set yet is an empty optional here.
-    inputs: Vec<Value>,
-    is_set: Vec<bool>,
+    /// Those that have a default after the others. What is not set is not there.
+    inputs: Vec<Option<Value>>,
+    /// What a run is given: empty between runs, kept for its room.
+    all: Vec<Value>,
     /// What the runs write to.
     outputs: Vec<Option<Value>>,
     /// The host's tensors of outputs that it set.
@@ -62,10 +63,11 @@ pub unsafe extern "C" fn ortx_binding_create(
     guard(|| {
         let binding = out_ptr!(binding);
         let session = get!(session).clone();
-        let (ins, outs) = (session.session.inputs().len(), session.session.outputs().len());
+        let ins = session.session.inputs().len() + session.session.overridable_inputs().len();
+        let outs = session.session.outputs().len();
         let slots = Slots {
-            inputs: vec![Value::Optional(None); ins],
-            is_set: vec![false; ins],
+            inputs: vec![None; ins],
+            all: Vec::with_capacity(ins),
             outputs: vec![None; outs],
             given: vec![None; outs],
         };
@@ -87,7 +89,8 @@ pub unsafe extern "C" fn ortx_binding_destroy(binding: *mut ortx_binding) {
 
 /// Sets an input for all runs to come. Later runs see what is written to its memory between them.
 ///
-/// Parameters: `binding`; `index`, the input's place in the model's order; `value`.
+/// Parameters: `binding`; `index`, the input's place in the model's order; `value`, or NULL for an input that has a default,
+/// which it has again then.
 /// Ownership: the value stays the caller's, who may end it at once; the binding shares its memory.
 /// Thread safety: one thread at a time for each binding.
 /// Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL, an index out of range, a wrong kind, element type or shape, or memory that
@@ -101,8 +104,13 @@ pub unsafe extern "C" fn ortx_binding_set_input(
 ) -> *mut ortx_status {
     guard(|| {
         let state = get!(binding);
-        let ins = state.session.session.inputs();
-        let io = ins.get(index).ok_or_else(|| no_such("input", index, ins.len()))?;
+        let (ins, open) = (state.session.session.inputs(), state.session.session.overridable_inputs());
+        let count = ins.len() + open.len();
+        let io = ins.iter().chain(open).nth(index).ok_or_else(|| no_such("input", index, count))?;
+        if value.is_null() && index >= ins.len() {
+            state.slots()?.inputs[index] = None;
+            return Ok(());
+        }
         let v = get!(value);
         check_input(io, v)?;
         let mut slots = state.slots()?;
@@ -114,8 +122,7 @@ pub unsafe extern "C" fn ortx_binding_set_input(
                 io.name
             );
         }
-        slots.inputs[index] = v.clone();
-        slots.is_set[index] = true;
+        slots.inputs[index] = Some(v.clone());
         Ok(())
     })
 }
@@ -147,7 +154,8 @@ pub unsafe extern "C" fn ortx_binding_set_output(
         }
         let v = get_mut!(tensor);
         let mut others = super::run::regions(slots.given.iter().enumerate().filter(|g| g.0 != index));
-        let made = preallocated(v, &slots.inputs, &mut others).context(|| format!("output '{}'", io.name))?;
+        let made =
+            preallocated(v, slots.inputs.iter().flatten(), &mut others).context(|| format!("output '{}'", io.name))?;
         let given = v.as_tensor()?.clone();
         (slots.outputs[index], slots.given[index]) = (Some(Value::Tensor(made)), Some(given));
         Ok(())
@@ -174,20 +182,26 @@ pub unsafe extern "C" fn ortx_binding_run(
         // SAFETY: the function's contract.
         let options = unsafe { run_options(options) }?;
         let mut slots = state.slots()?;
-        let Slots { inputs, is_set, outputs, given } = &mut *slots;
-        for ((io, set), v) in session.inputs().iter().zip(is_set.iter()).zip(inputs.iter()) {
-            ensure!(*set, InvalidArgument, "input '{}' ({}) is not set", io.name, io.fact);
+        let Slots { inputs, all, outputs, given } = &mut *slots;
+        for (io, v) in session.inputs().iter().chain(session.overridable_inputs()).zip(inputs.iter()) {
             // Its memory may have changed since it was set.
-            check_input(io, v)?;
+            v.as_ref().map_or(Ok(()), |v| check_input(io, v))?;
         }
-        session.run_values(inputs, outputs, &options)?;
+        all.clear();
+        let ran = with_defaults(session, inputs.iter().map(Option::as_ref), all)
+            .and_then(|()| session.run_values(all, outputs, &options));
+        all.clear();
+        ran?;
         for (i, g) in given.iter().enumerate() {
             let Some(g) = g else { continue };
             let made = outputs[i].as_ref().ok_or_else(|| err!(Internal, "an output was not made"))?;
             if let Err(e) = kept(g, made) {
                 // The next run gets the host's tensor again, and fails again unless its inputs fit.
-                let again =
-                    preallocated(&mut Value::Tensor(g.clone()), &[], &mut super::run::regions(std::iter::empty()));
+                let again = preallocated(
+                    &mut Value::Tensor(g.clone()),
+                    [].iter(),
+                    &mut super::run::regions(std::iter::empty()),
+                );
                 outputs[i] = again.ok().map(Value::Tensor);
                 return Err(e.context(format!("output '{}'", session.outputs()[i].name)));
             }

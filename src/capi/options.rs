@@ -68,8 +68,9 @@ pub struct ortx_session_options {
     pub disable_optimization: i32,
     /// Must be 0.
     pub reserved: i32,
-    /// The most bytes that tensors, plans and packed constants of the session may take. 0: no limit.
-    /// Not there yet: a limit is ORTX_ERROR_UNSUPPORTED.
+    /// The most bytes that the session's tensors may take at once: weights that are not read where they lie (in a mapped
+    /// file or borrowed memory), packed constants, intermediate values, outputs as long as they live. 0: no limit. What
+    /// passes it is ORTX_ERROR_OUT_OF_MEMORY; ortx_session_memory tells how much is in use.
     pub memory_limit: u64,
     /// The host's threads instead of threads of the session's own; NULL for the latter. `threads` has no effect then.
     pub pool: *const ortx_thread_pool,

@@ -9,7 +9,7 @@ use super::tensor::{check_bools, writable};
 use super::value::ortx_value;
 use crate::base::cancel::CancelToken;
 use crate::error::{Context, Result};
-use crate::session::{Io, RunOptions};
+use crate::session::{Io, RunOptions, Session};
 use crate::tensor::{Tensor, Value};
 use crate::{bail, ensure, err};
 use smallvec::SmallVec;
@@ -130,7 +130,7 @@ pub unsafe extern "C" fn ortx_cancel_token_is_cancelled(
 /// Runs the model once. Names are resolved beforehand, with ortx_session_input_index and _output_index.
 ///
 /// Parameters: `session`; `options`, or NULL; `input_indices`, the place of each input in the model's order, or NULL for
-/// 0, 1, 2...; `inputs`, `input_count` values: all that the model has; `output_indices`, the place of each output that is
+/// 0, 1, 2...; `inputs`, `input_count` values: all that the model has, of those with a default as many as wanted; `output_indices`, the place of each output that is
 /// wanted, or NULL for 0, 1, 2...; `outputs`, `output_count` handles: each is NULL on entry and receives a new value, or is
 /// a tensor of the output's type and shape, which is written to. If the call fails NULL handles are still NULL, and what
 /// is in the tensors is not defined.
@@ -156,9 +156,9 @@ pub unsafe extern "C" fn ortx_session_run(
         let session = &get!(session).session;
         // SAFETY: the function's contract.
         let options = unsafe { run_options(options) }?;
-        let (ins, outs) = (session.inputs(), session.outputs());
+        let (ins, open, outs) = (session.inputs(), session.overridable_inputs(), session.outputs());
         ensure!(
-            input_count == ins.len(),
+            (ins.len()..=ins.len() + open.len()).contains(&input_count),
             InvalidArgument,
             "the model has {} inputs ({}), {input_count} are given",
             ins.len(),
@@ -174,18 +174,18 @@ pub unsafe extern "C" fn ortx_session_run(
         let input_places = places(array!(input_indices, if input_indices.is_null() { 0 } else { input_count }));
         let output_places = places(array!(output_indices, if output_indices.is_null() { 0 } else { output_count }));
 
-        let mut given: Many<Option<Value>> = smallvec::smallvec![None; ins.len()];
+        let mut given: Many<Option<Value>> = smallvec::smallvec![None; ins.len() + open.len()];
         for (k, &value) in array!(inputs, input_count).iter().enumerate() {
             let i = input_places(k);
-            let io = ins.get(i).ok_or_else(|| no_such("input", i, ins.len()))?;
+            let io = ins.iter().chain(open).nth(i).ok_or_else(|| no_such("input", i, given.len()))?;
             // SAFETY: the function's contract.
             let v = unsafe { handle::get(value, "inputs") }.context(|| format!("input '{}'", io.name))?;
             ensure!(given[i].is_none(), InvalidArgument, "input '{}' is given twice", io.name);
             check_input(io, v)?;
             given[i] = Some(v.clone());
         }
-        // As many as the model has, none twice: so all are there.
-        let given: Many<Value> = given.into_iter().flatten().collect();
+        let mut all: Many<Value> = Many::new();
+        with_defaults(session, given.iter().map(Option::as_ref), &mut all)?;
 
         let handles = array!(outputs, output_count);
         let mut results: Many<Option<Value>> = smallvec::smallvec![None; outs.len()];
@@ -203,11 +203,11 @@ pub unsafe extern "C" fn ortx_session_run(
             if !output.is_null() {
                 // SAFETY: the function's contract.
                 let value = unsafe { handle::get_mut(output, "outputs") };
-                let made = value.and_then(|v| preallocated(v, &given, &mut own));
+                let made = value.and_then(|v| preallocated(v, all.iter(), &mut own));
                 results[i] = Some(Value::Tensor(made.context(|| format!("output '{}'", io.name))?));
             }
         }
-        session.run_values(&given, &mut results, &options)?;
+        session.run_values(&all, &mut results, &options)?;
 
         // First all checks, then the handles: so that a failure leaves no new ones behind.
         let mut made: Many<Option<Value>> = Many::new();
@@ -231,6 +231,25 @@ pub unsafe extern "C" fn ortx_session_run(
         }
         Ok(())
     })
+}
+
+/// What a run is given: all inputs, and where one that has a default is among them, all that have.
+pub(super) fn with_defaults<'a>(
+    session: &Session,
+    given: impl Iterator<Item = Option<&'a Value>> + Clone,
+    all: &mut impl Extend<Value>,
+) -> Result<()> {
+    let ins = session.inputs();
+    let overridden = given.clone().skip(ins.len()).any(|v| v.is_some());
+    for (i, v) in given.take(if overridden { usize::MAX } else { ins.len() }).enumerate() {
+        let v = match (v, i.checked_sub(ins.len())) {
+            (Some(v), _) => v.clone(),
+            (None, Some(k)) => session.defaults()[k].clone(),
+            (None, None) => bail!(InvalidArgument, "input '{}' ({}) is not set", ins[i].name, ins[i].fact),
+        };
+        all.extend(std::iter::once(v));
+    }
+    Ok(())
 }
 
 /// As many as models usually have of inputs and outputs, without allocating.
@@ -295,11 +314,15 @@ fn touches(v: &Value, r: Region) -> bool {
 
 /// A tensor over the memory of a host's output, which counts as nobody else's: so the run writes in place. The host's own
 /// handle keeps the memory.
-pub(super) fn preallocated(v: &mut Value, inputs: &[Value], others: &mut Many<Region>) -> Result<Tensor> {
+pub(super) fn preallocated<'a>(
+    v: &mut Value,
+    mut inputs: impl Iterator<Item = &'a Value>,
+    others: &mut Many<Region>,
+) -> Result<Tensor> {
     let Value::Tensor(t) = v else { bail!(InvalidArgument, "only tensors can be given; give NULL for {}", v.kind()) };
     let ptr = writable(t)?;
     let r = region(t);
-    ensure!(!inputs.iter().any(|i| touches(i, r)), InvalidArgument, "its memory overlaps that of an input");
+    ensure!(!inputs.any(|i| touches(i, r)), InvalidArgument, "its memory overlaps that of an input");
     ensure!(!others.iter().any(|&o| overlap(o, r)), InvalidArgument, "its memory overlaps that of another output");
     others.push(r);
     // SAFETY: the tensor's own memory, kept alive by the clone; writing is allowed as `writable` tells, and that nobody

@@ -9,7 +9,7 @@ use super::pool::{Release, ortx_release};
 use super::status::ortx_status;
 use super::types::*;
 use crate::base::alloc::Buffer;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::ir::{Dim, Fact};
 use crate::session::{Environment, Io, ModelSource, Session};
 use crate::{ensure, err};
@@ -102,7 +102,7 @@ impl State {
         };
         let m = session.metadata();
         State {
-            inputs: texts(session.inputs()),
+            inputs: texts(&[session.inputs(), session.overridable_inputs()].concat()),
             outputs: texts(session.outputs()),
             texts: [&m.producer.0, &m.producer.1, &m.graph_name, &m.domain, &m.doc].map(|s| c_string(s)),
             opsets: m.opsets.iter().map(|(d, v)| (c_string(d), i64::from(*v))).collect(),
@@ -129,7 +129,7 @@ pub(super) fn no_such(what: &str, index: usize, count: usize) -> Error {
 /// The pointers keep the header's promises.
 unsafe fn create(
     environment: *const ortx_environment,
-    source: ModelSource,
+    source: impl FnOnce() -> Result<ModelSource>,
     options: Option<&ortx_session_options>,
     pool: Option<super::pool::HostPool>,
     session: Out<*mut ortx_session>,
@@ -137,9 +137,9 @@ unsafe fn create(
     // SAFETY: passed on.
     let options = unsafe { options::convert(options, pool) }?;
     let made = if environment.is_null() {
-        Session::new(&Environment::new(), source, &options)?
+        Session::new_from(&Environment::new(), source, &options)?
     } else {
-        Session::new(&get!(environment).env, source, &options)?
+        Session::new_from(&get!(environment).env, source, &options)?
     };
     session.set(handle::create(Arc::new(State::new(made))))
 }
@@ -168,7 +168,8 @@ pub unsafe extern "C" fn ortx_session_create_from_file(
         // SAFETY: the function's contract.
         let pool = unsafe { options::take_pool(options.as_ref()) }?;
         let session = session?;
-        let source = ModelSource::Path(PathBuf::from(text!(path)));
+        let path = text!(path);
+        let source = || Ok(ModelSource::Path(PathBuf::from(path)));
         // SAFETY: the function's contract.
         unsafe { create(environment, source, options.as_ref(), pool, session) }
     })
@@ -199,10 +200,13 @@ pub unsafe extern "C" fn ortx_session_create_from_memory(
         let session = session?;
         let data = data.cast::<u8>();
         let bytes = array!(data, size);
-        let copy = Buffer::uninit(size)?;
-        // SAFETY: both have `size` bytes, and the copy is new.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), copy.ptr(), size) };
-        let source = ModelSource::Bytes(Bytes::from_owner(Copied(copy)), folder_of(folder)?);
+        let folder = folder_of(folder)?;
+        let source = || {
+            let copy = Buffer::uninit(size).context(|| "a copy of the model".into())?;
+            // SAFETY: both have `size` bytes, and the copy is new.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), copy.ptr(), size) };
+            Ok(ModelSource::Bytes(Bytes::from_owner(Copied(copy)), folder))
+        };
         // SAFETY: the function's contract.
         unsafe { create(environment, source, options.as_ref(), pool, session) }
     })
@@ -239,7 +243,8 @@ pub unsafe extern "C" fn ortx_session_create_from_borrowed_memory(
         let session = session?;
         let data = data.cast::<u8>();
         let borrowed = Borrowed { bytes: array!(data, size), _release: release };
-        let source = ModelSource::Bytes(Bytes::from_owner(borrowed), folder_of(folder)?);
+        let folder = folder_of(folder)?;
+        let source = || Ok(ModelSource::Bytes(Bytes::from_owner(borrowed), folder));
         // SAFETY: the function's contract.
         unsafe { create(environment, source, options.as_ref(), pool, session) }
     })
@@ -284,7 +289,7 @@ pub unsafe extern "C" fn ortx_session_destroy(session: *mut ortx_session) {
     guard_or((), || Ok(unsafe { handle::destroy(session) }));
 }
 
-/// Counts the model's inputs.
+/// Counts the model's inputs, without those that have a default (see ortx_session_overridable_count).
 ///
 /// Parameters: `session`; `count` receives the number.
 /// Thread safety: any thread.
@@ -294,7 +299,26 @@ pub unsafe extern "C" fn ortx_session_destroy(session: *mut ortx_session) {
 pub unsafe extern "C" fn ortx_session_input_count(session: *const ortx_session, count: *mut usize) -> *mut ortx_status {
     guard(|| {
         let count = out!(count);
-        count.set(get!(session).inputs.len())
+        count.set(get!(session).session.inputs().len())
+    })
+}
+
+/// Counts the inputs that have a default: initialisers that a model of IR version 4 or later lists as inputs too. Their
+/// indices follow those of the inputs that ortx_session_input_count counts; a run may give them another value, and then
+/// is slower than one that leaves them as they are.
+///
+/// Parameters: `session`; `count` receives the number.
+/// Thread safety: any thread.
+/// Errors: ORTX_ERROR_INVALID_ARGUMENT for NULL.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ortx_session_overridable_count(
+    session: *const ortx_session,
+    count: *mut usize,
+) -> *mut ortx_status {
+    guard(|| {
+        let count = out!(count);
+        count.set(get!(session).session.overridable_inputs().len())
     })
 }
 

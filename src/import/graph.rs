@@ -11,6 +11,7 @@ use crate::ir::{Fact, Graph, ParseCtx, Registry, Subgraph, ValueId, verify};
 use crate::proto::external::External;
 use crate::proto::onnx::attribute_proto::AttributeType;
 use crate::proto::onnx::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
+use crate::tensor::Tensor;
 use crate::{bail, ensure, err};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,8 +23,11 @@ pub struct Imported {
     pub graph: Graph,
     /// Domain and version of each operator set the model imports.
     pub opsets: Vec<(String, u32)>,
-    /// Names of initialisers that the file also lists as inputs.
-    pub default_inputs: Vec<String>,
+    /// The defaults of the graph's last inputs: initialisers that the file also lists as inputs, where they are to be
+    /// read as such.
+    pub defaults: Vec<Tensor>,
+    /// The main graph's initialisers, where the other reading needs them as well.
+    decoded: HashMap<String, Tensor>,
 }
 
 /// Functions nested in each other deeper than this are taken for a cycle.
@@ -35,7 +39,27 @@ const MAX_GAPS: usize = 10_000;
 
 /// Builds the IR of a model. All that is not supported is named at once.
 pub fn import_model(model: &ModelProto, registry: &Registry, external: &External) -> Result<Imported> {
-    let (imported, gaps) = import_with_gaps(model, registry, external)?;
+    import_as(model, registry, external, None)
+}
+
+/// The same with the initialisers that are also inputs as inputs, which follow the others; the constants that they are
+/// in `first`, the other reading, are their defaults: both share their memory.
+pub fn import_overridable(
+    model: &ModelProto,
+    registry: &Registry,
+    external: &External,
+    first: &Imported,
+) -> Result<Imported> {
+    import_as(model, registry, external, Some(&first.decoded))
+}
+
+fn import_as(
+    model: &ModelProto,
+    registry: &Registry,
+    external: &External,
+    overridable: Option<&HashMap<String, Tensor>>,
+) -> Result<Imported> {
+    let (imported, gaps) = import_all(model, registry, external, overridable)?;
     if !gaps.is_empty() {
         return Err(gap::error(&gaps));
     }
@@ -45,13 +69,32 @@ pub fn import_model(model: &ModelProto, registry: &Registry, external: &External
 
 /// Reads a model as far as it goes. Where there are gaps the graph has holes: it tells facts, but must not be run.
 pub fn import_with_gaps(model: &ModelProto, registry: &Registry, external: &External) -> Result<(Imported, Vec<Gap>)> {
+    import_all(model, registry, external, None)
+}
+
+fn import_all(
+    model: &ModelProto,
+    registry: &Registry,
+    external: &External,
+    overridable: Option<&HashMap<String, Tensor>>,
+) -> Result<(Imported, Vec<Gap>)> {
     let Some(graph) = &model.graph else { bail!(InvalidModel, "the model has no graph") };
     let opsets = opsets(&model.opset_import);
     let functions = functions(model);
-    let mut im = Importer { registry, external, functions, gaps: Vec::new(), nodes: 0 };
+    let keep = overridable.is_none() && !overridable_inputs(model).is_empty();
+    let mut im = Importer {
+        registry,
+        external,
+        functions,
+        gaps: Vec::new(),
+        nodes: 0,
+        overridable,
+        keep,
+        decoded: HashMap::new(),
+    };
     let scope = Scope { opsets: &opsets, attrs: None, prefix: String::new(), depth: 0 };
-    let (graph, default_inputs) = im.graph(graph, &scope, None)?;
-    Ok((Imported { graph, opsets: opset_list(model), default_inputs }, im.gaps))
+    let (graph, defaults) = im.graph(graph, &scope, None)?;
+    Ok((Imported { graph, opsets: opset_list(model), defaults, decoded: im.decoded }, im.gaps))
 }
 
 /// The operator sets that a model imports, sorted.
@@ -68,6 +111,13 @@ pub fn initialised_inputs(g: &GraphProto) -> Vec<String> {
     g.input.iter().map(|v| v.name()).filter(|n| names.contains(n)).map(str::to_string).collect()
 }
 
+/// Inputs whose default a caller may override: since version 4 of the format an initialiser that is listed as an input
+/// is one. Before, all initialisers had to be listed, and are constants, as other runtimes have it.
+pub fn overridable_inputs(model: &ModelProto) -> Vec<String> {
+    let graph = model.graph.as_ref().filter(|_| model.ir_version() >= 4);
+    graph.map(initialised_inputs).unwrap_or_default()
+}
+
 /// Domain, name, overload.
 pub(super) type FunctionKey = (String, String, String);
 
@@ -82,6 +132,11 @@ struct Importer<'a> {
     functions: HashMap<FunctionKey, &'a FunctionProto>,
     gaps: Vec<Gap>,
     nodes: usize,
+    /// Initialisers that are also inputs of the main graph are inputs; here are all of its initialisers.
+    overridable: Option<&'a HashMap<String, Tensor>>,
+    /// Whether the main graph's initialisers are kept in `decoded`.
+    keep: bool,
+    decoded: HashMap<String, Tensor>,
 }
 
 /// What nodes are read within: the file's graph, or a function's body.
@@ -115,23 +170,37 @@ pub(super) fn opsets(list: &[OperatorSetIdProto]) -> HashMap<String, u32> {
 }
 
 impl Importer<'_> {
-    /// A graph and the names of initialisers that are also inputs.
-    fn graph(&mut self, g: &GraphProto, scope: &Scope<'_>, outer: Option<Outer<'_>>) -> Result<(Graph, Vec<String>)> {
+    /// A graph and the defaults of its last inputs.
+    fn graph(&mut self, g: &GraphProto, scope: &Scope<'_>, outer: Option<Outer<'_>>) -> Result<(Graph, Vec<Tensor>)> {
         let mut b = GraphBuilder::new(g.name());
         let mut names = Names::new();
         let mut constants = HashMap::new();
+        let known = self.overridable.filter(|_| outer.is_none());
         for t in &g.initializer {
-            constants.insert(t.name(), tensor_from_proto(t, self.external)?);
+            let shared = known.and_then(|k| k.get(t.name()).cloned());
+            constants.insert(t.name(), shared.map_or_else(|| tensor_from_proto(t, self.external), Ok)?);
         }
         for s in &g.sparse_initializer {
             let name = s.values.as_ref().map_or("", |v| v.name());
             constants.insert(name, dense_from_sparse(s, self.external).context(|| format!("sparse tensor '{name}'"))?);
         }
-        let default_inputs = initialised_inputs(g);
+        if self.keep && outer.is_none() {
+            self.decoded = constants.iter().map(|(name, t)| (name.to_string(), t.clone())).collect();
+        }
         for v in g.input.iter().filter(|v| !constants.contains_key(v.name())) {
             let fact = fact_from_type(v.r#type.as_ref()).context(|| format!("input '{}'", v.name()))?;
             let id = b.input(v.name(), fact);
             ensure!(names.insert(v.name().into(), id).is_none(), InvalidModel, "two inputs are named '{}'", v.name());
+        }
+        let mut defaults = Vec::new();
+        if known.is_some() {
+            for v in &g.input {
+                let Some(t) = constants.remove(v.name()) else { continue };
+                let fact = fact_from_type(v.r#type.as_ref()).context(|| format!("input '{}'", v.name()))?;
+                let fact = if fact.dtype() == Some(t.dtype()) { fact } else { Fact::any_tensor(t.dtype()) };
+                names.insert(v.name().into(), b.input(v.name(), fact));
+                defaults.push(t);
+            }
         }
         if let Some(outer) = outer {
             for name in free_names(g) {
@@ -162,7 +231,7 @@ impl Importer<'_> {
                 .copied()
                 .ok_or_else(|| err!(InvalidModel, "nothing makes output '{}' of graph '{}'", o.name(), g.name()))
         });
-        Ok((b.finish(outputs.collect::<Result<_>>()?)?, default_inputs))
+        Ok((b.finish(outputs.collect::<Result<_>>()?)?, defaults))
     }
 
     fn nodes(&mut self, b: &mut GraphBuilder, names: &mut Names, nodes: &[NodeProto], scope: &Scope<'_>) -> Result<()> {

@@ -84,6 +84,8 @@ pub fn infer_op(op: &Arc<dyn Op>, inputs: &[&Fact], outputs: usize) -> Result<Ve
         bail!(InvalidModel, "the operator has {} outputs, the model asks for {outputs}", facts.len());
     }
     facts.truncate(outputs);
+    // What an operator passes on must be there.
+    ensure!(!facts.iter().any(Fact::is_absent), InvalidModel, "an input that the operator needs is missing");
     for shape in facts.iter().filter_map(Fact::shape) {
         checked::product(&shape)?;
     }

@@ -5,6 +5,7 @@ use super::{Segment, SlotKind};
 use crate::backend::Memory;
 use crate::backend::step::Place;
 use crate::base::alloc::Buffer;
+use crate::base::budget::Charge;
 use crate::ensure;
 use crate::error::Result;
 use crate::tensor::Value;
@@ -29,6 +30,8 @@ pub struct Part {
     pub places: Vec<Place>,
     /// Arenas in device memory, by space; the host's is `arena`.
     pub memories: Vec<Option<Arc<dyn Memory>>>,
+    /// What those take of the session's budget.
+    charges: Vec<Charge>,
     /// The host's arena.
     pub arena: Option<Buffer>,
     /// The segment the table was laid out for, by address; 0 for none.
@@ -80,9 +83,12 @@ impl Frame {
             part.arena = Some(Buffer::uninit(host)?);
         }
         part.memories.resize(target.spaces() + 1, None);
+        part.charges.resize_with(target.spaces() + 1, || Charge::NONE);
         for (space, &bytes) in segment.arena.iter().enumerate().skip(1) {
             if bytes > 0 && part.memories[space].as_ref().is_none_or(|m| m.len() < bytes) {
                 part.memories[space] = None;
+                part.charges[space] = Charge::NONE;
+                part.charges[space] = Charge::current(bytes)?;
                 part.memories[space] = Some(target.backend(space - 1).alloc(bytes)?);
             }
         }

@@ -182,11 +182,15 @@ impl Program {
         inputs: &[Value],
         outputs: &mut [Option<Value>],
     ) -> Result<()> {
-        frame.lay_out(depth, segment, &self.target)?;
-        frame.need_scratch(segment.scratch * cx.pool.width())?;
+        let place = || "memory for intermediate values".to_string();
+        frame.lay_out(depth, segment, &self.target).context(place)?;
+        let scratch = segment.scratch.checked_mul(cx.pool.width());
+        let scratch =
+            scratch.ok_or_else(|| err!(OutOfMemory, "the threads' scratch memory passes the address space"))?;
+        frame.need_scratch(scratch).context(place)?;
         for (&(i, root), &(_, seen)) in segment.direct_outputs.iter().zip(&segment.output_slots) {
             let s = &segment.slots[seen as usize];
-            let addr = ready_output(&mut outputs[i], s.dtype, &s.shape)?;
+            let addr = ready_output(&mut outputs[i], s.dtype, &s.shape).context(|| self.output_name(i))?;
             frame.parts[depth].places[root as usize] = Place { addr, space: 0 };
         }
         let part = &mut frame.parts[depth];
@@ -269,7 +273,7 @@ impl Program {
         let part = &frame.parts[depth];
         for &(i, slot) in &segment.copied_outputs {
             let s = &segment.slots[slot as usize];
-            let addr = ready_output(&mut outputs[i], s.dtype, &s.shape)?;
+            let addr = ready_output(&mut outputs[i], s.dtype, &s.shape).context(|| self.output_name(i))?;
             let from = part.places[slot as usize].addr;
             if s.bytes > 0 {
                 // SAFETY: both hold s.bytes bytes; an output never is the memory of another value.
@@ -280,6 +284,10 @@ impl Program {
             frame.carried[v.index()] = part.places[slot as usize];
         }
         Ok(())
+    }
+
+    fn output_name(&self, i: usize) -> String {
+        format!("output '{}'", self.graph.value(self.graph.outputs()[i]).name)
     }
 
     fn describe(&self, s: &StepItem) -> String {

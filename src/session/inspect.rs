@@ -3,7 +3,8 @@
 use super::{Environment, Io, Metadata, ModelSource};
 use crate::error::{Context, Error, Result};
 use crate::import::{
-    Gap, OperatorUse, Weights, fact_from_type, import_with_gaps, initialised_inputs, opset_list, survey, weights,
+    Gap, OperatorUse, Weights, fact_from_type, import_with_gaps, initialised_inputs, opset_list, overridable_inputs,
+    survey, weights,
 };
 use crate::ir::Fact;
 use crate::proto::onnx::ValueInfoProto;
@@ -22,8 +23,8 @@ pub struct Inspection {
     pub operators: Vec<OperatorUse>,
     /// Initialisers by element type.
     pub weights: Vec<Weights>,
-    /// Names of inputs that have a default among the initialisers.
-    pub default_inputs: Vec<String>,
+    /// Inputs that have a default among the initialisers, which a run may override.
+    pub overridable: Vec<Io>,
     /// All nodes that cannot be read.
     pub gaps: Vec<Gap>,
     /// Why the model is damaged, if it is.
@@ -42,9 +43,11 @@ pub fn inspect(env: &Environment, source: &ModelSource, mode: Mode) -> Result<In
             .collect()
     };
     let graph = model.graph.as_ref();
-    let default_inputs = graph.map(initialised_inputs).unwrap_or_default();
+    let (held, open) = (graph.map(initialised_inputs).unwrap_or_default(), overridable_inputs(&model));
     let mut inputs = described(graph.map_or(&[], |g| &g.input), "input").context(|| source.describe())?;
-    inputs.retain(|io| !default_inputs.iter().any(|d| **d == *io.name));
+    let named = |list: &[String], io: &Io| list.iter().any(|n| **n == *io.name);
+    let overridable = inputs.iter().filter(|io| named(&open, io)).cloned().collect();
+    inputs.retain(|io| !named(&held, io));
     let mut outputs = described(graph.map_or(&[], |g| &g.output), "output").context(|| source.describe())?;
     let (gaps, fault) = match import_with_gaps(&model, &env.registry, &external) {
         Ok((imported, gaps)) => {
@@ -65,7 +68,7 @@ pub fn inspect(env: &Environment, source: &ModelSource, mode: Mode) -> Result<In
         metadata: Metadata::of(&model, opset_list(&model)),
         operators: survey(&model, &env.registry),
         weights: weights(&model),
-        default_inputs,
+        overridable,
         gaps,
         fault,
     })

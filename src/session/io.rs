@@ -1,6 +1,6 @@
 //! A model's inputs, outputs, and what it says of itself.
 
-use crate::ir::{Dim, Fact};
+use crate::ir::{Dim, Fact, Graph, ValueId};
 use crate::proto::onnx::ModelProto;
 use crate::tensor::Value;
 use crate::{bail, error::Result};
@@ -13,6 +13,11 @@ pub struct Io {
     pub name: Arc<str>,
     /// Its type and axes; sizes may be symbols (`batch`) or unknown.
     pub fact: Fact,
+}
+
+/// What a graph tells of one of its inputs or outputs.
+pub(super) fn described(graph: &Graph, v: ValueId) -> Io {
+    Io { name: graph.value(v).name.clone(), fact: graph.fact(v).without_contents() }
 }
 
 impl Io {

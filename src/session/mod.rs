@@ -5,6 +5,7 @@ mod environment;
 mod inspect;
 mod io;
 mod options;
+mod overridable;
 mod run;
 
 pub use environment::Environment;

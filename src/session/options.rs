@@ -2,7 +2,7 @@
 
 use crate::bail;
 use crate::base::parallel::Parallel;
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::kernels::isa::Level;
 use crate::proto::external::External;
 use crate::proto::onnx::ModelProto;
@@ -34,7 +34,7 @@ impl ModelSource {
                     Some(f) => External::in_folder(f, mode)?,
                     None => External::none(),
                 };
-                Ok((read::open_bytes(b.clone())?, external))
+                Ok((read::open_bytes(b.clone()).context(|| self.describe())?, external))
             }
         }
     }
@@ -73,7 +73,8 @@ pub struct SessionOptions {
     pub disabled_passes: Vec<String>,
     /// The last pass to run, to find the one that breaks a model.
     pub stop_after: Option<String>,
-    /// The most bytes that tensors, plans and packed constants of the session may take. None by default.
+    /// The most bytes that the session's tensors may take at once: weights that are not read where they lie (mapped or
+    /// borrowed), packed constants, intermediate values, outputs as long as they live. None by default.
     pub memory_limit: Option<usize>,
 }
 

@@ -1,16 +1,19 @@
 //! Making and running sessions.
 
 use super::devices::{self, Devices};
+use super::io::described;
+use super::overridable::Overridable;
 use super::{Environment, Io, Metadata, ModelSource, SessionOptions};
 use crate::backend::PackedCache;
 use crate::backend::cpu::CpuBackend;
+use crate::base::budget::Budget;
 use crate::base::cancel::{CancelToken, Stop};
 use crate::base::cores::available_cores;
 use crate::base::fpmode::FpMode;
 use crate::base::parallel::{Parallel, Serial};
 use crate::base::pool::Pool;
 use crate::error::{Context, Result};
-use crate::import::import_model;
+use crate::import::{Imported, import_model, import_overridable, overridable_inputs};
 use crate::ir::Fact;
 use crate::kernels::isa::Isa;
 use crate::ops;
@@ -26,6 +29,7 @@ use std::time::Instant;
 /// A model, ready to run. Immutable: `run` may be called from any number of threads at once.
 pub struct Session {
     program: Program,
+    overridable: Option<Overridable>,
     inputs: Vec<Io>,
     outputs: Vec<Io>,
     metadata: Metadata,
@@ -34,6 +38,8 @@ pub struct Session {
     flush: bool,
     passes: Vec<optimize::PassReport>,
     warnings: Vec<String>,
+    /// What its buffers are charged to.
+    budget: Budget,
 }
 
 /// Options of one run.
@@ -60,9 +66,19 @@ impl Session {
     }
     /// Opens a model.
     pub fn new(env: &Environment, source: ModelSource, options: &SessionOptions) -> Result<Session> {
-        ensure!(options.memory_limit.is_none(), Unsupported, "a memory limit is not implemented yet");
+        Self::new_from(env, || Ok(source), options)
+    }
+    /// The same, with a source that is made under the session's memory limit.
+    pub(crate) fn new_from(
+        env: &Environment,
+        source: impl FnOnce() -> Result<ModelSource>,
+        options: &SessionOptions,
+    ) -> Result<Session> {
+        let budget = Budget::new(options.memory_limit);
+        let _scope = budget.enter();
+        let source = source()?;
         let (model, external) = source.open(options.mode)?;
-        Self::build(env, model, external, options).context(|| source.describe())
+        Self::build(env, model, external, options, budget.clone()).context(|| source.describe())
     }
 
     fn build(
@@ -70,29 +86,38 @@ impl Session {
         model: crate::proto::onnx::ModelProto,
         external: External,
         options: &SessionOptions,
+        budget: Budget,
     ) -> Result<Session> {
         let imported = import_model(&model, &env.registry, &external)?;
-        let mut graph = imported.graph;
         let isa = options.isa.map_or(Isa::detect(), |l| Isa::detect().cap(l));
         let cpu = Arc::new(CpuBackend::new(isa, ops::cpu_bindings()));
         let Devices { backends: devices, required, warnings } = devices::open(env, &options.devices)?;
-        let passes = if options.optimize {
-            let stop_after = options.stop_after.clone();
-            let o = optimize::Options { disabled: options.disabled_passes.clone(), stop_after };
-            optimize::optimize(&mut graph, &cpu, &o)?
-        } else {
-            Vec::new()
+        let wanted = options.optimize.then(|| optimize::Options {
+            disabled: options.disabled_passes.clone(),
+            stop_after: options.stop_after.clone(),
+        });
+        // Where that reading fails (a shape that must be known, say), the defaults are constants and nothing else.
+        let open: Option<Imported> = match overridable_inputs(&model) {
+            names if names.is_empty() => None,
+            _ => import_overridable(&model, &env.registry, &external, &imported).ok(),
         };
-        let io =
-            |v: &crate::ir::ValueId| Io { name: graph.value(*v).name.clone(), fact: graph.fact(*v).without_contents() };
-        let inputs = graph.inputs().iter().map(io).collect();
+        let mut graph = imported.graph;
+        let passes = match &wanted {
+            Some(o) => optimize::optimize(&mut graph, &cpu, o)?,
+            None => Vec::new(),
+        };
+        // What overriding can change is not known of the outputs.
+        let general = open.as_ref().map_or(&graph, |o| &o.graph);
+        let inputs = graph.inputs().iter().map(|&v| described(&graph, v)).collect();
         // Outputs are named and typed by the file, their sizes by inference.
-        let mut outputs: Vec<Io> = graph.outputs().iter().map(io).collect();
+        let mut outputs: Vec<Io> = general.outputs().iter().map(|&v| described(general, v)).collect();
         if let Some(g) = &model.graph {
             for (o, p) in outputs.iter_mut().zip(&g.output) {
                 o.name = p.name().into();
-                if matches!(o.fact, Fact::Unknown) {
-                    o.fact = crate::import::fact_from_type(p.r#type.as_ref())?;
+                let rank = |f: &Fact| f.as_tensor().and_then(|t| t.dims.as_ref()).is_some();
+                if matches!(o.fact, Fact::Unknown) || open.is_some() && !rank(&o.fact) {
+                    let declared = crate::import::fact_from_type(p.r#type.as_ref())?;
+                    o.fact = if rank(&declared) || matches!(o.fact, Fact::Unknown) { declared } else { o.fact.clone() };
                 }
             }
         }
@@ -106,17 +131,28 @@ impl Session {
             },
         };
         let target = Arc::new(Target { cpu, devices, required, cache: PackedCache::new() });
+        let overridable = open.map(|o| Overridable::new(o.graph, o.defaults, wanted, target.clone()));
         let program = Program::new(Arc::new(graph), target)?;
-        Ok(Session { program, inputs, outputs, metadata, pool, isa, flush: options.flush_denormals, passes, warnings })
+        let flush = options.flush_denormals;
+        Ok(Session { program, overridable, inputs, outputs, metadata, pool, isa, flush, passes, warnings, budget })
     }
 
-    /// Inputs in the model's order.
+    /// Inputs in the model's order, without those that have a default.
     pub fn inputs(&self) -> &[Io] {
         &self.inputs
     }
     /// Outputs in the model's order.
     pub fn outputs(&self) -> &[Io] {
         &self.outputs
+    }
+    /// Inputs that have a default, in the model's order: initialisers that a file of IR version 4 or later lists as inputs
+    /// too. A run that gives them another value takes the time of a model whose weights are not constant.
+    pub fn overridable_inputs(&self) -> &[Io] {
+        self.overridable.as_ref().map_or(&[], |o| &o.ios)
+    }
+    /// The default of each of them.
+    pub fn defaults(&self) -> &[Value] {
+        self.overridable.as_ref().map_or(&[], |o| &o.values)
     }
     /// What the model says of itself.
     pub fn metadata(&self) -> &Metadata {
@@ -134,6 +170,16 @@ impl Session {
     pub fn program(&self) -> &Program {
         &self.program
     }
+    /// Bytes of memory that the session's tensors, packed constants and arenas take now, and the most at one time: what
+    /// [`SessionOptions::memory_limit`] bounds.
+    pub fn memory(&self) -> (usize, usize) {
+        (self.budget.used(), self.budget.peak())
+    }
+    /// Frees the memory of intermediate values that no run uses now.
+    pub fn trim(&self) {
+        self.program.trim();
+        self.overridable.iter().for_each(Overridable::trim);
+    }
     /// What each optimiser pass did.
     pub fn passes(&self) -> &[optimize::PassReport] {
         &self.passes
@@ -142,9 +188,10 @@ impl Session {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
-    /// The place of an input.
+    /// The place of an input; those that have a default follow the others.
     pub fn input_index(&self, name: &str) -> Result<usize> {
-        index(&self.inputs, name, "input")
+        let open = self.overridable_inputs().iter().position(|io| &*io.name == name);
+        open.map_or_else(|| index(&self.inputs, name, "input"), |i| Ok(self.inputs.len() + i))
     }
     /// The place of an output.
     pub fn output_index(&self, name: &str) -> Result<usize> {
@@ -166,7 +213,7 @@ impl Session {
     /// # Errors
     /// `InvalidArgument` for a missing, unknown or wrong input; whatever the operators meet.
     pub fn run(&self, inputs: &[(&str, Tensor)]) -> Result<Vec<Value>> {
-        let mut values: Vec<Option<Value>> = vec![None; self.inputs.len()];
+        let mut values: Vec<Option<Value>> = vec![None; self.inputs.len() + self.defaults().len()];
         for (name, t) in inputs {
             let i = self.input_index(name)?;
             ensure!(
@@ -175,17 +222,22 @@ impl Session {
                 "input '{name}' is given twice"
             );
         }
-        let values = values
+        let open = values.split_off(self.inputs.len());
+        let mut values = values
             .into_iter()
             .zip(&self.inputs)
             .map(|(v, io)| v.ok_or_else(|| err!(InvalidArgument, "input '{}' ({}) is missing", io.name, io.fact)))
             .collect::<Result<Vec<_>>>()?;
+        if open.iter().any(Option::is_some) {
+            values.extend(open.into_iter().zip(self.defaults()).map(|(v, d)| v.unwrap_or_else(|| d.clone())));
+        }
         let mut outputs = vec![None; self.outputs.len()];
         self.run_values(&values, &mut outputs, &RunOptions::default())?;
         outputs.into_iter().map(|v| v.ok_or_else(|| err!(Internal, "an output was not made"))).collect()
     }
 
-    /// Runs the model on values in the model's order. `outputs` has an entry an output: a tensor in it of the right type
+    /// Runs the model on values in the model's order: the inputs, and after them either nothing or all that have a default,
+    /// each with the default or another value. `outputs` has an entry an output: a tensor in it of the right type
     /// and shape is written in place, anything else is replaced.
     pub fn run_values(&self, inputs: &[Value], outputs: &mut [Option<Value>], options: &RunOptions) -> Result<()> {
         self.run_profiled(inputs, outputs, options, None)
@@ -199,28 +251,35 @@ impl Session {
         options: &RunOptions,
         profile: Option<&Mutex<Vec<Timing>>>,
     ) -> Result<()> {
+        let open = self.overridable_inputs();
+        let overridden = !open.is_empty() && inputs.len() == self.inputs.len() + open.len();
         ensure!(
-            inputs.len() == self.inputs.len(),
+            overridden || inputs.len() == self.inputs.len(),
             InvalidArgument,
             "the model has {} inputs, {} are given",
             self.inputs.len(),
             inputs.len()
         );
-        for (v, io) in inputs.iter().zip(&self.inputs) {
+        for (v, io) in inputs.iter().zip(self.inputs.iter().chain(open)) {
             io.check(v)?;
         }
-        let flushing = Flushing { inner: &*self.pool, flush: self.flush };
+        let flushing = Flushing { inner: &*self.pool, flush: self.flush, budget: &self.budget };
+        let _scope = self.budget.enter();
         let _mode = FpMode::enter(self.flush);
         let stop = Stop::new(options.cancel.as_ref(), options.deadline);
         let cx = RunCtx { pool: &flushing, stop, profile };
-        self.program.run(&cx, inputs, outputs)
+        match self.overridable.as_ref().filter(|_| overridden) {
+            Some(o) => o.program()?.run(&cx, inputs, outputs),
+            None => self.program.run(&cx, inputs, outputs),
+        }
     }
 }
 
-/// Sets the floating-point mode around every task on every thread.
+/// Sets the floating-point mode and the budget around every task on every thread.
 struct Flushing<'a> {
     inner: &'a dyn Parallel,
     flush: bool,
+    budget: &'a Budget,
 }
 
 impl Parallel for Flushing<'_> {
@@ -230,6 +289,7 @@ impl Parallel for Flushing<'_> {
     fn run(&self, n: usize, task: &(dyn Fn(usize, usize) + Sync)) {
         self.inner.run(n, &|worker, i| {
             let _mode = FpMode::enter(self.flush);
+            let _scope = self.budget.enter();
             task(worker, i);
         });
     }

@@ -99,7 +99,7 @@ int main(int argc, char **argv) {
   BAD(ortx_session_create_from_file(NULL, argv[1], &options, &none), "settings");
   options.setting_count = 0;
   options.memory_limit = 1;
-  expect(__LINE__, ortx_session_create_from_file(NULL, argv[1], &options, &none), ORTX_ERROR_UNSUPPORTED, "limit");
+  expect(__LINE__, ortx_session_create_from_file(NULL, argv[1], &options, &none), ORTX_ERROR_OUT_OF_MEMORY, "limit of 1 ");
   options.memory_limit = 0, options.isa = 77;
   BAD(ortx_session_create_from_file(NULL, argv[1], &options, &none), "77");
   options.isa = 0, options.reserved = 1;

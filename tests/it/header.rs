@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The files that have something for the header, in its order.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "types",
     "info",
     "status",
@@ -15,6 +15,7 @@ const FILES: [&str; 12] = [
     "options",
     "session",
     "metadata",
+    "memory",
     "value",
     "tensor",
     "run",

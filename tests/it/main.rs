@@ -10,6 +10,7 @@ mod digits;
 mod header;
 mod hosts;
 mod layers;
+mod limit;
 mod models;
 mod mutate;
 #[cfg(feature = "opencl")]

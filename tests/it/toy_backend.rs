@@ -179,6 +179,23 @@ fn a_backend_from_outside_runs_what_it_claims_and_the_cpu_the_rest() {
     assert_eq!(backend.copies.load(Ordering::Relaxed), 10);
 }
 
+/// A required device must take every node; one that is only preferred leaves the rest to the CPU.
+#[test]
+fn a_required_device_takes_all_or_nothing() {
+    let mut env = Environment::new();
+    env.add_backend(Arc::new(Toy { bindings: bindings(), steps: Arc::default(), copies: AtomicUsize::new(0) }));
+    let options = |devices| SessionOptions { optimize: false, devices, ..Default::default() };
+    let source = || ModelSource::Bytes(model().into(), None);
+    let square = |n: usize| Tensor::zeroed(ortx::DType::F32, &[n, 3]).unwrap();
+    let inputs = [("a", square(2)), ("b", square(2)), ("w", square(3))];
+    let strict = Session::new(&env, source(), &options(vec!["toy:0!".into()])).unwrap();
+    let e = strict.run(&inputs).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
+    assert!(e.to_string().contains("'product' (MatMul)") && e.to_string().contains("required"), "{e}");
+    let easy = Session::new(&env, source(), &options(vec!["toy:0".into()])).unwrap();
+    assert!(easy.run(&inputs).is_ok() && easy.warnings().is_empty());
+}
+
 #[test]
 fn an_unknown_device_is_named() {
     let options = SessionOptions { devices: vec!["fpga:7!".into()], ..Default::default() };

@@ -1,6 +1,8 @@
 //! The C ABI, called as a C program calls it.
 
 mod devices;
+mod options;
+mod overridable;
 mod tensors;
 
 #[allow(unused_imports)]

@@ -44,6 +44,10 @@ fn inputs_that_are_needed_are_asked_for() {
     refused(g().node("Mean", &[""], &["y"]).output("y"), &["Mean", "input 0 is missing"]);
     let list = g().node("SequenceConstruct", &["x", "", "x"], &["s"]).node("SequenceLength", &["s"], &["y"]);
     refused(list.output("y"), &["SequenceConstruct", "input 1 is missing"]);
+    let body = Tiny::new("b").input("s", 1, &["3"]).input("r", 1, &["3"]).node("Add", &["s", "r"], &["t"]).output("t");
+    let scan = g().node("Scan", &["", "x"], &["y"]).graph("body", body).int("num_scan_inputs", 1);
+    refused(scan.output("y"), &["Scan", "is missing"]);
+    refused(g().node("OptionalGetElement", &[], &["y"]).output("y"), &["OptionalGetElement", "is missing"]);
 }
 
 /// Memory for as many facts as the attribute says was asked for at once.

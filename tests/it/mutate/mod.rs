@@ -29,7 +29,7 @@ const CASE_LIMIT: Duration = Duration::from_secs(20);
 /// The most address space of the process. An allocation that must not fail ends it here.
 const ADDRESS_SPACE: u64 = 6 << 30;
 /// What a session may take.
-const MEMORY_LIMIT: u64 = 0;
+const MEMORY_LIMIT: u64 = 256 << 20;
 
 #[test]
 fn damaged_models_do_no_harm() {

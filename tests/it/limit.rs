@@ -1,0 +1,135 @@
+//! The memory limit of a session, from Rust and from C, alone and from several threads.
+
+use crate::capi::{failed, fails, floats, ok, session_with};
+use ortx::capi::{memory::*, options::*, run::*, session::*, types::*, value::*};
+use ortx::{DType, Environment, ErrorKind, ModelSource, RunOptions, Session, SessionOptions, Tensor, Value};
+use std::ptr::{null, null_mut};
+
+fn digits() -> Vec<u8> {
+    std::fs::read("models/digits.onnx").unwrap()
+}
+
+fn session(limit: Option<usize>, threads: usize) -> ortx::Result<Session> {
+    let options = SessionOptions { memory_limit: limit, threads, ..SessionOptions::default() };
+    Session::new(&Environment::new(), ModelSource::Bytes(digits().into(), None), &options)
+}
+
+fn run(s: &Session, n: usize) -> ortx::Result<Value> {
+    let mut out = [None];
+    s.run_values(&[Value::Tensor(Tensor::zeroed(DType::F32, &[n, 1, 8, 8])?)], &mut out, &RunOptions::default())?;
+    let [out] = out;
+    Ok(out.unwrap())
+}
+
+#[test]
+fn what_passes_the_limit_is_an_error_that_says_what_to_do() {
+    // What one picture takes, with weights and all, and a little more.
+    let free = session(None, 1).unwrap();
+    drop(run(&free, 1).unwrap());
+    let need = free.memory().1;
+    assert!(need > 10_000, "packed weights and an arena take more than {need} bytes");
+
+    let s = session(Some(need + 1000), 1).unwrap();
+    run(&s, 1).unwrap();
+    for _ in 0..3 {
+        let e = run(&s, 4096).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::OutOfMemory);
+        let limit = format!("memory limit of {} bytes", need + 1000);
+        for words in ["cannot allocate", &limit, "in use", "raise memory_limit"] {
+            assert!(e.to_string().contains(words), "{e}");
+        }
+        // What failed took nothing with it.
+        run(&s, 1).unwrap();
+        assert!(s.memory().0 <= need && s.memory().1 <= need + 1000, "{:?} of {need}", s.memory());
+    }
+    let e = session(Some(1000), 1).and_then(|s| run(&s, 1)).unwrap_err();
+    assert!(e.kind() == ErrorKind::OutOfMemory && e.to_string().contains("1000 bytes"), "{e}");
+}
+
+#[test]
+fn outputs_count_while_they_live() {
+    let s = session(None, 1).unwrap();
+    drop(run(&s, 64).unwrap());
+    let idle = s.memory().0;
+    let (a, b) = (run(&s, 64).unwrap(), run(&s, 64).unwrap());
+    assert_eq!(s.memory().0, idle + 2 * 64 * 10 * 4);
+    drop(a);
+    assert_eq!(s.memory().0, idle + 64 * 10 * 4);
+    // Without its arena the session takes less; the output outlives it.
+    s.trim();
+    assert!(s.memory().0 < idle);
+    drop(s);
+    assert_eq!(b.as_tensor().unwrap().shape(), [64, 10]);
+}
+
+/// Eight threads at a session with memory for two or three runs: each run succeeds or says why not, and all comes back.
+#[test]
+fn threads_share_the_limit() {
+    let free = session(None, 2).unwrap();
+    drop(run(&free, 32).unwrap());
+    let (one, most) = free.memory();
+    let limit = most + one;
+    let s = session(Some(limit), 2).unwrap();
+    let good = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    match run(&s, 32) {
+                        Ok(_) => _ = good.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+                        Err(e) => assert_eq!(e.kind(), ErrorKind::OutOfMemory, "{e}"),
+                    }
+                }
+            });
+        }
+    });
+    assert!(good.into_inner() > 0);
+    assert!(s.memory().1 <= limit);
+    s.trim();
+    free.trim();
+    assert_eq!(s.memory().0, free.memory().0, "what is left is the weights");
+}
+
+#[test]
+fn the_limit_holds_from_c() {
+    let (model, mut used, mut peak) = (digits(), 7, 7);
+    // SAFETY: integers and pointers, for which zero is valid; live handles and pointers throughout.
+    unsafe {
+        let mut options: ortx_session_options = std::mem::zeroed();
+        (options.struct_size, options.threads) = (size_of_val(&options), 1);
+        // The copy of the model counts, and is the first to be refused.
+        options.memory_limit = 1000;
+        let (code, said) = session_with(&model, &options).unwrap_err();
+        assert!(code == ORTX_ERROR_OUT_OF_MEMORY && said.contains("limit of 1000 bytes"), "{said}");
+        assert!(said.contains(&format!("cannot allocate {} bytes", model.len())), "{said}");
+
+        options.memory_limit = 0;
+        let s = session_with(&model, &options).unwrap();
+        ok(ortx_session_memory(s, &mut used, null_mut()));
+        assert!(used >= model.len() as u64);
+        ortx_session_destroy(s);
+
+        options.memory_limit = 8 << 20;
+        let s = session_with(&model, &options).unwrap();
+        let (small, large) = (floats(&[2, 1, 8, 8], &[0.5; 128]), floats(&[4096, 1, 8, 8], &vec![0.5; 4096 * 64]));
+        let mut y = null_mut();
+        ok(ortx_session_run(s, null(), null(), &small.cast_const(), 1, null(), &mut y, 1));
+        ok(ortx_session_memory(s, &mut used, &mut peak));
+        assert!(used <= peak && peak <= 8 << 20);
+        let with_output = used;
+        ortx_value_destroy(y);
+        ok(ortx_session_memory(s, &mut used, &mut peak));
+        assert_eq!(used, with_output - 2 * 10 * 4);
+        y = null_mut();
+        let status = ortx_session_run(s, null(), null(), &large.cast_const(), 1, null(), &mut y, 1);
+        fails(status, ORTX_ERROR_OUT_OF_MEMORY, &["limit of 8388608 bytes", "raise memory_limit"]);
+        assert!(y.is_null());
+        ok(ortx_session_trim(s));
+        ok(ortx_session_memory(s, &mut peak, null_mut()));
+        assert!(peak < used, "trimmed: {peak} of {used}");
+        let (code, said) = failed(ortx_session_memory(null(), &mut used, null_mut()));
+        assert!(code == ORTX_ERROR_INVALID_ARGUMENT && said.contains("'session'") && used == 0, "{said}");
+        [small, large].iter().for_each(|&v| ortx_value_destroy(v));
+        ortx_session_destroy(s);
+    }
+}
