@@ -2,8 +2,9 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
 
+static CALLS: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 
 struct Counting;
@@ -12,6 +13,9 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 
 fn count(bytes: isize) {
+    if bytes > 0 {
+        CALLS.fetch_add(1, Relaxed);
+    }
     LIVE.fetch_add(bytes, Relaxed);
 }
 
@@ -51,6 +55,11 @@ unsafe impl GlobalAlloc for Counting {
 /// Bytes that the process has allocated and not freed.
 pub fn live() -> isize {
     LIVE.load(Relaxed)
+}
+
+/// Allocations of all threads so far, growing ones included.
+pub fn calls() -> usize {
+    CALLS.load(Relaxed)
 }
 
 /// Runs the body of the test `name` (with its module) in a process of its own, whose output is shown. True in the child.

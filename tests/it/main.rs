@@ -17,6 +17,7 @@ mod mutate;
 mod opencl;
 mod opsets;
 mod passes;
+mod steady;
 mod tiny;
 mod toy_backend;
 mod values;

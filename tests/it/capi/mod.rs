@@ -1,8 +1,10 @@
 //! The C ABI, called as a C program calls it.
 
 mod devices;
+mod null;
 mod options;
 mod overridable;
+mod refusals;
 mod tensors;
 
 #[allow(unused_imports)]
