@@ -26,6 +26,15 @@ fn ask_for_huge_pages(ptr: *mut u8, len: usize) {
     let _ = (ptr, len);
 }
 
+/// An empty vector with room for `n` elements, or an `OutOfMemory` error.
+pub fn reserved<T>(n: usize) -> Result<Vec<T>> {
+    let mut v = Vec::new();
+    match v.try_reserve_exact(n) {
+        Ok(()) => Ok(v),
+        Err(_) => bail!(OutOfMemory, "cannot allocate {n} elements of {} bytes", size_of::<T>()),
+    }
+}
+
 /// A block of bytes, charged to the thread's current [`Budget`](super::budget::Budget), at a multiple of [`ALIGN`]. Its contents may be uninitialised after [`Buffer::uninit`];
 /// it is meant to be reached through raw pointers.
 pub struct Buffer {

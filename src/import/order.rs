@@ -19,10 +19,17 @@ pub fn topological(nodes: &[NodeProto]) -> Result<Vec<usize>> {
     // Depth first without recursion: hostile graphs are deep.
     let needs: Vec<Vec<usize>> = nodes
         .iter()
-        .map(|n| {
-            let mut v: Vec<usize> = n.input.iter().filter_map(|i| maker.get(i.as_str()).copied()).collect();
+        .enumerate()
+        .map(|(i, n)| {
+            let mut v: Vec<usize> = n.input.iter().filter_map(|x| maker.get(x.as_str()).copied()).collect();
             for g in subgraphs(n) {
                 v.extend(free_names(g).iter().filter_map(|f| maker.get(f.as_str()).copied()));
+            }
+            // Gradient names what it differentiates in attributes.
+            if n.op_type() == "Gradient" && n.domain() == "ai.onnx.preview.training" {
+                let names = n.attribute.iter().flat_map(|a| a.strings.iter().chain(&a.s)).map(|s| &s[..]);
+                let maker = |s: &[u8]| std::str::from_utf8(s).ok().and_then(|s| maker.get(s).copied());
+                v.extend(names.filter_map(maker).filter(|&j| j != i));
             }
             v
         })

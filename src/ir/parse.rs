@@ -240,6 +240,22 @@ impl<'a> ParseCtx<'a> {
         let out = self.builder.node(&name, op, inputs, &[Some(&name)])?;
         out.first().copied().flatten().ok_or_else(|| err!(Internal, "a helper node has no output"))
     }
+    /// The same for a node of several outputs; `outputs` tells which of them are asked for.
+    pub fn emit_outputs(
+        &mut self,
+        op: Arc<dyn Op>,
+        inputs: Vec<Option<ValueId>>,
+        outputs: &[bool],
+    ) -> Result<Vec<Option<ValueId>>> {
+        let name = self.fresh_name();
+        let names: Vec<String> = (0..outputs.len()).map(|i| format!("{name}/{i}")).collect();
+        let names: Vec<Option<&str>> = names.iter().zip(outputs).map(|(n, &on)| on.then_some(n.as_str())).collect();
+        self.builder.node(&name, op, inputs, &names)
+    }
+    /// The graph so far, for what looks at more than its inputs.
+    pub fn graph(&self) -> &Graph {
+        self.builder.graph()
+    }
     /// A constant for helper nodes.
     pub fn constant(&mut self, t: Tensor) -> ValueId {
         let name = self.fresh_name();

@@ -1,4 +1,4 @@
-//! Control flow: If, Loop, Scan. They only infer; `plan::control` runs them.
+//! Control flow: If, Loop, Scan, SequenceMap. They only infer; `plan::control` runs them.
 
 use super::Family;
 use crate::bail;
@@ -12,7 +12,8 @@ pub(super) const FAMILY: Family = Family { name: "control", ops: OPS, ..Family::
 const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "If", versions: &[1, 11, 13, 16, 19, 21, 23, 24, 25], parse: parse_if },
     OpDef { domain: "", name: "Loop", versions: &[1, 11, 13, 16, 19, 21, 23, 24, 25], parse: parse_loop },
-    OpDef { domain: "", name: "Scan", versions: &[9, 11, 16, 19, 21, 23, 24, 25], parse: parse_scan },
+    OpDef { domain: "", name: "Scan", versions: &[8, 9, 11, 16, 19, 21, 23, 24, 25], parse: parse_scan },
+    OpDef { domain: "", name: "SequenceMap", versions: &[17], parse: parse_map },
 ];
 
 /// ONNX If (1 to 25): runs one of two graphs. Input 0 is the condition; the branches read the captures.
@@ -43,7 +44,7 @@ pub struct Loop {
     pub captures: Vec<usize>,
 }
 
-/// ONNX Scan (9 to 25). Inputs: state, scan inputs, captures.
+/// ONNX Scan (8 to 25). Inputs: state, scan inputs, in version 8 the sequences' lengths or none, captures.
 #[allow(missing_docs)]
 #[derive(Clone)]
 pub struct Scan {
@@ -57,6 +58,21 @@ pub struct Scan {
     pub output_reversed: Vec<bool>,
     pub scan_facts: Vec<Fact>,
     pub captures: Vec<usize>,
+    /// Version 8: axis 0 of all inputs and outputs is a batch, of which each item is scanned for itself; the scanned axes
+    /// are the first ones of an item.
+    pub batched: bool,
+}
+
+/// ONNX SequenceMap (17). Inputs: sequences and tensors, captures. The body runs for each place in the sequences; a tensor
+/// is the same each time.
+#[derive(Clone)]
+pub struct SequenceMap {
+    /// Takes one element of each sequence, and the tensors.
+    pub body: Arc<Graph>,
+    /// How many inputs the body takes that are not captured.
+    pub inputs: usize,
+    /// The node's inputs that feed the body's captures.
+    pub captures: Vec<usize>,
 }
 
 macro_rules! debug_name {
@@ -66,7 +82,7 @@ macro_rules! debug_name {
         }
     )* };
 }
-debug_name!(If, Loop, Scan);
+debug_name!(If, Loop, Scan, SequenceMap);
 
 impl Op for If {
     fn name(&self) -> &'static str {
@@ -184,6 +200,8 @@ impl Op for Scan {
 }
 
 fn parse_scan(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    let batched = cx.version < 9;
+    let lengths = if batched && !cx.inputs.is_empty() { cx.inputs.remove(0) } else { None };
     let scan_inputs = usize::try_from(cx.int("num_scan_inputs")?).unwrap_or(0);
     let Some(state) = cx.inputs.len().checked_sub(scan_inputs) else {
         bail!(InvalidModel, "num_scan_inputs is {scan_inputs}, the node has {} inputs", cx.inputs.len());
@@ -191,8 +209,12 @@ fn parse_scan(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     let flags = |v: Option<Vec<i64>>| v.unwrap_or_default().into_iter().map(|x| x != 0).collect();
     let input_axes = cx.ints_opt("scan_input_axes")?.unwrap_or_default();
     let output_axes = cx.ints_opt("scan_output_axes")?.unwrap_or_default();
-    let input_reversed = flags(cx.ints_opt("scan_input_directions")?);
+    let directions = if batched { "directions" } else { "scan_input_directions" };
+    let input_reversed = flags(cx.ints_opt(directions)?);
     let output_reversed = flags(cx.ints_opt("scan_output_directions")?);
+    if batched {
+        cx.inputs.push(lengths);
+    }
     let (body, captures) = cx.subgraph("body")?;
     let Some(scan_outputs) = body.outputs().len().checked_sub(state) else {
         bail!(InvalidModel, "the body has {} outputs for {state} state values", body.outputs().len());
@@ -217,5 +239,40 @@ fn parse_scan(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         output_reversed,
         scan_facts,
         captures,
+        batched,
     }))
+}
+
+impl Op for SequenceMap {
+    fn name(&self) -> &'static str {
+        "SequenceMap"
+    }
+    fn subgraphs(&self) -> Vec<&Graph> {
+        vec![&self.body]
+    }
+    fn with_subgraphs(&self, graphs: Vec<Arc<Graph>>) -> Option<Arc<dyn Op>> {
+        let [body] = graphs.try_into().ok()?;
+        Some(Arc::new(SequenceMap { body, ..self.clone() }))
+    }
+    fn is_deterministic(&self) -> bool {
+        false
+    }
+    fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
+        if let f @ (Fact::Tensor(_) | Fact::Map(..) | Fact::Absent) = cx.fact(0) {
+            bail!(InvalidModel, "input 0 must be a sequence, it is {f}");
+        }
+        let element = |f: &Fact| f.without_sizes();
+        let outputs = self.body.outputs().iter().map(|&v| Fact::Sequence(Box::new(element(self.body.fact(v)))));
+        Ok(outputs.collect())
+    }
+}
+
+fn parse_map(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    let inputs = cx.inputs.len();
+    let (body, captures) = cx.subgraph("body")?;
+    let takes = body.inputs().len() - captures.len();
+    if inputs == 0 || takes != inputs {
+        bail!(InvalidModel, "the body takes {takes} values, the node gives {inputs}");
+    }
+    Ok(Arc::new(SequenceMap { body, inputs, captures }))
 }

@@ -1,67 +1,128 @@
-//! Dropout as inference has it: the input, and a mask of ones.
+//! Dropout: the input and a mask of ones at inference; in training, elements dropped at random and the rest scaled.
 
 use super::Family;
+use super::case::{Case, CaseInput};
+use super::random::{Seed, rounded};
 use super::shape::Identity;
-use crate::backend::FnStep;
-use crate::backend::cpu::CpuBindings;
+use super::types::need_elem;
+use crate::backend::cpu::{CpuBindings, CpuCtx};
+use crate::backend::{FnStep, Step};
+use crate::ensure;
 use crate::error::Result;
+use crate::ir::parse::Attr;
 use crate::ir::{Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::kernels::scalar::{load, store};
 use crate::tensor::{DType, Tensor};
-use crate::{bail, ensure};
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "dropout", ops: OPS, cpu, ..Family::EMPTY };
+pub(super) const FAMILY: Family = Family { name: "dropout", ops: OPS, cpu, cases, ..Family::EMPTY };
 
 const OPS: &[OpDef] = &[OpDef { domain: "", name: "Dropout", versions: &[1, 6, 7, 10, 12, 13, 22], parse }];
 
-/// The input unchanged, and a mask that keeps everything. Training is not done.
+/// ONNX Dropout. Inputs: data, and, for training, the part to drop (0.5 if it is not given) and whether to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Dropout;
+pub struct Dropout {
+    /// For what is dropped: as `numpy.random.RandomState(seed).uniform` has it.
+    pub seed: Seed,
+    /// The mask is of the data's type, as before version 10.
+    pub mask_like_data: bool,
+}
 
 fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(1, if cx.version < 12 { 1 } else { 3 })?;
-    // Which parts to drop is random only in training; a ratio of zero drops nothing.
-    if cx.has_input(2) {
-        let is = |i: usize, f: &dyn Fn(&Tensor) -> bool| cx.input_fact(i).constant().is_some_and(f);
-        let off = is(2, &|t| t.as_slice::<bool>().is_ok_and(|v| v.iter().all(|&b| !b)));
-        let none = is(1, &|t| t.as_slice::<f32>().is_ok_and(|v| v.iter().all(|&r| r == 0.0)));
-        if !(off || none) {
-            bail!(Unsupported, "Dropout in training mode");
-        }
+    // Versions 1 and 6 train where `is_test` is missing, which no runtime does: models say so by mistake. From 7 to 10 there
+    // is no training. From 12 on, a ratio of zero drops nothing.
+    let is = |i: usize, f: &dyn Fn(&Tensor) -> bool| cx.input_fact(i).constant().is_some_and(f);
+    let off = is(2, &|t| t.as_slice::<bool>().is_ok_and(|v| v.iter().all(|&b| !b)));
+    let none = is(1, &|t| t.as_slice::<f32>().is_ok_and(|v| v.iter().all(|&r| r == 0.0)));
+    if !cx.has_input(2) || off || none {
+        cx.inputs.truncate(1);
     }
-    cx.inputs.truncate(1);
-    if !cx.outputs.iter().skip(1).any(|&o| o) {
+    if cx.inputs.len() == 1 && !cx.outputs.iter().skip(1).any(|&o| o) {
         return Ok(Arc::new(Identity));
     }
-    ensure!(cx.version >= 10, Unsupported, "the mask of Dropout before version 10");
-    Ok(Arc::new(Dropout))
+    let seed = Seed::of(cx.int_opt("seed")?.map(|n| n as f64))?;
+    Ok(Arc::new(Dropout { seed, mask_like_data: cx.version < 10 }))
 }
 
 impl Op for Dropout {
     fn name(&self) -> &'static str {
         "Dropout"
     }
+    fn is_deterministic(&self) -> bool {
+        self.seed != Seed::Fresh
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
-        Ok(vec![cx.like(0, cx.dtype(0)?)?, cx.like(0, DType::Bool)?])
+        let dtype = cx.dtype(0)?;
+        Ok(vec![cx.like(0, dtype)?, cx.like(0, if self.mask_like_data { dtype } else { DType::Bool })?])
     }
 }
 
-fn cpu(b: &mut CpuBindings) {
-    b.step::<Dropout>(|_, cx| {
-        let x = cx.input(0)?;
-        let (bytes, n) = (x.byte_len()?, x.len());
-        let (value, mask) = (cx.has_output(0), cx.has_output(1));
-        Ok(FnStep::boxed("dropout", 1, 0, move |args, _, _| {
-            // SAFETY: input and output 0 have `bytes` bytes, the mask one for each of the n elements (Step::run).
-            unsafe {
-                if value {
-                    std::ptr::copy_nonoverlapping(args.input::<u8>(0), args.output::<u8>(0), bytes);
+fn bind(op: &Dropout, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
+    let x = cx.input(0)?;
+    let (bytes, n, seed) = (x.byte_len()?, x.len(), op.seed);
+    let (value, mask) = (cx.has_output(0), cx.has_output(1));
+    let mask_elem = need_elem(if op.mask_like_data { x.dtype } else { DType::Bool }, "Dropout")?;
+    // At inference the data's type does not matter.
+    let training = cx.opt_input(2).map(|t| t.len() == 1);
+    ensure!(training != Some(false), InvalidModel, "training_mode must be one bool");
+    let mut elems = None;
+    if training.is_some() {
+        let ratio = cx.opt_input(1).map(|r| need_elem(r.dtype, "Dropout's ratio")).transpose()?;
+        ensure!(cx.opt_input(1).is_none_or(|r| r.len() == 1), InvalidModel, "the ratio must be one number");
+        elems = Some((need_elem(x.dtype, "Dropout in training mode")?, ratio));
+    }
+    Ok(FnStep::boxed("dropout", 1, 0, move |args, _, _| {
+        // SAFETY: the flag and the ratio are one element each; input and outputs have n elements (Step::run).
+        unsafe {
+            if let Some((elem, ratio_elem)) = elems.filter(|_| *args.input::<u8>(2) != 0) {
+                let ratio = ratio_elem.map_or(0.5, |e| load(e, args.input(1), 0));
+                ensure!((0.0..1.0).contains(&ratio), Run, "the ratio is {ratio}");
+                // NumPy computes the scale in the ratio's type.
+                let to = ratio_elem.unwrap_or(elem);
+                let scale = rounded(to, 1.0 / rounded(to, 1.0 - ratio));
+                // A ratio of zero drops nothing, whatever the numbers.
+                let mut g = seed.start();
+                for i in 0..n {
+                    let keep = ratio == 0.0 || g.uniform() >= ratio;
+                    if value {
+                        let y = if keep { load(elem, args.input(0), i) * scale } else { 0.0 };
+                        store(elem, args.output(0), i, y);
+                    }
+                    if mask {
+                        store(mask_elem, args.output(1), i, f64::from(u8::from(keep)));
+                    }
                 }
-                if mask {
-                    std::ptr::write_bytes(args.output::<u8>(1), 1, n);
-                }
+                return Ok(());
             }
-            Ok(())
-        }))
-    });
+            if value {
+                std::ptr::copy_nonoverlapping(args.input::<u8>(0), args.output::<u8>(0), bytes);
+            }
+            for i in 0..if mask { n } else { 0 } {
+                store(mask_elem, args.output(1), i, 1.0);
+            }
+        }
+        Ok(())
+    }))
+}
+
+fn cpu(b: &mut CpuBindings) {
+    b.step::<Dropout>(bind);
+}
+
+fn cases() -> Vec<Case> {
+    let x = |d| CaseInput::Random(d, vec![3, 5], -1.0, 1.0);
+    let both = |c: Case| Case { outputs: vec![true, true], ..c };
+    let mut all = vec![
+        both(Case::new("Dropout", 7, "old_mask", vec![x(DType::F32)])).exact(),
+        both(Case::new("Dropout", 22, "inference", vec![x(DType::F64)])).exact(),
+    ];
+    let inputs = (Tensor::scalar(0.25f32).ok(), Tensor::scalar(true).ok(), Tensor::scalar(false).ok());
+    if let (Some(ratio), Some(on), Some(off)) = inputs {
+        for (name, flag, dtype) in [("training", on, DType::F32), ("not_training", off, DType::F16)] {
+            let inputs = vec![x(dtype), CaseInput::Given(ratio.clone()), CaseInput::Given(flag)];
+            all.push(both(Case::new("Dropout", 13, name, inputs)).attr("seed", Attr::Int(4)).exact());
+        }
+    }
+    all
 }

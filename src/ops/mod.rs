@@ -8,7 +8,9 @@ pub mod cast;
 pub mod classic;
 pub mod control;
 pub mod conv;
+pub mod det;
 pub mod dropout;
+pub mod einsum;
 pub mod infer;
 pub mod linear;
 pub mod loss;
@@ -17,14 +19,17 @@ pub mod norm;
 pub mod pointwise;
 pub mod pool;
 pub mod quant;
+pub mod random;
 pub mod recurrent;
 pub mod reduce;
 pub mod resize;
 pub mod sequence;
 pub mod shape;
+pub mod signal;
 pub mod softmax;
 mod steps;
 pub mod text;
+pub mod training;
 mod types;
 pub mod vision;
 mod widen;
@@ -76,7 +81,9 @@ pub const FAMILIES: &[Family] = &[
     classic::FAMILY,
     control::FAMILY,
     conv::FAMILY,
+    det::FAMILY,
     dropout::FAMILY,
+    einsum::FAMILY,
     linear::FAMILY,
     loss::FAMILY,
     movement::ARRANGE,
@@ -95,14 +102,17 @@ pub const FAMILIES: &[Family] = &[
     pointwise::UNARY,
     pointwise::VARIADIC,
     pool::FAMILY,
+    random::FAMILY,
     reduce::FAMILY,
     quant::FAMILY,
     recurrent::FAMILY,
     resize::FAMILY,
     sequence::FAMILY,
     shape::FAMILY,
+    signal::FAMILY,
     softmax::FAMILY,
     text::FAMILY,
+    training::FAMILY,
     vision::BOXES,
     vision::COLUMNS,
     vision::DEFORM,

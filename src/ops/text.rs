@@ -7,17 +7,51 @@ use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::tensor::{DType, Tensor, Value};
 use crate::{bail, ensure, err};
+use regex::Regex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub(super) const FAMILY: Family = Family { name: "strings", ops: OPS, cpu, ..Family::EMPTY };
 
 const OPS: &[OpDef] = &[
+    OpDef { domain: "", name: "RegexFullMatch", versions: &[20], parse: parse_regex },
     OpDef { domain: "", name: "StringConcat", versions: &[20], parse: parse_concat },
     OpDef { domain: "", name: "StringNormalizer", versions: &[10], parse: parse_normalizer },
     OpDef { domain: "", name: "StringSplit", versions: &[20], parse: parse_split },
     OpDef { domain: "", name: "TfIdfVectorizer", versions: &[9], parse: parse_tfidf },
 ];
+
+/// Whether each string as a whole matches a pattern (ONNX RegexFullMatch-20), in RE2's syntax.
+#[derive(Debug)]
+pub struct RegexFullMatch(Regex);
+
+fn parse_regex(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    cx.expect_inputs(1, 1)?;
+    let pattern = cx.string_opt("pattern")?.ok_or_else(|| err!(InvalidModel, "attribute 'pattern' is missing"))?;
+    let wrong = |e: regex::Error| err!(InvalidModel, "the pattern '{pattern}' is wrong: {e}");
+    // Alone first: a pattern must not close the group that is put around it.
+    Regex::new(&pattern).map_err(wrong)?;
+    // The line break ends a comment of a verbose pattern, and only there counts for nothing.
+    let whole = Regex::new(&format!("\\A(?:{pattern})\\z"));
+    let whole = whole.or_else(|_| Regex::new(&format!("\\A(?:{pattern}\n)\\z"))).map_err(wrong)?;
+    Ok(Arc::new(RegexFullMatch(whole)))
+}
+
+impl Op for RegexFullMatch {
+    fn name(&self) -> &'static str {
+        "RegexFullMatch"
+    }
+    fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
+        cx.expect_dtype(0, &[DType::String])?;
+        Ok(vec![cx.like(0, DType::Bool)?])
+    }
+}
+
+fn run_regex(op: &RegexFullMatch, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+    let t = args[0].tensor()?;
+    let found: Vec<bool> = t.as_strings()?.iter().map(|s| op.0.is_match(s)).collect();
+    Ok(vec![Value::Tensor(Tensor::from_slice(t.shape(), &found)?)])
+}
 
 /// Joins strings element by element, broadcasting (ONNX StringConcat-20).
 #[derive(Debug)]
@@ -316,6 +350,7 @@ fn run_tfidf(op: &TfIdf, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Val
 }
 
 fn cpu(b: &mut CpuBindings) {
+    b.eager::<RegexFullMatch>(run_regex);
     b.eager::<StringConcat>(run_concat);
     b.eager::<StringNormalizer>(run_normalizer);
     b.eager::<StringSplit>(run_split);

@@ -6,7 +6,7 @@ use super::specialise::{Flow, Made, Ready, Specialiser};
 use crate::error::Result;
 use crate::ir::build::infer_op;
 use crate::ir::{Alias, Fact, Node};
-use crate::ops::control::{If, Loop, Scan};
+use crate::ops::control::{If, Loop, Scan, SequenceMap};
 
 /// A node that no kernel takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,8 @@ fn body_inputs(node: &Node, k: usize, body: &Program, given: &[Fact]) -> Vec<Fac
     } else if let Some(op) = node.op.downcast::<Loop>() {
         &op.captures
     } else if let Some(op) = node.op.downcast::<Scan>() {
+        &op.captures
+    } else if let Some(op) = node.op.downcast::<SequenceMap>() {
         &op.captures
     } else {
         &[]

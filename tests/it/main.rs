@@ -7,6 +7,7 @@ mod cases;
 mod conformance;
 mod contrib;
 mod digits;
+mod gradient;
 mod header;
 mod hosts;
 mod layers;

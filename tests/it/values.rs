@@ -60,6 +60,58 @@ pub fn check_set(
     Ok(())
 }
 
+/// For random results, which no standard fixes: each element must be 0 or 1, and 1 with the probability that `chance` makes of
+/// the input's; type and shape are the given output's. `seeded`: every run gives the same.
+pub fn check_bernoulli(model: &Path, data: &Path, seeded: bool, chance: fn(f64) -> f64) -> Result<(), String> {
+    const RUNS: usize = 400;
+    let say = |e: ortx::Error| format!("{e:#}");
+    let options = SessionOptions { threads: 1, ..SessionOptions::default() };
+    let session = Session::new(&Environment::new(), ModelSource::Path(model.into()), &options).map_err(say)?;
+    let read = |name: &str| {
+        let file = std::fs::read(data.join("test_data_set_0").join(name)).map_err(|e| e.to_string())?;
+        read_value(file.into(), None).map_err(say)
+    };
+    let (input, want) = (read("input_0.pb")?, read("output_0.pb")?);
+    let want = want.as_tensor().map_err(say)?;
+    let chances: Vec<f64> = numbers(input.as_tensor().map_err(say)?).iter().map(|x| chance(x.0)).collect();
+    let (mut ones, mut first) = (vec![0.0; chances.len()], None);
+    for _ in 0..RUNS {
+        let mut outputs = vec![None; 1];
+        session.run_values(std::slice::from_ref(&input), &mut outputs, &RunOptions::default()).map_err(say)?;
+        let got = outputs.remove(0).ok_or("no output")?;
+        let got = got.as_tensor().map_err(say)?;
+        if got.dtype() != want.dtype() || got.shape() != want.shape() {
+            return Err(format!("{got:?} instead of {want:?}"));
+        }
+        let values: Vec<f64> = match got.dtype() {
+            d if d.is_int() || d == DType::Bool => integers(got).iter().map(|&x| x as f64).collect(),
+            _ => numbers(got).iter().map(|x| x.0).collect(),
+        };
+        if let Some(x) = values.iter().find(|&&x| x != 0.0 && x != 1.0) {
+            return Err(format!("{x} is neither 0 nor 1"));
+        }
+        if seeded && *first.get_or_insert_with(|| values.clone()) != values {
+            return Err("two runs with one seed differ".into());
+        }
+        ones.iter_mut().zip(&values).for_each(|(n, x)| *n += x);
+    }
+    // Six standard deviations: fewer than one run of the suite in ten million is off by chance. One seed's numbers are as good
+    // as one run of all elements.
+    let far = |n: f64, mean: f64, variance: f64| (n - mean).abs() > 6.0 * variance.sqrt() + 1e-9;
+    if seeded {
+        let (sum, mean) = (ones.iter().sum::<f64>() / RUNS as f64, chances.iter().sum());
+        let variance = chances.iter().map(|p| p * (1.0 - p)).sum();
+        return if far(sum, mean, variance) { Err(format!("{sum} ones, {mean} expected")) } else { Ok(()) };
+    }
+    for (i, (&n, &p)) in ones.iter().zip(&chances).enumerate() {
+        let (mean, variance) = (p * RUNS as f64, p * (1.0 - p) * RUNS as f64);
+        if far(n, mean, variance) {
+            return Err(format!("element {i} was 1 in {n} of {RUNS} runs, its probability is {p}"));
+        }
+    }
+    Ok(())
+}
+
 /// The declared types of inputs (those that no initialiser fills) and outputs.
 fn edge_types(model: &ModelProto) -> (Vec<Option<TypeProto>>, Vec<Option<TypeProto>>) {
     let graph = model.graph.as_ref().expect("the reader checked it");

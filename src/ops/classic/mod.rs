@@ -1,4 +1,17 @@
-//! `ai.onnx.ml`: linear models, normalisers, encoders and what turns their results into maps.
+//! `ai.onnx.ml`: linear models, support vectors, trees, normalisers, encoders and what turns their results into maps.
+
+macro_rules! named {
+    ($t:ident, $name:literal) => {
+        fn name(&self) -> &'static str {
+            $name
+        }
+    };
+}
+
+mod cases;
+mod encode;
+mod svm;
+mod trees;
 
 use super::Family;
 use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
@@ -9,13 +22,25 @@ use crate::{bail, ensure, err};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(super) const FAMILY: Family = Family { name: "classic machine learning", ops: OPS, cpu, ..Family::EMPTY };
+pub(super) const FAMILY: Family =
+    Family { name: "classic machine learning", ops: OPS, cpu, cases: cases::cases, ..Family::EMPTY };
 
 const ML: &str = "ai.onnx.ml";
 
 const OPS: &[OpDef] = &[
     OpDef { domain: ML, name: "ArrayFeatureExtractor", versions: &[1], parse: parse_extract },
     OpDef { domain: ML, name: "Binarizer", versions: &[1], parse: parse_binarizer },
+    encode::OPS[0],
+    encode::OPS[1],
+    encode::OPS[2],
+    encode::OPS[3],
+    encode::OPS[4],
+    encode::OPS[5],
+    svm::OPS[0],
+    svm::OPS[1],
+    trees::OPS[0],
+    trees::OPS[1],
+    trees::OPS[2],
     OpDef { domain: ML, name: "LabelEncoder", versions: &[1, 2, 4], parse: parse_labels },
     OpDef { domain: ML, name: "LinearClassifier", versions: &[1], parse: parse_classifier },
     OpDef { domain: ML, name: "LinearRegressor", versions: &[1], parse: parse_regressor },
@@ -31,6 +56,7 @@ enum PostTransform {
     Softmax,
     SoftmaxZero,
     Logistic,
+    Probit,
 }
 
 impl PostTransform {
@@ -40,17 +66,19 @@ impl PostTransform {
             "SOFTMAX" => PostTransform::Softmax,
             "SOFTMAX_ZERO" => PostTransform::SoftmaxZero,
             "LOGISTIC" => PostTransform::Logistic,
+            "PROBIT" => PostTransform::Probit,
             x => bail!(Unsupported, "post_transform '{x}'"),
         })
     }
-    fn apply(self, row: &mut [f32]) {
+    fn apply(self, row: &mut [f64]) {
         match self {
             PostTransform::None => {}
             PostTransform::Logistic => row.iter_mut().for_each(|x| *x = logistic(*x)),
+            PostTransform::Probit => row.iter_mut().for_each(|x| *x = probit(*x)),
             PostTransform::Softmax | PostTransform::SoftmaxZero => {
-                let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 // SOFTMAX_ZERO leaves what is exactly zero alone.
-                let skip = |x: f32| self == PostTransform::SoftmaxZero && x == 0.0;
+                let skip = |x: f64| self == PostTransform::SoftmaxZero && x == 0.0;
                 let mut sum = 0.0;
                 for x in row.iter_mut().filter(|x| !skip(**x)) {
                     *x = (*x - max).exp();
@@ -62,8 +90,16 @@ impl PostTransform {
     }
 }
 
-fn logistic(x: f32) -> f32 {
-    (1.0 / (1.0 + f64::exp(-f64::from(x)))) as f32
+fn logistic(x: f64) -> f64 {
+    1.0 / (1.0 + f64::exp(-x))
+}
+
+/// The normal distribution's quantile, by the approximation that onnxruntime and the reference use (Winitzki 2008).
+fn probit(p: f64) -> f64 {
+    let x = 2.0 * p - 1.0;
+    let log = ((1.0 - x) * (1.0 + x)).ln();
+    let v = 2.0 / (std::f64::consts::PI * 0.147) + 0.5 * log;
+    std::f64::consts::SQRT_2 * (-v + (v * v - log / 0.147).sqrt()).sqrt().copysign(x)
 }
 
 /// Class labels of either kind.
@@ -107,6 +143,11 @@ fn floats(t: &TensorView<'_>) -> Result<Vec<f32>> {
     })
 }
 
+/// The elements of a numeric tensor as f64.
+fn doubles(t: &TensorView<'_>) -> Result<Vec<f64>> {
+    crate::ops::case::to_f64s(&t.to_tensor()?)
+}
+
 /// A table of rows: one axis is one row.
 fn rows(shape: &[usize]) -> Result<(usize, usize)> {
     match shape {
@@ -123,14 +164,6 @@ fn row_dim(cx: &InferCtx<'_>) -> Result<Dim> {
         Some(d) if d.len() == 1 => Dim::Known(1),
         _ => Dim::Unknown,
     })
-}
-
-macro_rules! named {
-    ($t:ident, $name:literal) => {
-        fn name(&self) -> &'static str {
-            $name
-        }
-    };
 }
 
 /// Scores `x * coefficients + intercepts` a class (ai.onnx.ml LinearClassifier, LinearRegressor).
@@ -200,9 +233,9 @@ fn run_linear(op: &Linear, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<V
         let dot = |k: usize| {
             let w = &op.coefficients[k * c..(k + 1) * c];
             let sum: f64 = row.iter().zip(w).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-            (sum + f64::from(op.intercepts.get(k).copied().unwrap_or(0.0))) as f32
+            f64::from((sum + f64::from(op.intercepts.get(k).copied().unwrap_or(0.0))) as f32)
         };
-        let mut s: Vec<f32> = (0..op.targets).map(dot).collect();
+        let mut s: Vec<f64> = (0..op.targets).map(dot).collect();
         if width == 2 && op.targets == 1 {
             best.push(usize::from(s[0] > 0.0));
             s = match op.post {
@@ -214,7 +247,7 @@ fn run_linear(op: &Linear, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<V
             best.push(first_greatest);
             op.post.apply(&mut s);
         }
-        scores.extend(s);
+        scores.extend(s.into_iter().map(|s| s as f32));
     }
     let z = Value::Tensor(Tensor::from_slice(&[n, width], &scores)?);
     Ok(match &op.labels {
@@ -464,7 +497,7 @@ impl Table {
 fn parse_labels(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(1, 1)?;
     if cx.version < 2 {
-        bail!(Unsupported, "LabelEncoder of version 1 (classes_strings)");
+        return encode::parse_labels_1(cx);
     }
     let missing = |side: &str| err!(InvalidModel, "the {side} of the table are missing");
     let keys = Table::parse(cx, "keys")?.ok_or_else(|| missing("keys"))?;
@@ -533,4 +566,7 @@ fn cpu(b: &mut CpuBindings) {
     b.eager::<Extract>(run_extract);
     b.eager::<ZipMap>(run_zipmap);
     b.eager::<LabelEncoder>(run_labels);
+    encode::cpu(b);
+    svm::cpu(b);
+    trees::cpu(b);
 }

@@ -1,0 +1,82 @@
+//! Single numbers of any type, by way of f64, for what computes in f64 whatever its operands are.
+
+use super::elem::{Elem, Number};
+use half::{bf16, f16};
+
+macro_rules! each {
+    ($elem:expr, $t:ident => $number:expr, $f16:expr, $bf16:expr, $bool:expr) => {
+        match $elem {
+            Elem::F32 => {
+                type $t = f32;
+                $number
+            }
+            Elem::F64 => {
+                type $t = f64;
+                $number
+            }
+            Elem::I8 => {
+                type $t = i8;
+                $number
+            }
+            Elem::I16 => {
+                type $t = i16;
+                $number
+            }
+            Elem::I32 => {
+                type $t = i32;
+                $number
+            }
+            Elem::I64 => {
+                type $t = i64;
+                $number
+            }
+            Elem::U8 => {
+                type $t = u8;
+                $number
+            }
+            Elem::U16 => {
+                type $t = u16;
+                $number
+            }
+            Elem::U32 => {
+                type $t = u32;
+                $number
+            }
+            Elem::U64 => {
+                type $t = u64;
+                $number
+            }
+            Elem::F16 => $f16,
+            Elem::Bf16 => $bf16,
+            Elem::Bool => $bool,
+        }
+    };
+}
+
+/// Element `i`.
+/// # Safety
+/// `from` points to more than `i` elements of the type.
+#[inline]
+pub unsafe fn load(elem: Elem, from: *const u8, i: usize) -> f64 {
+    // SAFETY: the caller's.
+    unsafe {
+        each!(elem, T => (*from.cast::<T>().add(i)).to_f64(),
+            (*from.cast::<f16>().add(i)).to_f64(),
+            (*from.cast::<bf16>().add(i)).to_f64(),
+            f64::from(u8::from(*from.add(i) != 0)))
+    }
+}
+
+/// Makes `x` element `i`. Integers are cut off and saturate.
+/// # Safety
+/// `to` points to room for more than `i` elements of the type.
+#[inline]
+pub unsafe fn store(elem: Elem, to: *mut u8, i: usize, x: f64) {
+    // SAFETY: the caller's.
+    unsafe {
+        each!(elem, T => *to.cast::<T>().add(i) = <T as Number>::from_f64(x),
+            *to.cast::<f16>().add(i) = f16::from_f64(x),
+            *to.cast::<bf16>().add(i) = bf16::from_f64(x),
+            *to.add(i) = u8::from(x != 0.0))
+    }
+}
