@@ -302,7 +302,7 @@ fn runs_on_the_device_that_is_named() {
         json(&run)["outputs"][0]["values"].clone()
     };
     let (cpu, device) = (values(&[]), values(&["--device", "opencl:0!"]));
-    let pairs = cpu[0].as_array().unwrap().iter().zip(device[0].as_array().unwrap());
+    let pairs = cpu.as_array().unwrap().iter().zip(device.as_array().unwrap());
     // Probabilities, after some hundred f32 roundings.
     assert!(pairs.into_iter().all(|(a, b)| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-5), "{cpu} {device}");
 }
