@@ -6,6 +6,7 @@ pub mod attention;
 pub mod case;
 pub mod cast;
 pub mod classic;
+pub mod contrib;
 pub mod control;
 pub mod conv;
 pub mod det;
@@ -79,6 +80,7 @@ pub const FAMILIES: &[Family] = &[
     attention::FAMILY,
     cast::FAMILY,
     classic::FAMILY,
+    contrib::FAMILY,
     control::FAMILY,
     conv::FAMILY,
     det::FAMILY,

@@ -155,7 +155,8 @@ fn key_mask(o: &Operand, n: &Known, fill: f32) -> Result<Mask> {
 /// Past and new rows, and where both go.
 #[derive(Clone, Copy)]
 struct Joined {
-    past: Option<usize>,
+    /// The input, and the bytes before its first row.
+    past: Option<(usize, usize)>,
     fresh: Source,
     to: Source,
     size: usize,
@@ -182,6 +183,13 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         }
     };
     let n = known(op, cx, total)?;
+    ensure!(
+        !op.stacked || n.size == n.value_size || !cx.has_output(1) && cx.opt_input(4).is_none(),
+        InvalidModel,
+        "keys of {} are stacked with values of {}",
+        n.size,
+        n.value_size
+    );
     let [q_at, k_new, v_new] = sources(op, cx, &n)?;
     let (mut k_at, mut v_at) = (k_new, v_new);
     let size = elem.size();
@@ -203,16 +211,27 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let mut joins = Vec::new();
     let has_past = cx.opt_input(4).is_some();
     for (i, at, d) in [(1, &mut k_at, n.size), (2, &mut v_at, n.value_size)] {
-        if !has_past && !cx.has_output(i) && op.cache == Cache::Join {
+        // Stacked values lie behind the keys, which are as many.
+        let (output, past, second) = if op.stacked { (1, 4, i - 1) } else { (i, i + 3, 0) };
+        if !has_past && !cx.has_output(output) && op.cache == Cache::Join {
             continue;
         }
-        let from = if cx.has_output(i) {
-            From::Output(i)
+        let from = if cx.has_output(output) {
+            From::Output(output)
         } else {
             From::Workspace(room(product(&[n.batch, n.kv_heads, n.keys, d, size])?)?)
         };
-        let to = Source { from, offset: 0, lie: Lie::heads_first(n.kv_heads, n.keys, d) };
-        joins.push(Joined { past: has_past.then_some(i + 3), fresh: *at, to, size: d });
+        let offset = match from {
+            From::Output(_) => second * n.batch * n.kv_heads * n.keys * d,
+            _ => 0,
+        };
+        let to = Source { from, offset, lie: Lie::heads_first(n.kv_heads, n.keys, d) };
+        joins.push(Joined {
+            past: has_past.then_some((past, second * n.batch * n.kv_heads * n.past * d * size)),
+            fresh: *at,
+            to,
+            size: d,
+        });
         // Without a past the new rows may as well be read where they are.
         if has_past || op.cache == Cache::Buffer {
             *at = to;
@@ -262,7 +281,7 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let mut phases = Phases::new(kernel.name(), workspace);
 
     let (has_lengths, has_sinks) = (lengths.is_some(), cx.opt_input(8).is_some());
-    let buffer = op.cache == Cache::Buffer;
+    let (buffer, ends) = (op.cache == Cache::Buffer, op.rows_end);
     ensure!(has_lengths && n.fresh <= n.keys || !buffer, InvalidModel, "attention over a buffer needs lengths");
     if has_lengths || has_sinks {
         let wide = lengths.is_some_and(|o| o.dtype == DType::I64);
@@ -278,14 +297,15 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
                     *to.add(b) = x;
                     // The part of a first prompt that an item lacks is padding after it: it begins at 0.
                     let start = x.saturating_sub(n.rows as i64).max(0);
-                    *starts.add(b) = start;
+                    *starts.add(b) = if buffer { start } else { n.past as i64 };
                     if buffer {
                         let room = n.keys.saturating_sub(n.fresh) as i64;
                         ensure!(
-                            x >= 0 && start <= room,
+                            x >= 0 && start <= room && start <= n.past as i64,
                             Run,
-                            "item {b} has {x} keys, {} of them new, in a buffer of {}",
+                            "item {b} has {x} keys, {} of them new; the buffers hold {} and {}",
                             n.fresh,
+                            n.past,
                             n.keys
                         );
                     }
@@ -330,7 +350,7 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
                 v: v_at.ptr(args, size),
                 masks: [args.input(3), args.input(7)],
                 lengths: here(has_lengths, lengths_at).cast(),
-                starts: here(buffer, starts_at).cast(),
+                starts: here(has_lengths && (buffer || !ends), starts_at).cast(),
                 sinks: here(has_sinks, sinks_at).cast(),
                 y: args.output(0),
                 scores: args.output(3),
@@ -351,9 +371,10 @@ unsafe fn join(j: &Joined, args: &StepArgs<'_>, item: usize, start: usize, n: &K
     unsafe {
         let to = j.to.ptr(args, size).add(j.to.lie.at(batch, head, 0) * size);
         let mut filled = 0;
-        if let Some(past) = j.past {
-            let from = args.input::<u8>(past).add(item * n.past * bytes);
-            filled = if buffer { n.past.min(n.keys) } else { n.past };
+        if let Some((past, before)) = j.past {
+            let from = args.input::<u8>(past).add(before + item * n.past * bytes);
+            // What a buffer holds beyond its valid rows is not the model's.
+            filled = n.past.min(start);
             std::ptr::copy_nonoverlapping(from, to, filled * bytes);
         }
         if buffer && filled < n.keys {

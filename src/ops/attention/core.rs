@@ -60,8 +60,12 @@ pub struct Attention {
     pub fill: f32,
     /// What is added to input 6 to give lengths.
     pub lengths_add: i64,
+    /// With lengths the rows are the last of the valid keys, not those after the past.
+    pub rows_end: bool,
     /// How the past joins.
     pub cache: Cache,
+    /// Past keys and values are one input 4, present ones one output 1: `[2, batch, heads, keys, size]`.
+    pub stacked: bool,
 }
 
 /// ONNX's defaults.
@@ -79,7 +83,9 @@ impl Default for Attention {
             scores: Scores::Product,
             fill: f32::NEG_INFINITY,
             lengths_add: 0,
+            rows_end: true,
             cache: Cache::Join,
+            stacked: false,
         }
     }
 }
@@ -178,7 +184,14 @@ impl Attention {
             _ => {}
         }
         if let Some(past) = dims(4) {
-            let [b, g, p, d] = past.as_slice() else { bail!(InvalidModel, "past keys of {} axes", past.len()) };
+            let past = match (self.stacked, past.as_slice()) {
+                (true, [two, rest @ ..]) => {
+                    divides(two, &Dim::Known(2))?;
+                    rest
+                }
+                (_, all) => all,
+            };
+            let [b, g, p, d] = past else { bail!(InvalidModel, "past keys of {} axes", past.len()) };
             agree("batches", &s.batch, b)?;
             agree("heads of past and new keys", &s.kv_heads, g)?;
             agree("sizes of past and new keys", &s.size, d)?;
@@ -251,7 +264,7 @@ impl Op for Attention {
             types[1] = cx.dtype(1)?;
             types[2] = if self.packing == Packing::Apart { cx.dtype(2)? } else { types[1] };
         }
-        ensure!(cx.has(4) == cx.has(5), InvalidModel, "past keys and values must be given together");
+        ensure!(self.stacked || cx.has(4) == cx.has(5), InvalidModel, "past keys and values must be given together");
         for (i, of) in [(4, 1), (5, 2)] {
             if let Some(t) = cx.opt_tensor(i)? {
                 ensure!(t.dtype == types[of], InvalidModel, "input {i} is {}, the new ones are {}", t.dtype, types[of]);
@@ -276,6 +289,11 @@ impl Op for Attention {
         };
         let keys = if cx.has(4) && dims(4).is_none() { Dim::Unknown } else { s.keys.clone() };
         let present = |d: &Dim| vec![s.batch.clone(), s.kv_heads.clone(), keys.clone(), d.clone()];
+        if self.stacked {
+            let mut both = present(&s.size);
+            both.insert(0, Dim::Known(2));
+            return Ok(vec![Fact::tensor(q, y), Fact::tensor(q, both)]);
+        }
         Ok(vec![
             Fact::tensor(q, y),
             Fact::tensor(types[1], present(&s.size)),

@@ -4,7 +4,7 @@ mod bind;
 mod cases;
 mod core;
 mod flex;
-mod recurrent;
+pub(super) mod recurrent;
 mod rotary;
 
 pub use self::core::{Attention, Cache, Packing};
@@ -39,7 +39,7 @@ fn cpu(b: &mut CpuBindings) {
 }
 
 /// A count of heads; none where it is not given.
-fn heads(cx: &ParseCtx<'_>, name: &str) -> Result<Option<usize>> {
+pub(super) fn heads(cx: &ParseCtx<'_>, name: &str) -> Result<Option<usize>> {
     match cx.int_opt(name)? {
         None | Some(0) => Ok(None),
         Some(n) if (1..=1 << 20).contains(&n) => Ok(Some(n as usize)),

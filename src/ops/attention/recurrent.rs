@@ -37,7 +37,7 @@ pub struct LinearAttention {
     pub rule: UpdateRule,
 }
 
-pub(super) fn parse_linear(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+pub(in crate::ops) fn parse_linear(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(3, 6)?;
     let rule = match cx.string_or("update_rule", "gated_delta")?.as_str() {
         "linear" => UpdateRule { gated: false, delta: false },
@@ -92,7 +92,7 @@ pub struct CausalConvWithState {
     pub silu: bool,
 }
 
-pub(super) fn parse_conv(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+pub(in crate::ops) fn parse_conv(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(2, 4)?;
     let silu = match cx.string_or("activation", "none")?.as_str() {
         "none" => false,

@@ -31,6 +31,8 @@ pub struct RotaryEmbedding {
     pub size: usize,
     /// Pairs are neighbours, not an element of each half.
     pub interleaved: bool,
+    /// The caches tell how many pairs of a head are turned, where `size` does not.
+    pub partial: bool,
     /// The meaning of input 3.
     pub positions: Positions,
 }
@@ -43,6 +45,7 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         heads: super::heads(cx, "num_heads")?,
         size: size as usize,
         interleaved: cx.flag("interleaved", false)?,
+        partial: false,
         positions: Positions::Rows,
     }))
 }
@@ -82,7 +85,11 @@ fn bind(op: &RotaryEmbedding, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         }
         (s, _) => bail!(InvalidModel, "rotary embedding of shape {s:?}"),
     };
-    let turned = if op.size == 0 { size } else { op.size };
+    let turned = match op.size {
+        0 if op.partial => cos.shape.last().map_or(0, |n| n.saturating_mul(2)),
+        0 => size,
+        n => n,
+    };
     ensure!(turned <= size && turned % 2 == 0, InvalidModel, "{turned} of {size} numbers cannot be turned in pairs");
     let pairs = turned / 2;
     ensure!(cos.shape == sin.shape, InvalidModel, "cosines {:?} and sines {:?}", cos.shape, sin.shape);

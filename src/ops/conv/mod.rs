@@ -64,7 +64,7 @@ pub(in crate::ops) fn parse_groups(cx: &ParseCtx<'_>) -> Result<usize> {
     }
 }
 
-fn parse_conv(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+pub(in crate::ops) fn parse_conv(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(2, 3)?;
     let window = Window::parse(cx)?;
     Ok(Arc::new(Conv { window, groups: parse_groups(cx)?, residual: false, activation: Activation::None }))

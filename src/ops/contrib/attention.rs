@@ -1,0 +1,245 @@
+//! MultiHeadAttention, Attention with packed weights, GroupQueryAttention: ways to write the canonical attention.
+
+use super::pointwise::add;
+use super::{only, rank, size, without};
+use crate::error::Result;
+use crate::ir::{Op, ParseCtx, ValueId};
+use crate::ops::attention::{Attention, Cache, Packing, Positions, RotaryEmbedding, heads, recurrent};
+use crate::ops::cast::Cast;
+use crate::ops::linear::MatMul;
+use crate::ops::movement::Split;
+use crate::tensor::{DType, Tensor};
+use crate::{bail, ensure};
+use std::sync::Arc;
+
+fn needed(cx: &ParseCtx<'_>, name: &str) -> Result<usize> {
+    match heads(cx, name)? {
+        Some(n) => Ok(n),
+        None => bail!(InvalidModel, "attribute '{name}' must be given and positive"),
+    }
+}
+
+fn scale(cx: &ParseCtx<'_>) -> Result<Option<f32>> {
+    // 0 stands for the default.
+    Ok(cx.float_opt("scale")?.filter(|&s| s != 0.0))
+}
+
+/// A mask of keys as canonical inputs: (6: lengths, 7: keys that take part).
+fn key_mask(cx: &mut ParseCtx<'_>, i: usize) -> Result<(Option<ValueId>, Option<ValueId>)> {
+    if !cx.has_input(i) {
+        return Ok((None, None));
+    }
+    let mask = cx.inputs[i];
+    match rank(cx, i)? {
+        1 => {
+            if let (Some(n), Some(b)) = (size(cx, i, 0), size(cx, 0, 0)) {
+                ensure!(n == b, Unsupported, "{} with a mask of {n} starts and ends", cx.op_type);
+            }
+            Ok((mask, None))
+        }
+        2 | 3 => Ok((None, Some(cx.emit(Arc::new(Cast::new(DType::Bool)), vec![mask])?))),
+        r => bail!(Unsupported, "{} with a mask of {r} axes", cx.op_type),
+    }
+}
+
+pub(super) fn parse_multi_head(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    cx.expect_inputs(1, 10)?;
+    cx.inputs.resize(10, None);
+    let n = needed(cx, "num_heads")?;
+    without(cx, 8, "past_sequence_length")?;
+    without(cx, 9, "cache_indirection")?;
+    ensure!(!cx.outputs.get(3).is_some_and(|&on| on), Unsupported, "MultiHeadAttention with an output of scores");
+    let query = rank(cx, 0)?;
+    let packing = match (query, cx.has_input(1), cx.has_input(2)) {
+        (5, false, false) => Packing::ByHead,
+        (3, true, false) if rank(cx, 1)? == 5 => Packing::PairsByHead,
+        (3, true, true) => Packing::Apart,
+        _ => bail!(InvalidModel, "MultiHeadAttention with a query of {query} axes and these keys and values"),
+    };
+    if let Some(bias) = cx.inputs[3] {
+        ensure!(packing == Packing::Apart, Unsupported, "MultiHeadAttention with a bias of packed keys");
+        let parts = match (size(cx, 0, 2), size(cx, 2, 2)) {
+            (Some(h), Some(v)) if rank(cx, 2)? == 3 => Some([h, h, v]),
+            _ => None,
+        };
+        let parts = split(cx, bias, 0, parts)?;
+        for (i, b) in parts.into_iter().enumerate() {
+            // Keys and values that come by heads have theirs already.
+            if rank(cx, i)? == 3 {
+                cx.inputs[i] = Some(add(cx, cx.inputs[i], Some(b))?);
+            }
+        }
+    }
+    let (lengths, keys) = key_mask(cx, 4)?;
+    let i = |k: usize| cx.inputs[k];
+    cx.inputs = vec![i(0), i(1), i(2), i(5), i(6), i(7), lengths, keys];
+    Ok(Arc::new(Attention {
+        heads: Some(n),
+        kv_heads: Some(n),
+        packing,
+        causal: cx.flag("unidirectional", false)?,
+        scale: scale(cx)?,
+        rows_end: false,
+        fill: cx.float_or("mask_filter_value", -10000.0)?,
+        ..Attention::default()
+    }))
+}
+
+/// A value in three along an axis; of equal sizes where none are given.
+fn split(cx: &mut ParseCtx<'_>, x: ValueId, axis: i64, sizes: Option<[usize; 3]>) -> Result<Vec<ValueId>> {
+    let sizes = match sizes {
+        Some(s) => Some(cx.constant(Tensor::from_slice(&[3], &s.map(|n| n as i64))?)),
+        None => None,
+    };
+    let parts = if sizes.is_none() { Some(3) } else { None };
+    let out = cx.emit_outputs(Arc::new(Split { axis, parts }), vec![Some(x), sizes], &[true; 3])?;
+    let out: Vec<ValueId> = out.into_iter().flatten().collect();
+    ensure!(out.len() == 3, Internal, "Split gave {} parts", out.len());
+    Ok(out)
+}
+
+pub(super) fn parse_packed(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    cx.expect_inputs(2, 7)?;
+    cx.inputs.resize(7, None);
+    let n = needed(cx, "num_heads")?;
+    only(cx, "do_rotary", 0)?;
+    only(cx, "past_present_share_buffer", 0)?;
+    without(cx, 6, "past_sequence_length")?;
+    let hidden = match cx.ints_opt("qkv_hidden_sizes")? {
+        None => None,
+        Some(v) => {
+            let sizes: Option<Vec<usize>> = v.iter().map(|&x| usize::try_from(x).ok().filter(|&x| x > 0)).collect();
+            match sizes.as_deref() {
+                Some(&[q, k, v]) => Some([q, k, v]),
+                _ => bail!(InvalidModel, "qkv_hidden_sizes are {v:?}"),
+            }
+        }
+    };
+    let mut x = cx.emit(Arc::new(MatMul::default()), vec![cx.inputs[0], cx.inputs[1]])?;
+    if cx.has_input(2) {
+        x = add(cx, Some(x), cx.inputs[2])?;
+    }
+    let (lengths, keys) = key_mask(cx, 3)?;
+    cx.inputs = vec![Some(x), None, None, cx.inputs[5], cx.inputs[4], None, lengths, keys];
+    Ok(Arc::new(Attention {
+        heads: Some(n),
+        kv_heads: Some(n),
+        packing: Packing::Blocks(hidden),
+        causal: cx.flag("unidirectional", false)?,
+        scale: scale(cx)?,
+        rows_end: false,
+        fill: cx.float_or("mask_filter_value", -10000.0)?,
+        stacked: true,
+        ..Attention::default()
+    }))
+}
+
+pub(super) fn parse_grouped(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    cx.expect_inputs(7, 17)?;
+    cx.inputs.resize(17, None);
+    let (h, g) = (needed(cx, "num_heads")?, needed(cx, "kv_num_heads")?);
+    for (name, value) in [("sliding_window_cache", 0), ("qk_output", 0)] {
+        only(cx, name, value)?;
+    }
+    for name in ["k_quant_type", "v_quant_type"] {
+        let t = cx.string_or(name, "NONE")?;
+        ensure!(t == "NONE", Unsupported, "GroupQueryAttention with {name} {t}");
+    }
+    for (i, name) in
+        [(12, "k_scale"), (13, "v_scale"), (14, "q_norm_weight"), (15, "k_norm_weight"), (16, "query_seqlens")]
+    {
+        without(cx, i, name)?;
+    }
+    let mut packing = if cx.has_input(1) { Packing::Apart } else { Packing::Blocks(None) };
+    if cx.flag("do_rotary", false)? {
+        if packing != Packing::Apart {
+            let Some(all) = size(cx, 0, 2).filter(|n| n % (h + 2 * g) == 0) else {
+                bail!(Unsupported, "GroupQueryAttention that turns packed queries of an unknown size")
+            };
+            let d = all / (h + 2 * g);
+            let Some(x) = cx.inputs[0] else { bail!(InvalidModel, "the query is missing") };
+            for (i, v) in split(cx, x, 2, Some([h * d, g * d, g * d]))?.into_iter().enumerate() {
+                cx.inputs[i] = Some(v);
+            }
+            packing = Packing::Apart;
+        }
+        let interleaved = cx.flag("rotary_interleaved", false)?;
+        let given = cx.has_input(9);
+        let ids = cx.inputs[if given { 9 } else { 5 }];
+        for (i, n) in [(0, h), (1, g)] {
+            let rotary = RotaryEmbedding {
+                heads: Some(n),
+                size: 0,
+                interleaved,
+                partial: true,
+                positions: if given { Positions::Rows } else { Positions::Lengths(-1) },
+            };
+            cx.inputs[i] = Some(cx.emit(Arc::new(rotary), vec![cx.inputs[i], cx.inputs[7], cx.inputs[8], ids])?);
+        }
+    }
+    if cx.int_or("smooth_softmax", -1)? == 1 && !cx.has_input(11) {
+        let Some(d) = cx.input_fact(0).dtype() else { bail!(Unsupported, "a query of an unknown type") };
+        cx.set_constant_input(11, Tensor::zeroed(d, &[h])?);
+    }
+    let window = cx.int_or("local_window_size", -1)?;
+    let left = match window {
+        -1 => None,
+        n if (1..1 << 40).contains(&n) => Some(n as usize - 1),
+        n => bail!(InvalidModel, "local_window_size is {n}"),
+    };
+    let cap = cx.float_or("softcap", 0.0)?;
+    ensure!(cap >= 0.0 && cap.is_finite(), InvalidModel, "softcap is {cap}");
+    let i = |k: usize| cx.inputs[k];
+    cx.inputs = vec![i(0), i(1), i(2), i(10), i(3), i(4), i(5), None, i(11), i(6)];
+    Ok(Arc::new(Attention {
+        heads: Some(h),
+        kv_heads: Some(g),
+        packing,
+        causal: cx.flag("causal", true)?,
+        left,
+        scale: scale(cx)?,
+        cap,
+        lengths_add: 1,
+        cache: Cache::Buffer,
+        ..Attention::default()
+    }))
+}
+
+pub(super) fn parse_rotary(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    cx.expect_inputs(4, 4)?;
+    only(cx, "is_packed_batching", 0)?;
+    let scale = cx.float_or("scale", 1.0)?;
+    ensure!(scale == 1.0, Unsupported, "RotaryEmbedding with scale {scale}");
+    let turned = cx.int_or("rotary_embedding_dim", 0)?;
+    ensure!((0..1 << 30).contains(&turned) && turned % 2 == 0, InvalidModel, "rotary_embedding_dim is {turned}");
+    let mut n = heads(cx, "num_heads")?;
+    if n.is_none() && rank(cx, 0)? == 3 {
+        // All of a head is turned: the caches tell its size.
+        let (Some(all), Some(half)) = (size(cx, 0, 2), size(cx, 2, 1).filter(|&h| h > 0)) else {
+            bail!(Unsupported, "RotaryEmbedding of heads of an unknown size")
+        };
+        n = Some((all / (2 * half)).max(1));
+    }
+    cx.inputs = vec![cx.inputs[0], cx.inputs[2], cx.inputs[3], cx.inputs[1]];
+    Ok(Arc::new(RotaryEmbedding {
+        heads: n,
+        size: turned as usize,
+        interleaved: cx.flag("interleaved", false)?,
+        partial: false,
+        positions: Positions::Rows,
+    }))
+}
+
+pub(super) fn parse_linear(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    only(cx, "state_window", 0)?;
+    recurrent::parse_linear(cx)
+}
+
+pub(super) fn parse_causal_conv(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    for (name, value) in
+        [("ndim", 1), ("dilation", 1), ("channels_last", 0), ("state_window", 0), ("state_update_capacity", 0)]
+    {
+        only(cx, name, value)?;
+    }
+    recurrent::parse_conv(cx)
+}

@@ -1,0 +1,77 @@
+//! The operators of `com.microsoft` that transformers carry, as canonical operators or small graphs of them.
+
+mod attention;
+mod cases;
+mod pointwise;
+mod sums;
+
+pub use sums::{EmbedNorm, SkipNorm};
+
+use super::Family;
+use crate::backend::cpu::CpuBindings;
+use crate::bail;
+use crate::error::Result;
+use crate::ir::{OpDef, ParseCtx};
+
+pub(super) const FAMILY: Family =
+    Family { name: "contrib: transformers", ops: OPS, cpu, cases: cases::cases, ..Family::EMPTY };
+
+const MS: &str = "com.microsoft";
+
+const OPS: &[OpDef] = &[
+    OpDef { domain: MS, name: "Attention", versions: &[1], parse: self::attention::parse_packed },
+    OpDef { domain: MS, name: "BiasAdd", versions: &[1], parse: pointwise::parse_bias_add },
+    OpDef { domain: MS, name: "BiasGelu", versions: &[1], parse: pointwise::parse_gelu },
+    OpDef { domain: MS, name: "BiasSplitGelu", versions: &[1], parse: pointwise::parse_split_gelu },
+    OpDef { domain: MS, name: "CausalConvWithState", versions: &[1], parse: self::attention::parse_causal_conv },
+    OpDef { domain: MS, name: "EmbedLayerNormalization", versions: &[1], parse: sums::parse_embed },
+    OpDef { domain: MS, name: "FastGelu", versions: &[1], parse: pointwise::parse_gelu },
+    OpDef { domain: MS, name: "FusedConv", versions: &[1], parse: pointwise::parse_fused_conv },
+    OpDef { domain: MS, name: "FusedGemm", versions: &[1], parse: pointwise::parse_fused_gemm },
+    OpDef { domain: MS, name: "FusedMatMul", versions: &[1], parse: pointwise::parse_matmul },
+    OpDef { domain: MS, name: "Gelu", versions: &[1], parse: pointwise::parse_gelu },
+    OpDef { domain: MS, name: "GroupQueryAttention", versions: &[1], parse: self::attention::parse_grouped },
+    OpDef { domain: MS, name: "LinearAttention", versions: &[1], parse: self::attention::parse_linear },
+    OpDef { domain: MS, name: "MultiHeadAttention", versions: &[1], parse: self::attention::parse_multi_head },
+    OpDef { domain: MS, name: "QuickGelu", versions: &[1], parse: pointwise::parse_quick_gelu },
+    OpDef { domain: MS, name: "RotaryEmbedding", versions: &[1], parse: self::attention::parse_rotary },
+    OpDef { domain: MS, name: "SimplifiedLayerNormalization", versions: &[1], parse: sums::parse_simplified },
+    OpDef { domain: MS, name: "SkipLayerNormalization", versions: &[1], parse: sums::parse_skip },
+    OpDef { domain: MS, name: "SkipSimplifiedLayerNormalization", versions: &[1], parse: sums::parse_skip },
+    OpDef { domain: MS, name: "TransposeMatMul", versions: &[1], parse: pointwise::parse_matmul },
+    // Exporters write it into the default domain.
+    OpDef { domain: "", name: "SimplifiedLayerNormalization", versions: &[1], parse: sums::parse_simplified },
+];
+
+fn cpu(b: &mut CpuBindings) {
+    sums::cpu(b);
+}
+
+/// Fails where an attribute has another value than the one that is understood.
+fn only(cx: &ParseCtx<'_>, name: &str, value: i64) -> Result<()> {
+    match cx.int_or(name, value)? {
+        n if n == value => Ok(()),
+        n => bail!(Unsupported, "{} with {name} {n}", cx.op_type),
+    }
+}
+
+/// Fails where an input is given.
+fn without(cx: &ParseCtx<'_>, i: usize, name: &str) -> Result<()> {
+    if cx.has_input(i) {
+        bail!(Unsupported, "{} with {name}", cx.op_type);
+    }
+    Ok(())
+}
+
+/// Size of an axis of an input, if known.
+fn size(cx: &ParseCtx<'_>, i: usize, axis: usize) -> Option<usize> {
+    cx.input_fact(i).as_tensor()?.dims.as_ref()?.get(axis)?.size()
+}
+
+/// The rank of an input, which must be known.
+fn rank(cx: &ParseCtx<'_>, i: usize) -> Result<usize> {
+    match cx.input_fact(i).as_tensor().and_then(|t| t.rank()) {
+        Some(r) => Ok(r),
+        None => bail!(Unsupported, "{} whose input {i} has no known rank", cx.op_type),
+    }
+}
