@@ -135,8 +135,10 @@ pub(super) fn parse_packed(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 }
 
 pub(super) fn parse_grouped(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
-    cx.expect_inputs(7, 17)?;
+    cx.expect_inputs(1, 17)?;
     cx.inputs.resize(17, None);
+    ensure!(cx.has_input(5) && cx.has_input(6), InvalidModel, "GroupQueryAttention without lengths");
+    ensure!(cx.has_input(1) == cx.has_input(2), InvalidModel, "keys and values must be given together");
     let (h, g) = (needed(cx, "num_heads")?, needed(cx, "kv_num_heads")?);
     for (name, value) in [("sliding_window_cache", 0), ("qk_output", 0)] {
         only(cx, name, value)?;

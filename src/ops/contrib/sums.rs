@@ -56,7 +56,8 @@ pub(super) fn parse_simplified(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 }
 
 pub(super) fn parse_embed(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
-    cx.expect_inputs(7, 9)?;
+    cx.expect_inputs(1, 9)?;
+    ensure!([2, 3, 5, 6].iter().all(|&i| cx.has_input(i)), InvalidModel, "EmbedLayerNormalization lacks an input");
     ensure!(cx.has_input(1) == cx.has_input(4), InvalidModel, "segment ids and embeddings must be given together");
     Ok(Arc::new(EmbedNorm { epsilon: cx.float_or("epsilon", 1e-12)? }))
 }
