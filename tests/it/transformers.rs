@@ -15,7 +15,7 @@ const TOLERANCE: f64 = 2e-5;
 
 fn check(path: &Path) -> Result<(), String> {
     let say = |e: ortx::Error| format!("{e:#}");
-    let model = read::open_path(path, Mode::default()).map_err(say)?;
+    let (model, _) = read::open_path(path, Mode::default()).map_err(say)?;
     let graph = model.graph.as_ref().ok_or("no graph")?;
     let find = |name: String| -> Result<Value, String> {
         let t = graph.initializer.iter().find(|t| t.name() == name).ok_or_else(|| format!("no {name}"))?;
