@@ -2,11 +2,10 @@
 # Everything that `make test` and CI check. Each step says what it is; the end lists them with times and what was skipped.
 # A failing step does not stop the others. Arguments, if any, name the only steps to run: scripts/test.sh lint cargo
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 only=" $* "
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
-target=${CARGO_TARGET_DIR:-target}
 failed=0
 summary=()
 skipped=()
