@@ -13,6 +13,11 @@ if [ -f "$bench/bench.py" ]; then
 fi
 echo "bench: no $bench, so without peers"
 scripts/data.sh models
-for model in models/digits.onnx "${ORTX_CACHE:-$HOME/.cache/ortx}"/models/*/model.onnx; do
-  "$release/ortx" bench "$model" || echo "bench: $model failed"
+"$release/ortx" bench models/digits.onnx
+cache=${ORTX_CACHE:-$HOME/.cache/ortx}
+for model in "$cache"/models/*/model.onnx; do
+  name=$(basename "$(dirname "$model")")
+  data=$(ls -d "$cache"/references/*/"$name"/test_data_set_0 2>/dev/null | tail -1)
+  [ -n "$data" ] || { echo "bench: $name skipped: no inputs in the cache"; continue; }
+  "$release/ortx" bench "$model" --test-data "$data" || echo "bench: $name failed"
 done

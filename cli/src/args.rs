@@ -124,6 +124,9 @@ pub struct InputArgs {
     /// One array. May be repeated
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = parse_input)]
     pub input: Vec<Input>,
+    /// A data set as ONNX's own tests have them: input_0.pb, input_1.pb, ... in the model's order
+    #[arg(long, value_name = "FOLDER")]
+    pub test_data: Option<PathBuf>,
     /// The shape of an input that is made up; NAME= may be left out where there is one input. May be repeated
     #[arg(long, value_name = "[NAME=]N,N,..", value_parser = parse_shape)]
     pub shape: Vec<Shape>,

@@ -3,7 +3,7 @@
 use crate::args::{Dim, InputArgs, Range, Shape};
 use crate::fail::{Failure, Result};
 use crate::npy::{self, Array};
-use crate::{npz, ui};
+use crate::{npz, testdata, ui};
 use ortx::ir::Fact;
 use ortx::session::Io;
 use ortx::tensor::{MapValue, write_packed};
@@ -18,9 +18,14 @@ pub fn gather(session: &Session, args: &InputArgs, random: bool) -> Result<Vec<V
     let sizes = Sizes::new(session.inputs(), args)?;
     let ranges = by_input(session, &args.range, |r: &Range| &r.name)?;
     let mut rng = Rng(args.seed);
+    let stored = args.test_data.as_ref().map(|dir| testdata::read(dir, "input", session.inputs())).transpose()?;
+    let mut stored = stored.unwrap_or_default().into_iter();
     let (mut values, mut missing) = (Vec::new(), Vec::new());
     for (i, io) in session.inputs().iter().enumerate() {
+        let stored = stored.next();
         if let Some(v) = take(&mut given, &io.name, &io.fact).map_err(|e| e.into_failure(&io.name))? {
+            values.push(v);
+        } else if let Some(v) = stored {
             values.push(v);
         } else if let Fact::Optional(_) = io.fact {
             values.push(Value::Optional(None));
@@ -57,12 +62,6 @@ pub fn gather(session: &Session, args: &InputArgs, random: bool) -> Result<Vec<V
 pub fn shapes(inputs: &[Io], args: &InputArgs) -> Result<Vec<Option<Vec<usize>>>> {
     let sizes = Sizes::new(inputs, args)?;
     Ok(inputs.iter().enumerate().map(|(i, io)| sizes.of(i, io).ok()).collect())
-}
-
-/// The shapes of all inputs; an error if one is left open.
-pub fn all_shapes(inputs: &[Io], args: &InputArgs) -> Result<Vec<Vec<usize>>> {
-    let sizes = Sizes::new(inputs, args)?;
-    inputs.iter().enumerate().map(|(i, io)| sizes.complete(i, io)).collect()
 }
 
 fn given(args: &InputArgs) -> Result<BTreeMap<String, Array>> {

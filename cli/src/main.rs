@@ -11,6 +11,7 @@ mod npz;
 mod plan;
 mod report;
 mod run;
+mod testdata;
 mod ui;
 
 use args::{Cli, Command};

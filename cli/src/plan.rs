@@ -13,8 +13,6 @@ use std::sync::Arc;
 
 /// The plan for people and for machines.
 pub fn show(session: &Session, args: &InputArgs) -> Result<(String, Value)> {
-    // Complains of open sizes, and takes the batch as 1.
-    inputs::all_shapes(session.inputs(), args)?;
     let values = inputs::gather(session, args, true)?;
     let program = session.program();
     let first = program.first_segment(&values)?;

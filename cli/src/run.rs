@@ -3,8 +3,8 @@
 use crate::args::RunArgs;
 use crate::fail::Result;
 use crate::report::{Report, number};
-use crate::ui::{self, DIM, GOOD, NAME, Spinner, Table};
-use crate::{inputs, npz};
+use crate::ui::{self, BAD, DIM, GOOD, NAME, Spinner, Table};
+use crate::{inputs, npz, testdata};
 use anstyle::Style;
 use ortx::tensor::{decode_narrow, unpack_bits};
 use ortx::{DType, Environment, ModelSource, RunOptions, Session, Tensor, Value};
@@ -35,27 +35,42 @@ pub fn run(a: &RunArgs) -> Result<Report> {
             flatten(&io.name, v, &mut tensors);
         }
     }
+    let wanted = match &a.inputs.test_data {
+        Some(dir) => testdata::read(dir, "output", session.outputs())?,
+        None => Vec::new(),
+    };
+    let mut wanted_tensors = Vec::new();
+    session.outputs().iter().zip(&wanted).for_each(|(io, v)| flatten(&io.name, v, &mut wanted_tensors));
     if let Some(path) = &a.out {
         spinner.say("writing");
         npz::write(path, &tensors, a.compress)?;
     }
     drop(spinner);
 
-    let mut table = Table::new(&["output", "type", ">min", ">max", ">mean", "values"]);
+    let mut titles = vec!["output", "type", ">min", ">max", ">mean", "values"];
+    if !wanted.is_empty() {
+        titles.insert(5, "difference");
+    }
+    let mut table = Table::new(&titles);
     let mut list = Vec::new();
     for (name, t) in &tensors {
         let s = Summary::of(t);
         let stat = |x: Option<f64>| (x.map_or(String::new(), short), Style::new());
         let all = s.preview.len() == t.len();
         let preview = format!("{}{}", s.preview.join(" "), if all { "" } else { " .." });
-        table.row([
-            (name.clone(), NAME),
-            (format!("{t:?}"), Style::new()),
-            stat(s.min),
-            stat(s.max),
-            stat(s.mean),
-            (preview, DIM),
-        ]);
+        let difference = wanted_tensors.iter().find(|w| w.0 == *name).map(|w| difference(t, w.1));
+        let mut row =
+            vec![(name.clone(), NAME), (format!("{t:?}"), Style::new()), stat(s.min), stat(s.max), stat(s.mean)];
+        if !wanted.is_empty() {
+            row.push(match &difference {
+                None => ("-".into(), DIM),
+                Some(Ok(d)) if *d == 0.0 => ("none".into(), GOOD),
+                Some(Ok(d)) => (short(*d), Style::new()),
+                Some(Err(e)) => (e.clone(), BAD),
+            });
+        }
+        row.push((preview, DIM));
+        table.row(row);
         list.push(json!({
             "name": name,
             "dtype": t.dtype().name(),
@@ -63,6 +78,10 @@ pub fn run(a: &RunArgs) -> Result<Report> {
             "min": s.min.map(number),
             "max": s.max.map(number),
             "mean": s.mean.map(number),
+            "difference": difference.as_ref().map(|d| match d {
+                Ok(d) => number(*d),
+                Err(e) => e.as_str().into(),
+            }),
             "values": (t.len() <= MAX_JSON).then(|| values_json(t)),
         }));
     }
@@ -95,6 +114,29 @@ fn flatten<'a>(name: &str, v: &'a Value, out: &mut Vec<(String, &'a Tensor)>) {
             flatten(&format!("{name}.values"), &m.values, out);
         }
     }
+}
+
+/// The largest difference of two elements, or why they cannot be compared. NaN equals NaN, infinity infinity.
+fn difference(got: &Tensor, want: &Tensor) -> std::result::Result<f64, String> {
+    if (got.dtype(), got.shape()) != (want.dtype(), want.shape()) {
+        return Err(format!("{want:?} is expected"));
+    }
+    if got.dtype() == DType::String {
+        let same = got.as_strings().ok() == want.as_strings().ok();
+        return if same { Ok(0.0) } else { Err("other strings are expected".into()) };
+    }
+    let all = |t: &Tensor| {
+        let mut v = Vec::with_capacity(t.len());
+        numbers(t, |x, im| v.extend([x].into_iter().chain(im)));
+        v
+    };
+    let apart = |(a, b): (f64, f64)| if a == b || a.is_nan() && b.is_nan() { 0.0 } else { (a - b).abs() };
+    let mut largest = 0.0;
+    for d in all(got).into_iter().zip(all(want)).map(apart) {
+        // A NaN on one side only stays.
+        largest = if d > largest || d.is_nan() { d } else { largest };
+    }
+    Ok(largest)
 }
 
 struct Summary {

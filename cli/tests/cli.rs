@@ -135,6 +135,32 @@ fn run_takes_arrays_and_saves_arrays() {
 }
 
 #[test]
+fn run_compares_with_test_data() {
+    let dir = folder("data");
+    let tensor = |dims: &[i64], data: Vec<f32>| TensorProto {
+        data_type: Some(1),
+        dims: dims.to_vec(),
+        float_data: data,
+        ..Default::default()
+    };
+    std::fs::write(dir.join("input_0.pb"), tensor(&[1, 1, 8, 8], stroke()).encode_to_vec()).unwrap();
+    let path = dir.display().to_string();
+    let call = || json(&["run", DIGITS, "--test-data", &path, "--json"])["outputs"][0].clone();
+    let first = call();
+    assert_eq!(first["difference"], Value::Null);
+    let mut p: Vec<f32> = first["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+    p[3] += 0.25;
+    std::fs::write(dir.join("output_0.pb"), tensor(&[1, 10], p.clone()).encode_to_vec()).unwrap();
+    let d = call()["difference"].as_f64().unwrap();
+    assert!((d - 0.25).abs() < 1e-6, "{d}");
+    assert!(good(&["run", DIGITS, "--test-data", &path]).contains("0.2500"));
+    std::fs::write(dir.join("output_0.pb"), tensor(&[10], p).encode_to_vec()).unwrap();
+    assert_eq!(call()["difference"], "float[10] is expected");
+    std::fs::remove_file(dir.join("input_0.pb")).unwrap();
+    bad(1, &["run", DIGITS, "--test-data", &path]);
+}
+
+#[test]
 fn run_makes_inputs_up_the_same_each_time() {
     let values = |args: &[&str]| json(&[&["run", DIGITS, "--random", "--json"], args].concat())["outputs"].clone();
     let one = values(&["--shape", "image=3,1,8,8"]);
