@@ -50,6 +50,20 @@ private:
   std::vector<std::string> contexts_;
 };
 
+/** The library's version, as "0.1.0". */
+inline std::string_view version() noexcept { return ortx_version(); }
+/** Whether the library that was loaded has the ABI that this header is for; otherwise use nothing else of it. */
+inline bool abi_matches() noexcept { return ortx_abi_version() == ORTX_ABI_VERSION; }
+/** Threads that a session uses unless told otherwise. */
+inline int32_t threads_available() noexcept { return ortx_threads_available(); }
+/** The level of instructions that a session uses unless told otherwise. */
+inline ortx_isa isa_available() noexcept { return ortx_isa_available(); }
+inline std::string_view isa_name(ortx_isa level) noexcept { return ortx_isa_name(level); }
+inline std::string_view dtype_name(ortx_dtype dtype) noexcept { return ortx_dtype_name(dtype); }
+/** Bits that an element takes in a tensor's memory; 0 for strings. */
+inline int32_t dtype_bits(ortx_dtype dtype) noexcept { return ortx_dtype_bits(dtype); }
+inline std::string_view code_name(ortx_code code) noexcept { return ortx_code_name(code); }
+
 /** Throws unless the status is success. */
 inline void check(ortx_status *status) {
   if (status) throw error(status);
@@ -116,6 +130,10 @@ struct keeper {
   std::shared_ptr<const void> object;
   static void release(void *user) { delete static_cast<keeper *>(user); }
 };
+inline std::pair<ortx_release, void *> lend(const std::shared_ptr<const void> &keep) {
+  if (!keep) return {nullptr, nullptr};
+  return {keeper::release, new keeper{keep}};
+}
 } // namespace detail
 
 /** A tensor, sequence, optional or map. */
@@ -147,7 +165,7 @@ public:
   template <class T>
   static value borrow(const ortx::shape &s, const T *data, size_t count, std::shared_ptr<const void> keep = nullptr) {
     return value(detail::get<ortx_value *>([&](auto out) {
-      auto [release, user] = lend(keep);
+      auto [release, user] = detail::lend(keep);
       return ortx_tensor_create_borrowed(dtype_of<T>::value, s.data(), s.size(), data, count * sizeof(T), release, user, out);
     }));
   }
@@ -155,7 +173,7 @@ public:
   template <class T>
   static value borrow_mut(const ortx::shape &s, T *data, size_t count, std::shared_ptr<const void> keep = nullptr) {
     return value(detail::get<ortx_value *>([&](auto out) {
-      auto [release, user] = lend(keep);
+      auto [release, user] = detail::lend(keep);
       return ortx_tensor_create_borrowed_mut(dtype_of<T>::value, s.data(), s.size(), data, count * sizeof(T), release, user,
                                              out);
     }));
@@ -257,10 +275,6 @@ private:
     if (ortx_dtype have = dtype(); have != dtype_of<T>::value)
       throw error(ORTX_ERROR_INVALID_ARGUMENT, std::string("the tensor is ") + ortx_dtype_name(have) + ", not " +
                                                    ortx_dtype_name(dtype_of<T>::value));
-  }
-  static std::pair<ortx_release, void *> lend(const std::shared_ptr<const void> &keep) {
-    if (!keep) return {nullptr, nullptr};
-    return {detail::keeper::release, new detail::keeper{keep}};
   }
   detail::handle<ortx_value, ortx_value_destroy> handle_;
 };
@@ -417,12 +431,25 @@ public:
           return detail::get<ortx_session *>(
               [&](auto out) { return ortx_session_create_from_file(env ? env->get() : nullptr, path.c_str(), o, out); });
         })) {}
-  /** A model in memory, which is copied. */
+  /** A model in memory, which is copied. `folder` has the files that it keeps tensors in, if any. */
   static session from_memory(const void *data, size_t size, const session_options &options = {},
-                             const environment *env = nullptr) {
+                             const environment *env = nullptr, const char *folder = nullptr) {
     return options.with([&](const ortx_session_options *o) {
       return session(detail::get<ortx_session *>([&](auto out) {
-        return ortx_session_create_from_memory(env ? env->get() : nullptr, data, size, nullptr, o, out);
+        return ortx_session_create_from_memory(env ? env->get() : nullptr, data, size, folder, o, out);
+      }));
+    });
+  }
+  /** A model in memory, used where it is. `keep` owns the memory and lives as long as it is needed; without it the caller
+   * sees to that. */
+  static session from_borrowed_memory(const void *data, size_t size, std::shared_ptr<const void> keep = nullptr,
+                                      const session_options &options = {}, const environment *env = nullptr,
+                                      const char *folder = nullptr) {
+    return options.with([&](const ortx_session_options *o) {
+      return session(detail::get<ortx_session *>([&](auto out) {
+        auto [release, user] = detail::lend(keep);
+        return ortx_session_create_from_borrowed_memory(env ? env->get() : nullptr, data, size, release, user, folder, o,
+                                                        out);
       }));
     });
   }
@@ -478,6 +505,26 @@ public:
       list.emplace_back(detail::get<const char *>([&](auto out) { return ortx_session_warning(get(), i, out); }));
     return list;
   }
+  /** The version that the model's author gave it. */
+  int64_t model_version() const {
+    return detail::get<int64_t>([&](auto out) { return ortx_session_model_version(get(), out); });
+  }
+  /** The version of the file format. */
+  int64_t ir_version() const {
+    return detail::get<int64_t>([&](auto out) { return ortx_session_ir_version(get(), out); });
+  }
+  /** The operator sets that the model imports: domains ("" for ONNX's own) and versions. */
+  std::vector<std::pair<std::string, int64_t>> opsets() const {
+    size_t count = detail::get<size_t>([&](auto out) { return ortx_session_opset_count(get(), out); });
+    std::vector<std::pair<std::string, int64_t>> list;
+    for (size_t i = 0; i < count; i++) {
+      const char *domain = nullptr;
+      int64_t version = 0;
+      check(ortx_session_opset(get(), i, &domain, &version));
+      list.emplace_back(domain, version);
+    }
+    return list;
+  }
   int32_t threads() const {
     return detail::get<int32_t>([&](auto out) { return ortx_session_threads(get(), out); });
   }
@@ -514,6 +561,23 @@ public:
     check(ortx_session_run(get(), &o, nullptr, in.data(), in.size(), nullptr, out.data(), out.size()));
     for (size_t i = 0; i < out.size(); i++)
       if (!*outputs[i]) *outputs[i] = value(out[i]);
+  }
+
+  /** Runs the model on inputs by name, for these outputs only; all for none. */
+  std::vector<value> run(const std::vector<std::pair<std::string, const value *>> &inputs,
+                         const std::vector<std::string> &outputs, const run_options &options = {}) const {
+    std::vector<size_t> in_places, out_places;
+    std::vector<const ortx_value *> in;
+    for (const auto &[name, v] : inputs) in_places.push_back(input_index(name)), in.push_back(v ? v->get() : nullptr);
+    for (const auto &name : outputs) out_places.push_back(output_index(name));
+    std::vector<ortx_value *> out(outputs.empty() ? output_count() : outputs.size());
+    std::vector<value> results;
+    results.reserve(out.size());
+    ortx_run_options o = options.raw();
+    check(ortx_session_run(get(), &o, in_places.data(), in.data(), in.size(), outputs.empty() ? nullptr : out_places.data(),
+                           out.data(), out.size()));
+    for (auto v : out) results.emplace_back(v);
+    return results;
   }
 
   ortx_session *get() const noexcept { return handle_.get(); }

@@ -41,6 +41,8 @@ cargo_tests() {
     ORTX_DOTNET=$(ls "$hosts"/lib/python3*/site-packages/dotnetcore2/bin/dotnet 2>/dev/null)
     export PATH ORTX_DOTNET GOTOOLCHAIN=local
   fi
+  local python
+  python=$(scripts/setup.sh venv requirements.txt 2>/dev/null) && export ORTX_PYTHON=$python/bin/python
   cargo test --workspace -- --show-output
 }
 

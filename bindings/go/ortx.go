@@ -7,23 +7,10 @@ package ortx
 /*
 #cgo LDFLAGS: -lortx
 #include <ortx.h>
-#include <stdlib.h>
-
-// Go cannot name a function pointer's value: these pass the exported Go functions on.
-extern void ortxGoRelease(void *user);
-static ortx_status *ortx_go_borrow(ortx_dtype dtype, const int64_t *shape, size_t rank, void *data, size_t size,
-                                   int32_t writable, uintptr_t user, ortx_value **tensor) {
-  return writable ? ortx_tensor_create_borrowed_mut(dtype, shape, rank, data, size, ortxGoRelease, (void *)user, tensor)
-                  : ortx_tensor_create_borrowed(dtype, shape, rank, data, size, ortxGoRelease, (void *)user, tensor);
-}
 */
 import "C"
 
-import (
-	"fmt"
-	"runtime"
-	"unsafe"
-)
+import "fmt"
 
 func init() {
 	if have := uint32(C.ortx_abi_version()); have != C.ORTX_ABI_VERSION {
@@ -89,215 +76,73 @@ func invalid(format string, args ...any) error {
 	return &Error{Code: InvalidArgument, Message: text, text: text}
 }
 
-// Device is a device that sessions can use beside the processor itself.
-type Device struct {
-	Name, Description string
-	// Memory in bytes.
-	Memory uint64
-}
+// ISA is a level of processor instructions.
+type ISA int32
 
-// Devices lists the devices there are; none where the machine has no OpenCL.
-func Devices() ([]Device, error) {
-	var env *C.ortx_environment
-	if err := check(C.ortx_environment_create(&env)); err != nil {
-		return nil, err
-	}
-	defer C.ortx_environment_destroy(env)
-	var count C.size_t
-	if err := check(C.ortx_environment_device_count(env, &count)); err != nil {
-		return nil, err
-	}
-	var list []Device
-	for i := C.size_t(0); i < count; i++ {
-		var name, description *C.char
-		var memory C.uint64_t
-		if err := check(C.ortx_environment_device_name(env, i, &name)); err != nil {
-			return nil, err
-		}
-		if err := check(C.ortx_environment_device_description(env, i, &description)); err != nil {
-			return nil, err
-		}
-		if err := check(C.ortx_environment_device_memory(env, i, &memory)); err != nil {
-			return nil, err
-		}
-		list = append(list, Device{C.GoString(name), C.GoString(description), uint64(memory)})
-	}
-	return list, nil
-}
+const (
+	// DefaultISA stands in options for the processor's highest level.
+	DefaultISA ISA = C.ORTX_ISA_DEFAULT
+	Scalar     ISA = C.ORTX_ISA_SCALAR
+	AVX2       ISA = C.ORTX_ISA_AVX2
+	AVX512     ISA = C.ORTX_ISA_AVX512
+)
 
-// Value is a tensor, sequence, optional or map in the library's memory.
-type Value struct{ handle *C.ortx_value }
+func (l ISA) String() string { return C.GoString(C.ortx_isa_name(C.ortx_isa(l))) }
 
-func newValue(handle *C.ortx_value) *Value {
-	v := &Value{handle}
-	runtime.SetFinalizer(v, func(v *Value) { v.Close() })
-	return v
-}
+// ISAAvailable is the level that a session uses unless told otherwise.
+func ISAAvailable() ISA { return ISA(C.ortx_isa_available()) }
 
-// Close frees the value. Slices that it gave out must not be used any more. Closing twice does nothing.
-func (v *Value) Close() {
-	if v != nil && v.handle != nil {
-		C.ortx_value_destroy(v.handle)
-		v.handle = nil
-		runtime.SetFinalizer(v, nil)
-	}
-}
+// ThreadsAvailable is the number of threads that a session uses unless told otherwise.
+func ThreadsAvailable() int { return int(C.ortx_threads_available()) }
 
-// Element is a Go type that tensors hold as it is.
-type Element interface {
-	float32 | float64 | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | bool
-}
+// DType is an element type; the numbers are those of ONNX.
+type DType int32
 
-func dtypeOf[T Element]() C.ortx_dtype {
-	var zero T
-	switch any(zero).(type) {
-	case float32:
-		return C.ORTX_DTYPE_FLOAT32
-	case float64:
-		return C.ORTX_DTYPE_FLOAT64
-	case int8:
-		return C.ORTX_DTYPE_INT8
-	case int16:
-		return C.ORTX_DTYPE_INT16
-	case int32:
-		return C.ORTX_DTYPE_INT32
-	case int64:
-		return C.ORTX_DTYPE_INT64
-	case uint8:
-		return C.ORTX_DTYPE_UINT8
-	case uint16:
-		return C.ORTX_DTYPE_UINT16
-	case uint32:
-		return C.ORTX_DTYPE_UINT32
-	case uint64:
-		return C.ORTX_DTYPE_UINT64
-	default:
-		return C.ORTX_DTYPE_BOOL
-	}
-}
+const (
+	Undefined      DType = C.ORTX_DTYPE_UNDEFINED
+	Float32        DType = C.ORTX_DTYPE_FLOAT32
+	Uint8          DType = C.ORTX_DTYPE_UINT8
+	Int8           DType = C.ORTX_DTYPE_INT8
+	Uint16         DType = C.ORTX_DTYPE_UINT16
+	Int16          DType = C.ORTX_DTYPE_INT16
+	Int32          DType = C.ORTX_DTYPE_INT32
+	Int64          DType = C.ORTX_DTYPE_INT64
+	String         DType = C.ORTX_DTYPE_STRING
+	Bool           DType = C.ORTX_DTYPE_BOOL
+	Float16        DType = C.ORTX_DTYPE_FLOAT16
+	Float64        DType = C.ORTX_DTYPE_FLOAT64
+	Uint32         DType = C.ORTX_DTYPE_UINT32
+	Uint64         DType = C.ORTX_DTYPE_UINT64
+	Complex64      DType = C.ORTX_DTYPE_COMPLEX64
+	Complex128     DType = C.ORTX_DTYPE_COMPLEX128
+	BFloat16       DType = C.ORTX_DTYPE_BFLOAT16
+	Float8E4M3FN   DType = C.ORTX_DTYPE_FLOAT8E4M3FN
+	Float8E4M3FNUZ DType = C.ORTX_DTYPE_FLOAT8E4M3FNUZ
+	Float8E5M2     DType = C.ORTX_DTYPE_FLOAT8E5M2
+	Float8E5M2FNUZ DType = C.ORTX_DTYPE_FLOAT8E5M2FNUZ
+	Uint4          DType = C.ORTX_DTYPE_UINT4
+	Int4           DType = C.ORTX_DTYPE_INT4
+	Float4E2M1     DType = C.ORTX_DTYPE_FLOAT4E2M1
+	Float8E8M0     DType = C.ORTX_DTYPE_FLOAT8E8M0
+	Uint2          DType = C.ORTX_DTYPE_UINT2
+	Int2           DType = C.ORTX_DTYPE_INT2
+	Float6E2M3     DType = C.ORTX_DTYPE_FLOAT6E2M3
+	Float6E3M2     DType = C.ORTX_DTYPE_FLOAT6E3M2
+)
 
-func shapePointer(shape []int64) *C.int64_t { return (*C.int64_t)(unsafe.SliceData(shape)) }
+// String is ONNX's name, such as "float16".
+func (d DType) String() string { return C.GoString(C.ortx_dtype_name(C.ortx_dtype(d))) }
 
-func byteSize[T Element](data []T) C.size_t {
-	var zero T
-	return C.size_t(uintptr(len(data)) * unsafe.Sizeof(zero))
-}
+// Bits that an element takes in a tensor's memory; 0 for strings.
+func (d DType) Bits() int { return int(C.ortx_dtype_bits(C.ortx_dtype(d))) }
 
-// NewTensor makes a tensor with a copy of data.
-func NewTensor[T Element](shape []int64, data []T) (*Value, error) {
-	var handle *C.ortx_value
-	status := C.ortx_tensor_create_from_copy(dtypeOf[T](), shapePointer(shape), C.size_t(len(shape)),
-		unsafe.Pointer(unsafe.SliceData(data)), byteSize(data), &handle)
-	if err := check(status); err != nil {
-		return nil, err
-	}
-	return newValue(handle), nil
-}
+// Kind tells what a value is.
+type Kind int32
 
-// BorrowTensor makes a tensor over the memory of data, without copying it. Runs may write to it if it is writable. The
-// memory is pinned until the last value that shares it is closed.
-func BorrowTensor[T Element](shape []int64, data []T, writable bool) (*Value, error) {
-	if len(data) == 0 {
-		return NewTensor(shape, data)
-	}
-	var handle *C.ortx_value
-	var mode C.int32_t
-	if writable {
-		mode = 1
-	}
-	status := C.ortx_go_borrow(dtypeOf[T](), shapePointer(shape), C.size_t(len(shape)),
-		unsafe.Pointer(unsafe.SliceData(data)), byteSize(data), mode, C.uintptr_t(pin(unsafe.SliceData(data))), &handle)
-	if err := check(status); err != nil {
-		return nil, err
-	}
-	return newValue(handle), nil
-}
-
-// NewStrings makes a tensor of strings.
-func NewStrings(shape []int64, data []string) (*Value, error) {
-	texts := (*[1 << 28]*C.char)(C.calloc(C.size_t(len(data)+1), C.size_t(unsafe.Sizeof(uintptr(0)))))
-	defer C.free(unsafe.Pointer(texts))
-	lengths := make([]C.size_t, len(data)+1)
-	for i, s := range data {
-		texts[i] = C.CString(s)
-		defer C.free(unsafe.Pointer(texts[i]))
-		lengths[i] = C.size_t(len(s))
-	}
-	var handle *C.ortx_value
-	status := C.ortx_tensor_create_from_strings(shapePointer(shape), C.size_t(len(shape)), &texts[0], &lengths[0],
-		C.size_t(len(data)), &handle)
-	if err := check(status); err != nil {
-		return nil, err
-	}
-	return newValue(handle), nil
-}
-
-// Shape of a tensor, outermost axis first.
-func (v *Value) Shape() ([]int64, error) {
-	defer runtime.KeepAlive(v)
-	var rank C.size_t
-	if err := check(C.ortx_tensor_shape(v.handle, nil, 0, &rank)); err != nil {
-		return nil, err
-	}
-	shape := make([]int64, rank)
-	return shape, check(C.ortx_tensor_shape(v.handle, shapePointer(shape), rank, &rank))
-}
-
-// Data gives a tensor's elements in place: the slice is valid until the value is closed, so keep the value. The elements'
-// type must be the tensor's.
-func Data[T Element](v *Value) ([]T, error) {
-	defer runtime.KeepAlive(v)
-	var dtype C.ortx_dtype
-	if err := check(C.ortx_tensor_dtype(v.handle, &dtype)); err != nil {
-		return nil, err
-	}
-	if want := dtypeOf[T](); dtype != want {
-		return nil, invalid("the tensor is %s, not %s", C.GoString(C.ortx_dtype_name(dtype)), C.GoString(C.ortx_dtype_name(want)))
-	}
-	var data unsafe.Pointer
-	var count C.size_t
-	if err := check(C.ortx_tensor_data(v.handle, &data)); err != nil {
-		return nil, err
-	}
-	if err := check(C.ortx_tensor_count(v.handle, &count)); err != nil {
-		return nil, err
-	}
-	return unsafe.Slice((*T)(data), int(count)), nil
-}
-
-// Strings gives a copy of the elements of a tensor of strings.
-func (v *Value) Strings() ([]string, error) {
-	defer runtime.KeepAlive(v)
-	var count C.size_t
-	if err := check(C.ortx_tensor_count(v.handle, &count)); err != nil {
-		return nil, err
-	}
-	list := make([]string, 0, int(count))
-	for i := C.size_t(0); i < count; i++ {
-		var text *C.char
-		var length C.size_t
-		if err := check(C.ortx_tensor_string(v.handle, i, &text, &length)); err != nil {
-			return nil, err
-		}
-		list = append(list, string(unsafe.Slice((*byte)(unsafe.Pointer(text)), int(length))))
-	}
-	return list, nil
-}
-
-// Elements gives the values of a sequence.
-func (v *Value) Elements() ([]*Value, error) {
-	defer runtime.KeepAlive(v)
-	var count C.size_t
-	if err := check(C.ortx_sequence_count(v.handle, &count)); err != nil {
-		return nil, err
-	}
-	var list []*Value
-	for i := C.size_t(0); i < count; i++ {
-		var element *C.ortx_value
-		if err := check(C.ortx_sequence_get(v.handle, i, &element)); err != nil {
-			return nil, err
-		}
-		list = append(list, newValue(element))
-	}
-	return list, nil
-}
+const (
+	UnknownKind  Kind = C.ORTX_KIND_UNKNOWN
+	TensorKind   Kind = C.ORTX_KIND_TENSOR
+	SequenceKind Kind = C.ORTX_KIND_SEQUENCE
+	OptionalKind Kind = C.ORTX_KIND_OPTIONAL
+	MapKind      Kind = C.ORTX_KIND_MAP
+)

@@ -162,6 +162,58 @@ fn headers_compile_by_themselves() {
     check(&cpp, "c++", "-std=c++17", "ortx.hpp");
 }
 
+/// Small models for the bindings' tests: `strings.onnx` joins two string tensors, `sequence.onnx` appends a tensor to a
+/// sequence, `maps.onnx` makes a sequence of maps out of two probabilities.
+fn small_models() -> PathBuf {
+    use crate::tiny::Tiny;
+    use ortx::proto::onnx::{
+        AttributeProto, OperatorSetIdProto, TypeProto, attribute_proto::AttributeType, type_proto,
+    };
+    use prost::Message;
+    let folder = scratch(&format!("models_{:?}", std::thread::current().id()));
+    let save = |name: &str, model: Vec<u8>| std::fs::write(folder.join(name), model).unwrap();
+    let strings = Tiny::new("strings").input("a", 8, &["n"]).input("b", 8, &["n"]);
+    save("strings.onnx", strings.node("StringConcat", &["a", "b"], &["y"]).output("y").bytes());
+    let tensor = type_proto::Tensor { elem_type: Some(1), shape: None };
+    let element = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
+    let sequence = type_proto::Sequence { elem_type: Some(Box::new(element)) };
+    let t = Tiny::new("sequence").input_of("s", type_proto::Value::SequenceType(Box::new(sequence)));
+    save("sequence.onnx", t.input("x", 1, &["n"]).node("SequenceInsert", &["s", "x"], &["y"]).output("y").bytes());
+    let mut t = Tiny::new("maps").input("p", 1, &["n", "2"]).node("ZipMap", &["p"], &["y"]).output("y");
+    let node = t.0.node.last_mut().unwrap();
+    node.domain = Some("ai.onnx.ml".into());
+    node.attribute.push(AttributeProto {
+        name: Some("classlabels_strings".into()),
+        strings: vec!["cat".into(), "dog".into()],
+        r#type: Some(AttributeType::Strings as i32),
+        ..Default::default()
+    });
+    let mut model = t.model();
+    model.opset_import.push(OperatorSetIdProto { domain: Some("ai.onnx.ml".into()), version: Some(3) });
+    save("maps.onnx", model.encode_to_vec());
+    folder
+}
+
+/// Each function of the ABI is called by each binding that means to be whole, but for what its language does otherwise.
+#[test]
+fn bindings_reach_the_whole_abi() {
+    let symbols = std::fs::read_to_string("tests/abi/symbols.txt").unwrap();
+    let read = |paths: Vec<PathBuf>| paths.iter().map(|p| std::fs::read_to_string(p).unwrap()).collect::<String>();
+    let bindings = [
+        // Contexts reset nothing, and tell themselves whether they are done.
+        ("Go", read(sources("bindings/go", "go")), &["cancel_token_reset", "cancel_token_is_cancelled"][..]),
+        ("C#", read(sources("bindings/csharp", "cs")), &[]),
+        ("C++", std::fs::read_to_string("include/ortx.hpp").unwrap(), &[]),
+    ];
+    for (language, text, without) in bindings {
+        let words: std::collections::HashSet<&str> =
+            text.split(|c: char| !c.is_alphanumeric() && c != '_').map(|w| w.trim_start_matches("ortx_")).collect();
+        let symbols = symbols.lines().map(|s| s.trim_start_matches("ortx_")).filter(|s| !without.contains(s));
+        let missing: Vec<_> = symbols.filter(|s| !words.contains(s)).collect();
+        assert!(missing.is_empty(), "the binding for {language} does not reach {missing:?}");
+    }
+}
+
 /// `go vet` and `go test`: the binding's tests run the digits model and meet its errors as Go errors.
 #[test]
 fn go_binding_runs() {
@@ -179,50 +231,78 @@ fn go_binding_runs() {
         command.env("GOCACHE", folder.join("cache")).env("GOPATH", folder.join("path"));
         command.env("CGO_CFLAGS", format!("-I{}", root.join("include").display()));
         command.env("CGO_LDFLAGS", format!("-L{0} -lortx -Wl,-rpath,{0}", library.display()));
-        println!("{}", output(&mut command));
+        println!("{}", output(command.env("ORTX_TEST_MODELS", small_models())));
     }
 }
 
-/// The C# sources, compiled by mono's compiler: run by mono, and by .NET Core, each against its own class library.
+/// The ctypes module, under the Python that `ORTX_PYTHON` names or the PATH's, if that one has numpy.
+#[test]
+fn python_binding_runs() {
+    let without = "Python with numpy (set ORTX_PYTHON; scripts/setup.sh venv requirements.txt makes one)";
+    let named = std::env::var_os("ORTX_PYTHON").filter(|p| !p.is_empty()).map(PathBuf::from);
+    let Some(python) = named.or_else(|| tool(&["python3"])) else { return skipped("Python binding", without) };
+    let numpy = Command::new(&python).args(["-c", "import numpy"]).stderr(Stdio::null()).status();
+    if !numpy.is_ok_and(|s| s.success()) {
+        return skipped("Python binding", without);
+    }
+    let mut command = Command::new(python);
+    command.args(["-W", "error", "bindings/python/tests/checks.py"]).arg(small_models());
+    command.args(["models/digits.onnx", "models/digits_test.bin"]);
+    command.env("ORTX_LIBRARY", library()).env("PYTHONPATH", "bindings/python").env("PYTHONDONTWRITEBYTECODE", "1");
+    println!("{}", output(&mut command));
+}
+
+/// The C# programs, compiled by mono's compiler: run by mono, and by .NET Core, each against its own class library.
 #[test]
 fn csharp_binding_runs() {
     let Some(mcs) = tool(&["mcs"]) else { return skipped("C# binding", "mcs (Debian: mono-mcs)") };
-    let sources = sources("bindings/csharp", "cs");
-    let run = |runtime: &Path, program: &Path| {
-        let mut command = Command::new(runtime);
-        command.arg(program).args(["models/digits.onnx", "models/digits_test.bin"]);
-        println!("{}", output(command.env("LD_LIBRARY_PATH", library_folder())));
-    };
+    let (mono, dotnet) = (tool(&["mono"]), dotnet());
+    if mono.is_none() {
+        skipped("C# binding on mono", "mono (Debian: mono-runtime)");
+    }
+    if dotnet.is_none() {
+        skipped("C# binding on .NET Core", "dotnet (scripts/setup.sh venv requirements-hosts.txt)");
+    }
     let folder = scratch("csharp");
-    match tool(&["mono"]) {
-        Some(mono) => {
-            let program = folder.join("digits.exe");
+    let models = small_models().display().to_string();
+    let binding = sources("bindings/csharp", "cs");
+    let programs = [
+        ("examples/Digits", ["models/digits.onnx", "models/digits_test.bin"]),
+        ("tests/Checks", [&models, "models/digits.onnx"]),
+    ];
+    for (source, arguments) in programs {
+        let program = folder.join(Path::new(source).file_name().unwrap());
+        let source = format!("bindings/csharp/{source}.cs");
+        let compile = |options: &[String], extension: &str| {
+            let program = program.with_extension(extension);
             let mut command = Command::new(&mcs);
-            command.args(["-langversion:7", "-unsafe", "-warnaserror"]).arg(format!("-out:{}", program.display()));
-            output(command.args(&sources));
-            run(&mono, &program);
+            command.args(options).arg("-unsafe").arg(format!("-out:{}", program.display())).args(&binding);
+            output(command.arg(&source));
+            program
+        };
+        let run = |runtime: &Path, program: &Path| {
+            let mut command = Command::new(runtime);
+            command.arg(program).args(arguments).env("LD_LIBRARY_PATH", library_folder());
+            println!("{}: {}", runtime.display(), output(&mut command));
+        };
+        if let Some(mono) = &mono {
+            run(mono, &compile(&["-langversion:7".into(), "-warnaserror".into()], "exe"));
         }
-        None => skipped("C# binding on mono", "mono (Debian: mono-runtime)"),
+        if let Some((dotnet, framework)) = &dotnet {
+            let mut options = vec!["-nostdlib".into(), "-noconfig".into(), "-langversion:latest".into()];
+            let parts = "Private.CoreLib Runtime Runtime.Extensions Runtime.InteropServices Collections Linq Threading.Thread \
+                         Console IO.FileSystem";
+            options.extend(parts.split(' ').map(|p| format!("-r:{}/System.{p}.dll", framework.display())));
+            let program = compile(&options, "dll");
+            let version = framework.file_name().unwrap().to_str().unwrap();
+            let config = format!(
+                r#"{{"runtimeOptions": {{"framework": {{"name": "Microsoft.NETCore.App", "version": "{version}"}},
+                    "configProperties": {{"System.Globalization.Invariant": true}}}}}}"#
+            );
+            std::fs::write(program.with_extension("runtimeconfig.json"), config).unwrap();
+            run(dotnet, &program);
+        }
     }
-    let Some((dotnet, framework)) = dotnet() else {
-        return skipped("C# binding on .NET Core", "dotnet (scripts/setup.sh venv requirements-hosts.txt)");
-    };
-    let program = folder.join("digits.dll");
-    let mut command = Command::new(&mcs);
-    command.args(["-nostdlib", "-noconfig", "-unsafe", "-langversion:latest"]);
-    for part in
-        ["Private.CoreLib", "Runtime", "Runtime.Extensions", "Runtime.InteropServices", "Console", "IO.FileSystem"]
-    {
-        command.arg(format!("-r:{}/System.{part}.dll", framework.display()));
-    }
-    output(command.arg(format!("-out:{}", program.display())).args(&sources));
-    let version = framework.file_name().unwrap().to_str().unwrap();
-    let config = format!(
-        r#"{{"runtimeOptions": {{"framework": {{"name": "Microsoft.NETCore.App", "version": "{version}"}},
-            "configProperties": {{"System.Globalization.Invariant": true}}}}}}"#
-    );
-    std::fs::write(folder.join("digits.runtimeconfig.json"), config).unwrap();
-    run(&dotnet, &program);
 }
 
 /// The `dotnet` that `ORTX_DOTNET` names or that is on the PATH, and the folder of its newest class library.
