@@ -123,7 +123,8 @@ pub(super) type FunctionKey = (String, String, String);
 
 /// The model's functions.
 pub(super) fn functions(model: &ModelProto) -> HashMap<FunctionKey, &FunctionProto> {
-    model.functions.iter().map(|f| ((f.domain().into(), f.name().into(), f.overload().into()), f)).collect()
+    let key = |f: &FunctionProto| (standard(f.domain()).into(), f.name().into(), f.overload().into());
+    model.functions.iter().map(|f| (key(f), f)).collect()
 }
 
 struct Importer<'a> {
@@ -160,13 +161,29 @@ struct Outer<'a> {
 
 /// The function that a node calls, if there is one of this key.
 pub(super) fn function_key(n: &NodeProto) -> FunctionKey {
-    (n.domain().to_string(), n.op_type().to_string(), n.overload().to_string())
+    (standard(n.domain()).to_string(), n.op_type().to_string(), n.overload().to_string())
+}
+
+/// The default domain has two names.
+fn standard(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+/// Makes inputs of these names absent, also those of nodes in subgraphs.
+fn clear_inputs(nodes: &mut [NodeProto], absent: &[&str]) {
+    for n in nodes {
+        n.input.iter_mut().filter(|i| absent.contains(&i.as_str())).for_each(String::clear);
+        for a in &mut n.attribute {
+            for g in a.g.as_deref_mut().into_iter().chain(&mut a.graphs) {
+                clear_inputs(&mut g.node, absent);
+            }
+        }
+    }
 }
 
 /// Versions by domain; the default domain is empty.
 pub(super) fn opsets(list: &[OperatorSetIdProto]) -> HashMap<String, u32> {
-    let domain = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_string() };
-    list.iter().map(|o| (domain(o.domain()), u32::try_from(o.version()).unwrap_or(0))).collect()
+    list.iter().map(|o| (standard(o.domain()).to_string(), u32::try_from(o.version()).unwrap_or(0))).collect()
 }
 
 impl Importer<'_> {
@@ -271,7 +288,7 @@ impl Importer<'_> {
                 None => bail!(InvalidModel, "nothing makes its input '{i}'"),
             });
         }
-        let domain = if n.domain() == "ai.onnx" { "" } else { n.domain() };
+        let domain = standard(n.domain());
         if let Some(f) = self.functions.get(&function_key(n)).copied() {
             return self.call(b, names, n, f, inputs, name, scope);
         }
@@ -361,15 +378,10 @@ impl Importer<'_> {
         }
         // An input that the call leaves out reads as absent inside: an empty name.
         let absent: Vec<&str> = f.input.iter().filter(|i| !inner.contains_key(*i)).map(String::as_str).collect();
-        let body: Vec<NodeProto> = f
-            .node
-            .iter()
-            .map(|n| {
-                let mut n = n.clone();
-                n.input.iter_mut().filter(|i| absent.contains(&i.as_str())).for_each(String::clear);
-                n
-            })
-            .collect();
+        let mut body = f.node.clone();
+        if !absent.is_empty() {
+            clear_inputs(&mut body, &absent);
+        }
         // The call's attributes, resolved if they refer to those of a call around it; then the function's defaults.
         let mut attrs: Vec<AttributeProto> = Vec::new();
         for a in &n.attribute {

@@ -22,7 +22,12 @@ fn build(p: &TensorProto, external: &External) -> Result<Tensor> {
     let n = checked::product(&shape)?;
     ensure!(p.segment.is_none(), Unsupported, "segmented tensors");
     if p.data_location() == DataLocation::External {
-        return from_file(dtype, &shape, external.load(p)?, external);
+        let mut bytes = external.load(p)?;
+        if !p.external_data.iter().any(|e| e.key() == "length") {
+            // To the end of the file: what comes after the tensor is others'.
+            bytes.truncate(dtype.byte_len(n)?);
+        }
+        return from_file(dtype, &shape, bytes, external);
     }
     if dtype == DType::String {
         return Tensor::from_strings(&shape, p.string_data.iter().map(text).collect::<Result<_>>()?);
@@ -98,7 +103,11 @@ pub fn dense_from_sparse(p: &SparseTensorProto, external: &External) -> Result<T
         [k] if *k == n => idx,
         [k, r] if *k == n && *r == shape.len() => idx
             .chunks(*r)
-            .map(|c| c.iter().zip(&shape).fold(0i64, |a, (&i, &d)| a.wrapping_mul(d as i64).wrapping_add(i)))
+            .map(|c| {
+                let inside = c.iter().zip(&shape).all(|(&i, &d)| (0..d as i64).contains(&i));
+                let flat = c.iter().zip(&shape).fold(0i64, |a, (&i, &d)| a.wrapping_mul(d as i64).wrapping_add(i));
+                if inside { flat } else { -1 }
+            })
             .collect(),
         s => bail!(InvalidModel, "indices of shape {s:?} for {n} values of a tensor {shape:?}"),
     };
@@ -109,7 +118,7 @@ pub fn dense_from_sparse(p: &SparseTensorProto, external: &External) -> Result<T
         let i = usize::try_from(i)
             .ok()
             .filter(|&i| i < total)
-            .ok_or_else(|| err!(InvalidModel, "index {i} is outside {shape:?}"))?;
+            .ok_or_else(|| err!(InvalidModel, "index {k} is outside {shape:?}"))?;
         // SAFETY: i and k were checked against the element counts of both tensors.
         unsafe { std::ptr::copy_nonoverlapping(values.data_ptr().add(k * size), dst.add(i * size), size) };
     }

@@ -45,7 +45,14 @@ impl GraphBuilder {
         outputs: &[Option<&str>],
     ) -> Result<Vec<Option<ValueId>>> {
         let node = Node { name: name.into(), op, inputs, outputs: Vec::new() };
-        let facts = infer_node(&self.graph, &node, outputs.len())?;
+        let inputs: Vec<&Fact> = self.graph.input_facts(&node).collect();
+        // Names may be empty beyond what the operator has: some exporters list every output of the standard.
+        let asked = outputs.iter().rposition(Option::is_some).map_or(0, |i| i + 1);
+        let infer = |outputs| infer_op(&node.op, &inputs, outputs);
+        let facts = infer(outputs.len())
+            .or_else(|e| if asked < outputs.len() { infer(asked) } else { Err(e) })
+            .context(|| describe_with_inputs(&node, &inputs))?;
+        let outputs = &outputs[..facts.len()];
         let values: Vec<_> =
             outputs.iter().zip(facts).map(|(name, fact)| name.map(|n| self.graph.new_value(n.into(), fact))).collect();
         self.graph.push_node(Node { outputs: values.clone(), ..node });

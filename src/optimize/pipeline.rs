@@ -72,6 +72,10 @@ fn one(pass: &dyn Pass, graph: &mut Graph, cpu: &CpuBackend, reports: &mut Vec<P
 fn inner_graphs(graph: &mut Graph, cpu: &CpuBackend, options: &Options, reports: &mut Vec<PassReport>) -> Result<()> {
     let with: Vec<NodeId> = graph.nodes().filter(|(_, n)| !n.op.subgraphs().is_empty()).map(|(id, _)| id).collect();
     for id in with {
+        // A dead one goes when the one before it is replaced.
+        if !graph.has_node(id) {
+            continue;
+        }
         let node = graph.node(id);
         let mut subs: Vec<Graph> = node.op.subgraphs().into_iter().cloned().collect();
         for g in &mut subs {

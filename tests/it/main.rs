@@ -14,6 +14,7 @@ mod layers;
 mod limit;
 mod models;
 mod mutate;
+mod odd;
 #[cfg(feature = "opencl")]
 mod opencl;
 mod opsets;
