@@ -24,6 +24,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 build: ## target/release/: libortx.so, libortx.a, ortx, examples/peer_worker
+	@command -v $(CARGO) >/dev/null || { echo "build: no $(CARGO): Rust 1.89 or newer is required (https://rustup.rs)"; exit 1; }
 	@echo "build: the library with link-time optimisation, as people install it (a few minutes the first time)"
 	$(CARGO) rustc --profile dist --lib --crate-type cdylib,staticlib
 	@echo "build: the ortx command and the examples"
@@ -77,6 +78,7 @@ install: ## into PREFIX (/usr/local), below DESTDIR if set
 	  'Libs: -L$${libdir} -lortx' 'Libs.private: $(STATIC_LIBS)' 'Cflags: -I$${includedir}' \
 	  > $(DESTDIR)$(LIBDIR)/pkgconfig/ortx.pc
 	@echo "install: $(DESTDIR)$(PREFIX)"
+	@test -n "$(DESTDIR)" || echo "install: run ldconfig (as root) if programs do not find libortx.so.0, or set LD_LIBRARY_PATH=$(LIBDIR)"
 
 clean-cache: ## remove the tests' data and venvs
 	rm -rf "$(ORTX_CACHE)"

@@ -15,8 +15,9 @@ die() { say "$*"; exit 1; }
 
 have() {
   case $1 in
-    opencl) ldconfig -p 2>/dev/null | grep -q 'libOpenCL\.so\.1' && ls /etc/OpenCL/vendors/*.icd >/dev/null 2>&1 ;;
-    venv) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
+    opencl) PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | grep -q 'libOpenCL\.so\.1' && ls /etc/OpenCL/vendors/*.icd >/dev/null 2>&1 ;;
+    venv) python3 -c 'import venv, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { have ensurepip || have pip; } ;;
+    ensurepip | pip) python3 -c "import $1" >/dev/null 2>&1 ;;
     mono) command -v mcs >/dev/null 2>&1 && command -v mono >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
@@ -25,12 +26,12 @@ have() {
 # name of the tool, the Debian packages that bring it, what is skipped without it
 tools='gcc|gcc libc6-dev|nothing works: a C compiler is required
 python3|python3|nothing works: Python 3.11 or newer is required
-venv|python3-venv|the conformance cases and the real models
-g++|g++|the C++ example
+venv|python3-venv|the conformance cases, the real models, and the bindings for Go, Python and .NET
+g++|g++|the C++ examples
 pkg-config|pkg-config|the check of make install
 valgrind|valgrind|the leak checks of the C programs
 opencl|pocl-opencl-icd ocl-icd-libopencl1|the tests of the OpenCL backend on a device
-mono|mono-mcs mono-runtime libmono-system-core4.0-cil|the C# example'
+mono|mono-mcs mono-runtime libmono-system-core4.0-cil|the C# binding'
 
 system() {
   local missing=() packages=() line name debs effect
@@ -72,8 +73,15 @@ venv() {
     if [ ! -f "$dir/complete" ] || ! "$python" -c '' 2>/dev/null; then
       say "making a venv for $1 in $dir: $(grep -o '^[a-z][^ ]*' "$list" | paste -sd' ')"
       rm -rf "$dir"
-      python3 -m venv "$dir" >&2
-      "$python" -m pip install -q --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes -r "$list" >&2 </dev/null ||
+      # Debian's Python without python3-venv has no pip to put into the venv: the system's installs into it instead.
+      local pip=("$python" -m pip)
+      if have ensurepip; then
+        python3 -m venv "$dir" >&2
+      else
+        python3 -m venv --without-pip "$dir" >&2
+        pip=(python3 -m pip --python "$python")
+      fi
+      "${pip[@]}" install -q --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes -r "$list" >&2 </dev/null ||
         die "pip could not install $list"
       touch "$dir/complete"
       say "venv ready"

@@ -220,6 +220,11 @@ fn go_binding_runs() {
     let Some(go) = tool(&["go"]) else {
         return skipped("Go binding", "go (scripts/setup.sh venv requirements-hosts.txt)");
     };
+    let version = output(Command::new(&go).arg("version").env("GOTOOLCHAIN", "local"));
+    let minor = version.split("go1.").nth(1).and_then(|v| v.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+    if minor.is_none_or(|m: u32| m < 22) {
+        return skipped("Go binding", &format!("Go 1.22 or newer, but {}", version.trim()));
+    }
     let library = library_folder();
     // Kept between runs: compiling Go's own packages takes most of a minute.
     let folder = crate::cache::root().join("go");

@@ -19,7 +19,10 @@ fn weights_may_all_be_constants() {
         constant("shape", AttributeProto { ints: vec![1, 2, 1], ..attr("value_ints", AttributeType::Ints) }),
         constant(
             "s",
-            AttributeProto { sparse_tensor: Some(Box::new(sparse)), ..attr("sparse_value", AttributeType::SparseTensor) },
+            AttributeProto {
+                sparse_tensor: Some(Box::new(sparse)),
+                ..attr("sparse_value", AttributeType::SparseTensor)
+            },
         ),
         constant("text", AttributeProto { s: Some("é".into()), ..attr("value_string", AttributeType::String) }),
         constant(
