@@ -144,9 +144,15 @@ pub fn providers() -> Vec<Arc<dyn Provider>> {
     let mut all: Vec<Arc<dyn Provider>> = Vec::new();
     #[cfg(feature = "opencl")]
     {
-        let mut b = OpenClBindings::default();
-        FAMILIES.iter().for_each(|f| (f.opencl)(&mut b));
-        all.push(Arc::new(OpenClProvider::new(b)));
+        all.push(Arc::new(OpenClProvider::new(opencl_bindings())));
     }
     all
+}
+
+/// The OpenCL kernels of all families.
+#[cfg(feature = "opencl")]
+pub fn opencl_bindings() -> OpenClBindings {
+    let mut b = OpenClBindings::default();
+    FAMILIES.iter().for_each(|f| (f.opencl)(&mut b));
+    b
 }

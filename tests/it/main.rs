@@ -17,6 +17,8 @@ mod mutate;
 mod odd;
 #[cfg(feature = "opencl")]
 mod opencl;
+#[cfg(feature = "opencl")]
+mod operators;
 mod opsets;
 mod passes;
 mod steady;

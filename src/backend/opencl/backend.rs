@@ -48,6 +48,11 @@ impl OpenClBindings {
         self.0.insert(TypeId::of::<T>(), Binding { write, native });
     }
 
+    /// Whether there are kernels for the node, on devices that have the types that it needs.
+    pub fn takes(&self, node: &NodeView<'_>) -> bool {
+        self.find(node).is_ok()
+    }
+
     fn find(&self, node: &NodeView<'_>) -> Result<Recipe> {
         let op: &dyn Any = node.op;
         let Some(binding) = self.0.get(&op.type_id()) else {
