@@ -138,11 +138,11 @@ pub unsafe fn dequantize(isa: Isa, int: Int, q: *const u8, n: usize, p: Params, 
                 let m = V::LANES.min(n - i);
                 // SAFETY: i + m <= n; a part of a vector is read by way of an array.
                 unsafe {
-                    let mut rest = [0u8; 64];
+                    let mut rest = [0u32; 16];
                     let mut from = q.add(i * int.size());
                     if m < V::LANES {
-                        std::ptr::copy_nonoverlapping(from, rest.as_mut_ptr(), m * int.size());
-                        from = rest.as_ptr();
+                        std::ptr::copy_nonoverlapping(from, rest.as_mut_ptr().cast(), m * int.size());
+                        from = rest.as_ptr().cast();
                     }
                     let x = match int {
                         Int::U8 => V::I::load_u8(from),

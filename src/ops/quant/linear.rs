@@ -271,8 +271,8 @@ impl Scales {
             load(self.isa, self.scale, args.input(1), first, n, to.add(first));
             if let Some(e) = self.round {
                 for i in first..first + n {
-                    let mut bits = [0u8; 2];
-                    round_to(self.isa, e, to.add(i), 1, bits.as_mut_ptr());
+                    let mut bits = 0u16;
+                    round_to(self.isa, e, to.add(i), 1, (&raw mut bits).cast());
                 }
             }
             let zero = to.add(self.count + first);
