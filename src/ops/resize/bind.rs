@@ -142,7 +142,7 @@ fn planned(op: &Resize, cx: &CpuCtx<'_>, axes: Vec<Axis>) -> Result<Box<dyn Step
     let (shape, axes, how) = physical(op, cx, axes);
     if let Method::Nearest(mode) = op.method {
         let size = x.dtype.size().ok_or_else(|| err!(Unsupported, "a resize of {}", x.dtype))?;
-        let places: Vec<_> = axes.iter().map(|a| a.nearest(how, mode)).collect();
+        let places: Vec<_> = axes.iter().map(|a| a.nearest(how, mode)).collect::<Result<_>>()?;
         let pick = Pick::new(&shape, size, &places);
         let fill = bytes_of(x.dtype, op.extrapolation);
         let rows = pick.rows();
@@ -226,7 +226,7 @@ fn passes<N: Number, T: Real>(
     order.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
     let mut filters: Vec<(usize, Arc<Filter<T>>)> = Vec::new();
     for a in order {
-        let f = axes[a].filter::<T>(how, &kernel, op.exclude_outside, op.extrapolation);
+        let f = axes[a].filter::<T>(how, &kernel, op.exclude_outside, op.extrapolation)?;
         if !f.is_identity() {
             filters.push((a, Arc::new(f)));
         }

@@ -1,5 +1,9 @@
 //! Which input places an output place is made of, and how much of each.
 
+use crate::base::alloc::reserved;
+use crate::base::checked::product;
+use crate::ensure;
+use crate::error::Result;
 use crate::kernels::real::Real;
 use crate::kernels::resample::Filter;
 
@@ -86,37 +90,44 @@ impl Axis {
         how == Coordinates::CropAndResize && !(0.0..=self.input as f64 - 1.0).contains(&place)
     }
     /// The nearest input place of each output place; none outside.
-    pub fn nearest(&self, how: Coordinates, mode: NearestMode) -> Vec<Option<usize>> {
+    pub fn nearest(&self, how: Coordinates, mode: NearestMode) -> Result<Vec<Option<usize>>> {
         let last = self.input as f64 - 1.0;
-        (0..self.output)
-            .map(|i| {
-                let x = self.place(how, i);
-                if self.is_outside(how, x) {
-                    return None;
-                }
-                let at = match mode {
-                    NearestMode::PreferFloor => (x - 0.5).ceil(),
-                    NearestMode::PreferCeil => (x + 0.5).floor(),
-                    NearestMode::Floor => x.floor(),
-                    NearestMode::Ceil => x.ceil(),
-                };
-                Some(at.clamp(0.0, last.max(0.0)) as usize)
-            })
-            .collect()
+        let mut places = reserved(table(1, self.output)?)?;
+        places.extend((0..self.output).map(|i| {
+            let x = self.place(how, i);
+            if self.is_outside(how, x) {
+                return None;
+            }
+            let at = match mode {
+                NearestMode::PreferFloor => (x - 0.5).ceil(),
+                NearestMode::PreferCeil => (x + 0.5).floor(),
+                NearestMode::Floor => x.floor(),
+                NearestMode::Ceil => x.ceil(),
+            };
+            Some(at.clamp(0.0, last.max(0.0)) as usize)
+        }));
+        Ok(places)
     }
     /// The neighbours of each output place and their weights.
-    pub fn filter<T: Real>(&self, how: Coordinates, kernel: &WeightKernel, exclude: bool, fill: f32) -> Filter<T> {
+    pub fn filter<T: Real>(
+        &self,
+        how: Coordinates,
+        kernel: &WeightKernel,
+        exclude: bool,
+        fill: f32,
+    ) -> Result<Filter<T>> {
         // Antialiasing widens the kernel where the axis shrinks.
         let narrow = if kernel.antialias { self.scale.min(1.0) } else { 1.0 };
         let reach = if matches!(kernel.method, Method::Cubic { .. }) { 2.0 } else { 1.0 };
         let first = (-reach / narrow).floor() as i64 + 1;
         let taps = (2 - 2 * first) as usize;
         let last = self.input.saturating_sub(1) as i64;
+        let entries = table(taps, self.output)?;
         let mut f = Filter {
             input: self.input,
             taps,
-            index: Vec::with_capacity(taps * self.output),
-            weights: Vec::with_capacity(taps * self.output),
+            index: reserved(entries)?,
+            weights: reserved(entries)?,
             outside: Vec::new(),
             fill: T::of(f64::from(fill)),
         };
@@ -143,8 +154,20 @@ impl Axis {
                 f.weights.push(T::of(w * scale));
             }
         }
-        f
+        Ok(f)
     }
+}
+
+/// The entries of a table of `taps` neighbours for each of `places`: bounded, since it is filled when the plan is made.
+fn table(taps: usize, places: usize) -> Result<usize> {
+    const MOST: usize = 1 << 28;
+    let entries = product(&[taps, places])?;
+    ensure!(
+        entries <= MOST,
+        Unsupported,
+        "{places} places of an axis, each made of {taps}, are more than {MOST} weights"
+    );
+    Ok(entries)
 }
 
 /// The weights of linear and cubic interpolation.

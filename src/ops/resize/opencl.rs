@@ -34,7 +34,7 @@ fn resize(op: &Resize, node: &NodeView<'_>) -> Result<Recipe> {
     ensure!(kept, Unsupported, "a resize of more than the last two axes on OpenCL");
     let count = product(&planes.iter().map(|a| a.input).collect::<Vec<_>>())?;
     let input = [rows.input, columns.input];
-    let [mut rows, mut columns] = [taps(op, rows), taps(op, columns)];
+    let [mut rows, mut columns] = [taps(op, rows)?, taps(op, columns)?];
     let most = rows.taps.max(columns.taps);
     rows = widened(rows, most);
     columns = widened(columns, most);
@@ -42,17 +42,17 @@ fn resize(op: &Resize, node: &NodeView<'_>) -> Result<Recipe> {
 }
 
 /// Where the places of an axis come from.
-fn taps(op: &Resize, axis: &Axis) -> Taps {
+fn taps(op: &Resize, axis: &Axis) -> Result<Taps> {
     if let Method::Nearest(mode) = op.method {
-        let index: Vec<usize> = axis.nearest(op.coordinates, mode).into_iter().flatten().collect();
-        return Taps { taps: 1, weight: vec![1.0; index.len()], index };
+        let index: Vec<usize> = axis.nearest(op.coordinates, mode)?.into_iter().flatten().collect();
+        return Ok(Taps { taps: 1, weight: vec![1.0; index.len()], index });
     }
     let kernel = WeightKernel { method: op.method, antialias: op.antialias };
-    let f = axis.filter::<f32>(op.coordinates, &kernel, op.exclude_outside, op.extrapolation);
+    let f = axis.filter::<f32>(op.coordinates, &kernel, op.exclude_outside, op.extrapolation)?;
     if f.is_identity() {
-        return Taps { taps: 1, index: (0..axis.output).collect(), weight: vec![1.0; axis.output] };
+        return Ok(Taps { taps: 1, index: (0..axis.output).collect(), weight: vec![1.0; axis.output] });
     }
-    Taps { taps: f.taps, index: f.index.iter().map(|i| *i as usize).collect(), weight: f.weights }
+    Ok(Taps { taps: f.taps, index: f.index.iter().map(|i| *i as usize).collect(), weight: f.weights })
 }
 
 /// With more taps, of no weight.

@@ -66,6 +66,25 @@ fn shapes_beyond_memory_are_refused() {
     refused(g.node("Expand", &["x", "to"], &["y"]).output("y"), &["Expand", "more elements than memory"]);
 }
 
+/// A table of weights was allocated without asking whether there is room.
+#[test]
+fn an_endless_axis_of_a_resize_is_refused() {
+    for mode in ["linear", "nearest"] {
+        let g = Tiny::new("g").input("x", 1, &["1", "1", "4", "4"]).numbers("to", &[4], &[1, 1, 1, 1 << 29]);
+        let g = g.node("Resize", &["x", "", "", "to"], &["y"]).text("mode", mode);
+        let s = session_with(&g.output("y").bytes(), null()).unwrap();
+        let (x, mut y) = (floats(&[1, 1, 4, 4], &[0.; 16]), null_mut());
+        // SAFETY: live handles throughout.
+        unsafe {
+            let (code, said) = failed(ortx_session_run(s, null(), null(), &x.cast_const(), 1, null(), &mut y, 1));
+            assert_eq!(code, ORTX_ERROR_UNSUPPORTED, "{said}");
+            assert!(said.contains("Resize") && said.contains("536870912 places"), "{said}");
+            ortx_value_destroy(x);
+            ortx_session_destroy(s);
+        }
+    }
+}
+
 #[test]
 fn a_list_of_scales_must_fit_the_rank() {
     let g = Tiny::new("g").input("x", 1, &[]).input("s", 1, &["4"]).node("Resize", &["x", "", "s"], &["y"]);
