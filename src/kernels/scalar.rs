@@ -5,47 +5,15 @@ use half::{bf16, f16};
 
 macro_rules! each {
     ($elem:expr, $t:ident => $number:expr, $f16:expr, $bf16:expr, $bool:expr) => {
+        each!(@ $elem, $t => $number, $f16, $bf16, $bool;
+            F32 f32, F64 f64, I8 i8, I16 i16, I32 i32, I64 i64, U8 u8, U16 u16, U32 u32, U64 u64)
+    };
+    (@ $elem:expr, $t:ident => $number:expr, $f16:expr, $bf16:expr, $bool:expr; $($variant:ident $native:ty),*) => {
         match $elem {
-            Elem::F32 => {
-                type $t = f32;
+            $(Elem::$variant => {
+                type $t = $native;
                 $number
-            }
-            Elem::F64 => {
-                type $t = f64;
-                $number
-            }
-            Elem::I8 => {
-                type $t = i8;
-                $number
-            }
-            Elem::I16 => {
-                type $t = i16;
-                $number
-            }
-            Elem::I32 => {
-                type $t = i32;
-                $number
-            }
-            Elem::I64 => {
-                type $t = i64;
-                $number
-            }
-            Elem::U8 => {
-                type $t = u8;
-                $number
-            }
-            Elem::U16 => {
-                type $t = u16;
-                $number
-            }
-            Elem::U32 => {
-                type $t = u32;
-                $number
-            }
-            Elem::U64 => {
-                type $t = u64;
-                $number
-            }
+            })*
             Elem::F16 => $f16,
             Elem::Bf16 => $bf16,
             Elem::Bool => $bool,

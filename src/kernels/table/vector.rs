@@ -2,6 +2,7 @@
 
 use super::moving::SIZES;
 use super::{Sample, Work, floats, read, vectors};
+use crate::bail;
 use crate::base::alloc::Buffer;
 use crate::error::Result;
 use crate::kernels::elem::Elem;
@@ -10,7 +11,6 @@ use crate::kernels::nd::dense_strides;
 use crate::kernels::normalise::{GroupNorm, LayerNorm, LayerNormKind, LayerNormPointers, Softmax, SoftmaxKind};
 use crate::kernels::pointwise::{BinaryOp, Operand, Pointwise, Program, ProgramBuilder, UnaryOp};
 use crate::kernels::reduce::{Reduce, ReduceKind};
-use crate::{bail, kernels::pointwise};
 use half::{bf16, f16};
 use std::rc::Rc;
 
@@ -102,9 +102,9 @@ fn program_work(isa: Isa, program: &Program, shape: &[usize], strides: &[Vec<isi
     let n: usize = shape.iter().product();
     let dense = dense_strides(shape);
     let inputs: Vec<Operand> = strides.iter().map(|strides| Operand { elem, strides }).collect();
-    let p = pointwise::Pointwise::new(isa, program, shape, &inputs, &[Operand { elem, strides: &dense }])?;
+    let p = Pointwise::new(isa, program, shape, &inputs, &[Operand { elem, strides: &dense }])?;
     let buffers: Vec<Buffer> = inputs.iter().map(|_| values(elem, n)).collect::<Result<_>>()?;
-    let (to, scratch) = (Rc::new(values(elem, n)?), Buffer::uninit(Pointwise::scratch_bytes(&p))?);
+    let (to, scratch) = (Rc::new(values(elem, n)?), Buffer::uninit(p.scratch_bytes())?);
     let out = to.clone();
     Ok(Work {
         kernel: vectors("pointwise", isa),

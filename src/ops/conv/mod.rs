@@ -6,7 +6,7 @@ mod plain;
 mod transpose;
 
 use crate::backend::cpu::{CpuBindings, CpuCtx};
-use crate::backend::{Layout, NodeLayouts, NodeView, Step, StepArgs};
+use crate::backend::{Layout, NodeLayouts, NodeView, Operand, Step, StepArgs};
 use crate::base::alloc::Buffer;
 use crate::error::Result;
 use crate::ir::parse::Attr;
@@ -191,24 +191,30 @@ impl Step for ConvStep {
     }
 }
 
-fn spec_of(op: &Conv, node: &NodeView<'_>) -> Result<ConvSpec> {
-    let (x, w, y) = (node.input(0)?, node.input(1)?, node.output(0)?);
-    let g = op.window.geometry(&x.shape[2..], &w.shape[2..], &y.shape[2..])?;
+/// The sizes of a convolution of `x` with weights `w` into `y`, with nothing fused.
+pub(in crate::ops) fn sizes_of(window: &Window, groups: usize, [x, w, y]: [&Operand; 3]) -> Result<ConvSpec> {
+    let g = window.geometry(&x.shape[2..], &w.shape[2..], &y.shape[2..])?;
     Ok(ConvSpec {
         n: x.shape[0],
         c_in: x.shape[1],
         c_out: y.shape[1],
-        groups: op.groups,
+        groups,
         input: g.input,
         output: g.output,
         kernel: g.kernel,
         stride: g.stride,
         dilation: g.dilation,
         pad: g.pad,
-        bias: node.opt_input(2).is_some(),
-        residual: op.residual,
-        activation: op.activation,
+        bias: false,
+        residual: false,
+        activation: Activation::None,
     })
+}
+
+fn spec_of(op: &Conv, node: &NodeView<'_>) -> Result<ConvSpec> {
+    let sizes = sizes_of(&op.window, op.groups, [node.input(0)?, node.input(1)?, node.output(0)?])?;
+    let bias = node.opt_input(2).is_some();
+    Ok(ConvSpec { bias, residual: op.residual, activation: op.activation, ..sizes })
 }
 
 /// The level whose vectors hold `c` floats; which instructions it has does not matter to what kernels support.

@@ -8,13 +8,11 @@ use crate::base::checked::product;
 use crate::ensure;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx};
-use crate::kernels::conv::ConvSpec;
-use crate::kernels::gemm::Activation;
 use crate::kernels::igemm::conv::{IntConv, IntConvPtrs, IntConvSpec};
 use crate::kernels::igemm::post::Out;
 use crate::kernels::igemm::{Post, Zero};
 use crate::kernels::isa::Isa;
-use crate::ops::conv::{expect_dim, parse_groups};
+use crate::ops::conv::{expect_dim, parse_groups, sizes_of};
 use crate::ops::window::Window;
 use crate::tensor::DType;
 use std::sync::Arc;
@@ -95,22 +93,7 @@ impl Op for IntConvolution {
 pub(super) fn bind(op: &IntConvolution, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let [at_w, x_zero, w_zero] = op.at();
     let (x, w, y) = (cx.input(0)?, cx.input(at_w)?, cx.output(0)?);
-    let g = op.window.geometry(&x.shape[2..], &w.shape[2..], &y.shape[2..])?;
-    let conv = ConvSpec {
-        n: x.shape[0],
-        c_in: x.shape[1],
-        c_out: y.shape[1],
-        groups: op.groups,
-        input: g.input,
-        output: g.output,
-        kernel: g.kernel,
-        stride: g.stride,
-        dilation: g.dilation,
-        pad: g.pad,
-        bias: false,
-        residual: false,
-        activation: Activation::None,
-    };
+    let conv = sizes_of(&op.window, op.groups, [x, w, y])?;
     let out = match y.dtype {
         DType::I32 => Out::I32,
         d => Out::Int8 { signed: d == DType::I8 },
