@@ -2,33 +2,39 @@
 
 use ortx::backend::cpu::CpuBackend;
 use ortx::base::parallel::Serial;
+use ortx::ir::Graph;
 use ortx::kernels::isa::Isa;
 use ortx::ops::case::Case;
 use ortx::plan::{Program, RunCtx, Target};
 use ortx::{Result, Tensor, Value, ops};
 use std::sync::Arc;
 
-fn run(case: &Case, isa: Isa) -> Result<Vec<Tensor>> {
-    run_on(case, Target::cpu(Arc::new(CpuBackend::new(isa, ops::cpu_bindings()))))
+/// The CPU alone, at a level.
+pub fn cpu(isa: Isa) -> Target {
+    Target::cpu(Arc::new(CpuBackend::new(isa, ops::cpu_bindings())))
 }
 
-fn run_on(case: &Case, target: Target) -> Result<Vec<Tensor>> {
-    let (graph, inputs) = case.build(&ops::registry())?;
-    let target = Arc::new(target);
-    let program = Program::new(Arc::new(graph), target)?;
+/// The tensors that a graph, as it is, makes of its inputs on one thread.
+pub fn run_graph(graph: Graph, target: Target, inputs: &[Value]) -> Result<Vec<Tensor>> {
+    let program = Program::new(Arc::new(graph), Arc::new(target))?;
     let mut outputs = vec![None; program.graph().outputs().len()];
     let cx = RunCtx { pool: &Serial, stop: Default::default(), profile: None };
-    program.run(&cx, &inputs, &mut outputs)?;
+    program.run(&cx, inputs, &mut outputs)?;
     outputs.iter().flatten().map(|v: &Value| v.as_tensor().cloned()).collect()
 }
 
+fn run(case: &Case, target: Target) -> Result<Vec<Tensor>> {
+    let (graph, inputs) = case.build(&ops::registry())?;
+    run_graph(graph, target, &inputs)
+}
+
 fn check(case: &Case) -> Result<()> {
-    let scalar = run(case, Isa::SCALAR)?;
+    let scalar = run(case, cpu(Isa::SCALAR))?;
     for (want, got) in case.expect.iter().zip(&scalar) {
         case.compare(want, got).map_err(|e| e.context("scalar"))?;
     }
     for isa in Isa::detect().levels() {
-        let got = run(case, isa).map_err(|e| e.context(isa.level().name()))?;
+        let got = run(case, cpu(isa)).map_err(|e| e.context(isa.level().name()))?;
         for (want, got) in scalar.iter().zip(&got) {
             case.compare(want, got).map_err(|e| e.context(isa.level().name()))?;
         }
@@ -88,13 +94,9 @@ fn every_case_on_opencl() {
     }
     let device = Arc::new(Counting(env.device("opencl").expect("opening the device"), AtomicUsize::new(0)));
     let check = |case: &Case| -> Result<()> {
-        let cpu = Target::cpu(Arc::new(CpuBackend::new(Isa::SCALAR, ops::cpu_bindings())));
-        let want = run_on(case, cpu)?;
-        let both = Target {
-            devices: vec![device.clone()],
-            ..Target::cpu(Arc::new(CpuBackend::new(Isa::SCALAR, ops::cpu_bindings())))
-        };
-        for (want, got) in want.iter().zip(&run_on(case, both)?) {
+        let want = run(case, cpu(Isa::SCALAR))?;
+        let both = Target { devices: vec![device.clone()], ..cpu(Isa::SCALAR) };
+        for (want, got) in want.iter().zip(&run(case, both)?) {
             case.compare(want, got)?;
         }
         Ok(())

@@ -1,15 +1,12 @@
 //! Gradient against differences of values, in f64: first and second derivatives, and values other than the graph's own.
 
-use ortx::backend::cpu::CpuBackend;
-use ortx::base::parallel::Serial;
+use crate::cases::{cpu, run_graph};
 use ortx::ir::build::GraphBuilder;
 use ortx::ir::parse::Attr;
 use ortx::ir::{Fact, Graph, ParseCtx, ValueId};
 use ortx::kernels::isa::Isa;
-use ortx::plan::{Program, RunCtx, Target};
 use ortx::tensor::DType;
 use ortx::{Result, Tensor, Value, ops};
-use std::sync::Arc;
 
 /// A node as a file has it; its outputs are named `name`, `name1`, ...
 fn node(
@@ -71,14 +68,11 @@ fn names(list: &[&str]) -> Attr {
 }
 
 fn run(graph: Graph, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let target = Arc::new(Target::cpu(Arc::new(CpuBackend::new(Isa::detect(), ops::cpu_bindings()))));
-    let program = Program::new(Arc::new(graph), target).unwrap();
     let shapes = [&[3usize, 4][..], &[4, 4], &[4], &[3, 4]];
     let values: Vec<Value> =
         inputs.iter().zip(shapes).map(|(v, s)| Value::Tensor(Tensor::from_slice(s, v).unwrap())).collect();
-    let mut outputs = vec![None; program.graph().outputs().len()];
-    program.run(&RunCtx { pool: &Serial, stop: Default::default(), profile: None }, &values, &mut outputs).unwrap();
-    outputs.iter().map(|v| v.as_ref().unwrap().as_tensor().unwrap().as_slice::<f64>().unwrap().to_vec()).collect()
+    let outputs = run_graph(graph, cpu(Isa::detect()), &values).unwrap();
+    outputs.iter().map(|t| t.as_slice::<f64>().unwrap().to_vec()).collect()
 }
 
 fn inputs() -> Vec<Vec<f64>> {

@@ -1,7 +1,7 @@
 //! Every pass: the graph before and after it, near-misses, and the same answers from both.
 
+use crate::cases::{cpu as cpu_at, run_graph};
 use ortx::backend::cpu::CpuBackend;
-use ortx::base::parallel::Serial;
 use ortx::ir::build::GraphBuilder;
 use ortx::ir::parse::Attr;
 use ortx::ir::{Fact, Graph, ParseCtx, ValueId, dump};
@@ -9,9 +9,7 @@ use ortx::kernels::isa::Isa;
 use ortx::ops;
 use ortx::ops::case::{close, random};
 use ortx::optimize::{Options, PassReport, optimize, passes};
-use ortx::plan::{Program, RunCtx, Target};
 use ortx::{DType, Tensor, Value};
-use std::sync::Arc;
 
 /// A graph made line by line.
 struct Draft {
@@ -52,7 +50,8 @@ impl Draft {
         let others = passes::all().iter().map(|p| p.name().to_string()).filter(|n| n != pass).collect();
         let reports = optimize(&mut after, &cpu, &Options { disabled: others, stop_after: None }).unwrap();
         for isa in Isa::detect().levels() {
-            for (want, got) in run(&before, &self.inputs, isa).iter().zip(&run(&after, &self.inputs, isa)) {
+            let run = |g: &Graph| run_graph(g.clone(), cpu_at(isa), &self.inputs).unwrap();
+            for (want, got) in run(&before).iter().zip(&run(&after)) {
                 // Other roundings in another order: some ten of f32, for values of a few units.
                 close(want, got, 1e-5, 1e-5).unwrap_or_else(|e| panic!("{pass} at {}: {e}", isa.level().name()));
             }
@@ -60,15 +59,6 @@ impl Draft {
         let report = reports.into_iter().find(|r| r.pass == pass).unwrap();
         (lines(&before), lines(&after), report)
     }
-}
-
-fn run(graph: &Graph, inputs: &[Value], isa: Isa) -> Vec<Tensor> {
-    let target = Target::cpu(Arc::new(CpuBackend::new(isa, ops::cpu_bindings())));
-    let program = Program::new(Arc::new(graph.clone()), Arc::new(target)).unwrap();
-    let mut outputs = vec![None; graph.outputs().len()];
-    let cx = RunCtx { pool: &Serial, stop: Default::default(), profile: None };
-    program.run(&cx, inputs, &mut outputs).unwrap();
-    outputs.iter().flatten().map(|v: &Value| v.as_tensor().unwrap().clone()).collect()
 }
 
 /// `y = Op(a, b)` for each node.
