@@ -4,150 +4,44 @@
     CACHE/contrib/KEY/NAME/model.onnx, test_data_set_0/input_I.pb, output_I.pb
     CACHE/contrib/KEY/index.tsv    name, rtol, atol, data sets
 
-KEY is the hash of this file. Attributes, shapes and numbers are drawn at random from a fixed seed. Weights of 8 bits keep to
--63..63, where onnxruntime is exact on processors without VNNI too (ours is for all values). Results of 8 bits are cast to
-float, so that a tolerance of 1 can be given where onnxruntime computes in another way.
+KEY is the hash of the files of scripts/contrib/, which hold the cases, a file a family. Attributes, shapes and numbers are drawn
+at random from fixed seeds.
+
+    dump_contrib.py [WORD]         with a word: only the cases of the modules whose name has it, made but not written (a check)
 """
 
+import importlib
 import os
 import pathlib
 import sys
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import numpy as np
-import onnx
-import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
-
-MS = "com.microsoft"
-rng = np.random.default_rng(20261122)
-cases = []
+here = pathlib.Path(__file__).parent / "contrib"
+files = sorted(here.glob("*.py"))
 
 
 def key():
+    """64-bit FNV-1a of all files, by name; tests/it/contrib.rs makes the same."""
     h = 0xCBF29CE484222325
-    for b in pathlib.Path(__file__).read_bytes():
+    for b in b"".join(f.read_bytes() for f in files):
         h = ((h ^ b) * 0x100000001B3) % 2**64
     return f"{h:016x}"
 
 
-def case(name, op, inputs, constants=(), rtol=1e-5, atol=1e-5, to_float=True, **attrs):
-    """A model of one node. `inputs` are arrays, or None; those whose index is in `constants` become initialisers."""
-    names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
-    while names and not names[-1]:
-        names.pop()
-    feeds = {f"x{i}": x for i, x in enumerate(inputs) if x is not None and i not in constants}
-    info = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in feeds.items()]
-    weights = [numpy_helper.from_array(inputs[i], f"x{i}") for i in constants if inputs[i] is not None]
-    nodes = [helper.make_node(op, names, ["r" if to_float else "y"], domain=MS, **attrs)]
-    if to_float:
-        nodes.append(helper.make_node("Cast", ["r"], ["y"], to=TensorProto.FLOAT))
-    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    graph = helper.make_graph(nodes, name, info, [out], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid(MS, 1)], ir_version=10)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    cases.append((name, rtol, atol, model, list(feeds.values()), session.run(None, feeds)))
-
-
-def of8(dtype, shape, low=False):
-    if dtype == np.int8:
-        return rng.integers(-63 if low else -128, 64 if low else 128, shape).astype(np.int8)
-    return rng.integers(65 if low else 0, 192 if low else 256, shape).astype(np.uint8)
-
-
-def zero(dtype, shape=()):
-    return rng.integers(110, 140, shape).astype(np.uint8) if dtype == np.uint8 else rng.integers(-9, 10, shape).astype(np.int8)
-
-
-def f32(shape=(), lo=0.01, hi=0.03):
-    return rng.uniform(lo, hi, shape).astype(np.float32)
-
-
 def main():
     root = pathlib.Path(os.environ.get("ORTX_CACHE") or pathlib.Path.home() / ".cache" / "ortx") / "contrib" / key()
-    if (root / "index.tsv").exists():
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    if (root / "index.tsv").exists() and not word:
         return
-    u8, i8 = np.uint8, np.int8
-    for t in range(6):
-        m, k, n = (int(x) for x in rng.integers(1, 70, 3))
-        a, b = [u8, i8][t % 2], [i8, u8][t // 2 % 2]
-        if a == i8 and b == u8:
-            b = i8  # onnxruntime has no s8 x u8
-        case(f"QGemm_{t}", "QGemm", [
-            of8(a, (k, m) if t % 3 == 1 else (m, k)), f32(), zero(a), of8(b, (n, k) if t % 2 else (k, n), True),
-            f32((n,) if t % 3 else ()), zero(b, (n,) if t % 3 else ()), rng.integers(-999, 999, n).astype(np.int32),
-            f32((), 0.5, 1.0) if t != 2 else None, zero(a) if t != 2 else None,
-        ], constants=[3, 4, 5], atol=1.0 if t != 2 else 1e-4, transA=int(t % 3 == 1), transB=int(t % 2), alpha=1.0)
-        case(f"MatMulIntegerToFloat_{t}", "MatMulIntegerToFloat", [
-            of8(a, (2, m, k)), of8(b, (k, n), True), f32(), f32((n,) if t % 2 else ()), zero(a),
-            zero(b, (n,) if t % 2 else ()), f32((n,), -1, 1),
-        ], constants=[1, 3, 5], rtol=1e-4, to_float=False)
-        case(f"DynamicQuantizeMatMul_{t}", "DynamicQuantizeMatMul", [
-            f32((m, k), -1, 2), of8(b, (k, n), True), f32((n,) if t % 2 else ()), zero(b, (n,) if t % 2 else ()),
-            f32((n,), -1, 1) if t % 3 else None,
-        ], constants=[1, 2, 3], rtol=1e-4, atol=1e-4, to_float=False)
-    for t in range(4):
-        a = [u8, i8][t % 2]
-        shape = tuple(int(x) for x in rng.integers(1, 9, 3))
-        other = [shape, (shape[2],), (shape[1], 1), ()][t]
-        for op in ["QLinearAdd", "QLinearMul"]:
-            out = f32((), 0.03, 0.06) if op == "QLinearAdd" else f32((), 0.01, 0.02)
-            case(f"{op}_{t}", op, [of8(a, shape), f32(), zero(a), of8(a, other), f32(), zero(a), out, zero(a)], atol=1.0)
-        case(f"QLinearSigmoid_{t}", "QLinearSigmoid", [of8(a, shape), f32(), zero(a), f32((), 0.004, 0.005), zero(a)],
-             constants=[1, 2, 3, 4], atol=1.0)
-        case(f"QLinearLeakyRelu_{t}", "QLinearLeakyRelu", [of8(a, shape), f32(), zero(a), f32(), zero(a)],
-             constants=[1, 2, 3, 4], atol=1.0, alpha=float(rng.uniform(0.01, 0.5)))
-        case(f"QLinearSoftmax_{t}", "QLinearSoftmax", [of8(a, shape), f32(), zero(a), f32((), 1 / 256, 1 / 256),
-             np.array(0 if a == u8 else -128, a)], constants=[1, 2, 3, 4], atol=1.0, axis=[-1, 1, 2, 0][t], opset=[13, 13, 12, 13][t])
-        case(f"QLinearWhere_{t}", "QLinearWhere", [rng.integers(0, 2, shape).astype(bool), of8(a, shape), f32(), zero(a),
-             of8(a, other), f32(), zero(a), f32(), zero(a)], constants=[2, 3, 5, 6, 7, 8], atol=1.0)
-        axis = t % 3
-        parts = [shape, tuple(s + (i == axis) for i, s in enumerate(shape))]
-        case(f"QLinearConcat_{t}", "QLinearConcat", [f32(), zero(a)] + [x for s in parts for x in (of8(a, s), f32(), zero(a))],
-             constants=[0, 1, 3, 4, 6, 7], atol=1.0, axis=axis)
-        image = (2, 3, 9, 8)
-        case(f"QLinearAveragePool_{t}", "QLinearAveragePool", [of8(a, image), f32(), zero(a), f32(), zero(a)],
-             constants=[1, 2, 3, 4], atol=1.0, kernel_shape=[3, 2], strides=[1 + t % 2, 1], pads=[1, 0, 1, 1], count_include_pad=t // 2)
-        case(f"QLinearGlobalAveragePool_{t}", "QLinearGlobalAveragePool", [of8(a, image), f32(), zero(a), f32(), zero(a)],
-             constants=[1, 2, 3, 4], atol=1.0)
-        q = [u8, i8, np.uint16, np.int16][t]
-        lo, hi = np.iinfo(q).min // 2, np.iinfo(q).max // 2
-        case(f"QuantizeLinear_{t}", "QuantizeLinear", [f32((3, 40), -5, 5), f32((40,) if t % 2 else ()),
-             rng.integers(0, 9, (40,) if t % 2 else ()).astype(q)], atol=0.0, **({"axis": 1} if t % 2 else {}))
-        case(f"DequantizeLinear_{t}", "DequantizeLinear", [rng.integers(lo, hi, (3, 40)).astype(q), f32((3,) if t % 2 else ()),
-             rng.integers(0, 9, (3,) if t % 2 else ()).astype(q)], to_float=False, **({"axis": 0} if t % 2 else {}))
-    for t in range(12):
-        bits, block = [4, 4, 8, 2][t % 4], [16, 32, 64, 128][t // 3]
-        k, n, m = int(rng.integers(1, 5)) * block - (0 if t % 2 else 3), int(rng.integers(1, 40)), int(rng.integers(1, 7))
-        blocks = -(-k // block)
-        b = rng.integers(0, 256, (n, blocks, block * bits // 8)).astype(u8)
-        packed = rng.integers(0, 256, (n, -(-blocks * bits // 8))).astype(u8)
-        zeros = [None, packed, f32((n, blocks), 0, 2**bits)][t % 3]
-        if bits != 4 and zeros is not None:
-            zeros = packed
-        case(f"MatMulNBits_{t}", "MatMulNBits", [f32((m, k), -1, 1), b, f32((n, blocks)), zeros, None,
-             f32((n,), -1, 1) if t % 2 else None], constants=[1, 2, 3, 5], rtol=1e-3, atol=1e-3, to_float=False,
-             K=k, N=n, bits=bits, block_size=block)
-    for t in range(6):
-        bits, block = [8, 4, 2][t % 3], [16, 32][t % 2]
-        rows, d = int(rng.integers(2, 9)), block * 3
-        data = rng.integers(0, 256, (rows, d * bits // 8)).astype(u8)
-        zeros = rng.integers(0, 256, (rows, -(-3 * bits // 8))).astype(u8) if t > 2 else None
-        case(f"GatherBlockQuantized_{t}", "GatherBlockQuantized", [data, rng.integers(-rows, rows, (2, 3)).astype(np.int64),
-             f32((rows, 3)), zeros], constants=[0, 2, 3], to_float=False, bits=bits, block_size=block, gather_axis=0, quantize_axis=1)
-    for name, _, _, model, inputs, outputs in cases:
-        folder = root / name / "test_data_set_0"
-        folder.mkdir(parents=True, exist_ok=True)
-        onnx.save(model, root / name / "model.onnx")
-        for side, values in [("input", inputs), ("output", outputs)]:
-            for i, v in enumerate(values):
-                (folder / f"{side}_{i}.pb").write_bytes(numpy_helper.from_array(np.asarray(v)).SerializeToString())
-    rows = [f"{name}\t{rtol}\t{atol}\t1" for name, rtol, atol, *_ in cases]
-    (root / "index.tsv").write_text("# name\trtol\tatol\tdata sets\n" + "\n".join(rows) + "\n")
-    print(f"{len(cases)} cases of operators of {MS} in {root}")
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(here.parent))
+    for f in files:
+        if f.stem not in ("cases", "__init__") and word in f.stem:
+            importlib.import_module(f"contrib.{f.stem}")
+    cases = importlib.import_module("contrib.cases")
+    if word:
+        print(f"{len(cases.cases)} cases, not written")
+    else:
+        cases.write(root)
 
 
 if __name__ == "__main__":

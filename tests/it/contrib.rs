@@ -1,4 +1,4 @@
-//! The operators that onnxruntime added, against its answers: `scripts/dump_contrib.py` makes the cases.
+//! The operators that onnxruntime added, against its answers: `scripts/dump_contrib.py` makes the cases. `ORTX_CASE=name` runs those whose name has it.
 
 use crate::{cache, values};
 
@@ -6,6 +6,8 @@ use crate::{cache, values};
 fn contrib() {
     let Some(folder) = cache::folder(&format!("contrib/{:016x}", key()), "data") else { return };
     let rows = cache::index(&folder);
+    let only = std::env::var("ORTX_CASE").unwrap_or_default();
+    let rows: Vec<_> = rows.into_iter().filter(|r| r[0].contains(&only)).collect();
     let failed: Vec<String> = rows
         .iter()
         .filter_map(|r| {
@@ -18,8 +20,11 @@ fn contrib() {
     assert!(failed.is_empty(), "{} of {} cases fail:\n{}", failed.len(), rows.len(), failed.join("\n"));
 }
 
-/// The 64-bit FNV-1a hash of the script, as it names the folder itself.
+/// The 64-bit FNV-1a hash of the files that hold the cases, as the script names the folder itself.
 fn key() -> u64 {
-    let bytes = std::fs::read("scripts/dump_contrib.py").unwrap();
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+    let mut files: Vec<_> = std::fs::read_dir("scripts/contrib").unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|p| p.extension().is_some_and(|e| e == "py"));
+    files.sort();
+    let bytes = files.iter().flat_map(|p| std::fs::read(p).unwrap());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }

@@ -24,7 +24,6 @@ mod passes;
 mod steady;
 mod tiny;
 mod toy_backend;
-mod transformers;
 mod values;
 
 use std::path::Path;

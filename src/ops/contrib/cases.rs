@@ -1,4 +1,4 @@
-//! Cases of the contrib operators, for the paths beside each other; `tests/contrib` has onnxruntime's answers.
+//! Cases of the contrib operators, for the paths beside each other; `scripts/contrib` asks for onnxruntime's answers.
 
 use crate::ir::parse::Attr;
 use crate::ops::case::{Case, CaseInput};
