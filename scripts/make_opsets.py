@@ -1,24 +1,22 @@
 #!/usr/bin/env python3
-"""Writes tests/opsets.txt: one node a case, at each version at which its operator's meaning changed.
+"""Writes tests/opsets.txt: one node a case, at every version of every operator.
 
-What must come out is computed here by formula, in numpy, from the operator's documentation of that version. Where onnxruntime
-takes so old a node, it is asked too, and must agree (`--check`, in an environment that has it; `-v` names what it refuses).
+What must come out is computed by formula, in numpy, from the operator's documentation of that version (here), or asked of other
+engines, or is a case of the ONNX backend suite, said in that version (`opsets/`). `--check` asks onnxruntime and onnx's reference
+evaluator for every case, names those that differ, and those on which nobody agrees (`-v`: what they refuse too).
+`opsets/lines.py` says what a line is.
 
-    case NAME OPERATOR VERSION
-    attr NAME KIND VALUES...          KIND is i, f, s, ints, floats, strings
-    in|const|absent DTYPE SHAPE VALUES...
-    out DTYPE SHAPE VALUES... | unused
-
-A shape is sizes with commas, `-` for a scalar.
+Run by hand, with onnxruntime 1.32 and onnx 1.23, when a case is added; the result is checked in.
 """
 
 import pathlib
 import sys
 
 import numpy as np
+from opsets import graphs, learning, lines, suite, versions
+from opsets.lines import Const, case
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CASES = []
 rng = np.random.default_rng(7)
 
 
@@ -33,15 +31,6 @@ def arr(*values, dtype=np.float32):
 
 def i64(*values):
     return np.array(values, np.int64)
-
-
-class Const:
-    def __init__(self, value):
-        self.value = np.asarray(value)
-
-
-def case(name, op, version, inputs, outputs, *, check=True, **attrs):
-    CASES.append((name, op, version, inputs, outputs, attrs, check))
 
 
 def softmax(x, axis):
@@ -475,94 +464,14 @@ def others():
     case("plain", "NonMaxSuppression", 10, [best, scores, i64(3), arr(0.5), arr(0.0)], [i64([0, 0, 0], [0, 0, 2])])
 
 
-NAMES = {"float32": "float", "float64": "double", "int64": "int64", "int32": "int32", "int8": "int8", "bool": "bool", "object": "string"}
-
-
-def show(a):
-    a = np.asarray(a)
-    number = (lambda v: str(int(v))) if a.dtype.kind in "bi" else str if a.dtype == object else (lambda v: repr(float(np.float32(v))) if a.dtype == np.float32 else repr(float(v)))
-    return " ".join([NAMES[a.dtype.name], ",".join(map(str, a.shape)) or "-", *(number(v) for v in a.reshape(-1))])
-
-
-def attribute(name, v):
-    if isinstance(v, int):
-        return f"attr {name} i {v}"
-    if isinstance(v, float):
-        return f"attr {name} f {v}"
-    if isinstance(v, str):
-        return f"attr {name} s {v}"
-    kind = "floats" if isinstance(v[0], float) else "ints"
-    return " ".join([f"attr {name} {kind}", *map(str, v)])
-
-
-def like(want, inputs):
-    """numpy widens; the operator does not."""
-    want = np.asarray(want)
-    if not inputs:
-        return want
-    first = next(x.value if isinstance(x, Const) else np.asarray(x) for x in inputs if x is not None)
-    return want.astype(np.float32) if want.dtype == np.float64 and first.dtype == np.float32 else want
-
-
-def text():
-    lines = []
-    for name, op, version, inputs, outputs, attrs, _ in CASES:
-        lines.append(f"case {name} {op} {version}")
-        lines += [attribute(k, v) for k, v in attrs.items()]
-        for x in inputs:
-            lines.append("absent" if x is None else f"const {show(x.value)}" if isinstance(x, Const) else f"in {show(x)}")
-        lines += ["unused" if y is None else f"out {show(y)}" for y in outputs]
-    return "\n".join(lines) + "\n"
-
-
-def check():
-    import onnx
-    import onnxruntime as ort
-    from onnx import helper, numpy_helper
-
-    ort.set_default_logger_severity(4)
-    agreed, refused = 0, []
-    for name, op, version, inputs, outputs, attrs, wanted in CASES:
-        names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
-        outs = ["" if y is None else f"y{i}" for i, y in enumerate(outputs)]
-        kind = lambda a: helper.np_dtype_to_tensor_dtype(np.asarray(a).dtype)
-        node = helper.make_node(op, names, outs, **attrs)
-        graph = helper.make_graph(
-            [node],
-            "g",
-            [helper.make_tensor_value_info(n, kind(x), np.asarray(x).shape) for n, x in zip(names, inputs) if x is not None and not isinstance(x, Const)],
-            [helper.make_tensor_value_info(n, kind(y), None) for n, y in zip(outs, outputs) if y is not None],
-            [numpy_helper.from_array(x.value, n) for n, x in zip(names, inputs) if isinstance(x, Const)],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8)
-        title = f"{op}-{version}/{name}"
-        try:
-            s = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-            got = s.run(None, {n: np.asarray(x) for n, x in zip(names, inputs) if x is not None and not isinstance(x, Const)})
-        except Exception as e:
-            refused.append((title, wanted, str(e)[:150]))
-            continue
-        if not wanted:
-            continue
-        for g, w in zip(got, [y for y in outputs if y is not None]):
-            same = g.shape == w.shape and (g == w).all() if g.dtype == object else g.shape == w.shape and np.allclose(g, w, 1e-5, 1e-5)
-            if not same:
-                print(f"{title}: onnxruntime says\n{g}\nnot\n{w}")
-                break
-        else:
-            agreed += 1
-    print(f"{len(CASES)} cases, onnxruntime agrees with {agreed} and refuses {len(refused)}")
-    for title, wanted, why in refused:
-        if wanted or "-v" in sys.argv:
-            print(title, why)
-
-
 if __name__ == "__main__":
     for make in (activations, broadcasting, shapes, reductions, normalisation, windows, recurrent, others):
         make()
-    CASES[:] = [(n, o, v, i, [None if y is None else like(y, i) for y in w], a, c) for n, o, v, i, w, a, c in CASES]
+    for module in (versions, graphs, learning, suite):
+        module.make()
+    print("\n".join(lines.DIFFER))
     if "--check" in sys.argv:
-        check()
+        lines.check("-v" in sys.argv)
     else:
-        (ROOT / "tests" / "opsets.txt").write_text(text())
-        print(f"tests/opsets.txt: {len(CASES)} cases")
+        (ROOT / "tests" / "opsets.txt").write_text(lines.text())
+        print(f"tests/opsets.txt: {len(lines.CASES)} cases")
