@@ -25,7 +25,7 @@ fn build(p: &TensorProto, external: &External) -> Result<Tensor> {
         let mut bytes = external.load(p)?;
         if !p.external_data.iter().any(|e| e.key() == "length") {
             // To the end of the file: what comes after the tensor is others'.
-            bytes.truncate(dtype.byte_len(n)?);
+            bytes.truncate(stored_len(dtype, n)?);
         }
         return from_file(dtype, &shape, bytes, external);
     }
@@ -73,7 +73,34 @@ fn build(p: &TensorProto, external: &External) -> Result<Tensor> {
     }
 }
 
+/// Bytes that `n` elements take in a file: floats of 6 bits stand four in three bytes there, in memory one in one.
+fn stored_len(dtype: DType, n: usize) -> Result<usize> {
+    match dtype {
+        DType::F6E2M3 | DType::F6E3M2 => Ok(n / 4 * 3 + (n % 4 * 6).div_ceil(8)),
+        _ => dtype.byte_len(n),
+    }
+}
+
+/// Floats of 6 bits from a stream of bits, the lowest first.
+fn six_bits(dtype: DType, shape: &[usize], data: &[u8]) -> Result<Tensor> {
+    let n = checked::product(shape)?;
+    let stored = stored_len(dtype, n)?;
+    ensure!(data.len() == stored, InvalidModel, "{dtype} {shape:?} needs {stored} bytes, there are {}", data.len());
+    let mut t = Tensor::uninit(dtype, shape)?;
+    let Some(out) = t.data_mut_ptr() else { bail!(Internal, "a new tensor is shared") };
+    for i in 0..n {
+        let (at, shift) = (i / 4 * 3 + i % 4 * 6 / 8, i % 4 * 6 % 8);
+        let pair = [data[at], data.get(at + 1).copied().unwrap_or(0)];
+        // SAFETY: a byte an element in memory, and `n` of them.
+        unsafe { *out.add(i) = (u16::from_le_bytes(pair) >> shift) as u8 & 63 };
+    }
+    Ok(t)
+}
+
 fn from_file(dtype: DType, shape: &[usize], data: bytes::Bytes, external: &External) -> Result<Tensor> {
+    if stored_len(dtype, 4)? != dtype.byte_len(4)? {
+        return six_bits(dtype, shape, &data);
+    }
     let mapped = external.maps(&data);
     // SAFETY: just asked.
     unsafe { Tensor::from_file(dtype, shape, data, mapped) }

@@ -24,6 +24,7 @@ mod passes;
 mod steady;
 mod tiny;
 mod toy_backend;
+mod types;
 mod values;
 
 use std::path::Path;

@@ -204,7 +204,7 @@ fn compare_tensors(got: &Tensor, want: &Tensor, rtol: f64, atol: f64) -> Result<
 }
 
 /// The elements of floating-point and complex tensors as (real, imaginary).
-fn numbers(t: &Tensor) -> Vec<(f64, f64)> {
+pub fn numbers(t: &Tensor) -> Vec<(f64, f64)> {
     macro_rules! of {
         ($t:ty, $f:expr) => {
             t.bytes().chunks_exact(size_of::<$t>()).map(|c| $f(<$t>::from_le_bytes(c.try_into().unwrap()))).collect()
@@ -228,7 +228,7 @@ fn numbers(t: &Tensor) -> Vec<(f64, f64)> {
 }
 
 /// The elements of integer and bool tensors.
-fn integers(t: &Tensor) -> Vec<i128> {
+pub fn integers(t: &Tensor) -> Vec<i128> {
     if t.dtype() == DType::U64 {
         return t.as_slice::<u64>().unwrap().iter().map(|&x| i128::from(x)).collect();
     }
