@@ -81,6 +81,7 @@ pub const FAMILIES: &[Family] = &[
     cast::FAMILY,
     classic::FAMILY,
     contrib::FAMILY,
+    contrib::general::FAMILY,
     control::FAMILY,
     conv::FAMILY,
     det::FAMILY,

@@ -2,6 +2,7 @@
 
 mod attention;
 mod cases;
+pub mod general;
 mod pointwise;
 mod sums;
 

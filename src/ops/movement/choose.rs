@@ -256,7 +256,7 @@ fn comparison<'a>(x: &'a Tensor) -> Result<Compare<'a>> {
     })
 }
 
-fn unique(op: &Unique, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+pub(in crate::ops) fn unique(op: &Unique, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
     let [x] = args else { bail!(InvalidModel, "Unique takes one input") };
     let (x, axis) = along(x.tensor()?, op.axis)?;
     let (outer, n, inner) = around(x.shape(), axis);

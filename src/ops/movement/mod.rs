@@ -21,6 +21,7 @@ mod strings;
 pub use arrange::{Expand, Tile, Transpose};
 pub use blocks::Blocks;
 pub use center::CenterCropPad;
+pub(in crate::ops) use choose::unique;
 pub use choose::{Compress, NonZero, Unique};
 pub use fill::{ConstantOfShape, EyeLike, OneHot, Range, Trilu};
 pub use gather::{Gather, GatherElements, GatherNd};

@@ -43,6 +43,8 @@ pub struct Recurrent {
     pub coupled: bool,
     /// GRU: the reset gate acts after the product.
     pub linear_before_reset: bool,
+    /// LSTM: the states are rounded to 8 bits of their extent before each product.
+    pub quantised_state: bool,
 }
 
 fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -86,6 +88,7 @@ fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         batch_first: cx.flag("layout", false)?,
         coupled: cx.flag("input_forget", false)?,
         linear_before_reset: cx.flag("linear_before_reset", false)?,
+        quantised_state: false,
     }))
 }
 

@@ -147,6 +147,23 @@ unsafe fn turn<T: Copy>(dirs: usize, wide: usize, hidden: usize, from: *const T,
     }
 }
 
+/// States rounded to what 8 bits of their extent (zero counted in) can say, in `to`.
+unsafe fn round_states<T: Real>(h: *const T, count: usize, to: *mut T) -> *const T {
+    // SAFETY: the caller's: `count` states, and room for as many.
+    let (h, all) = unsafe { (std::slice::from_raw_parts(h, count), std::slice::from_raw_parts_mut(to, count)) };
+    let (lo, hi) = h.iter().fold((0f32, 0f32), |(lo, hi), x| {
+        let x = x.to_f64() as f32;
+        (lo.min(x), hi.max(x))
+    });
+    let scale = if lo == hi { 1.0 } else { (hi - lo) / 255.0 };
+    let zero = (-lo / scale).clamp(0.0, 255.0).round_ties_even();
+    for (y, x) in all.iter_mut().zip(h) {
+        let q = ((x.to_f64() as f32 / scale).round_ties_even() + zero).clamp(0.0, 255.0);
+        *y = T::of(f64::from((q - zero) * scale));
+    }
+    to
+}
+
 impl<T: Real> Step for Layer<T> {
     fn phases(&self) -> usize {
         self.projecting() + 1
@@ -302,7 +319,8 @@ impl<T: Real> Layer<T> {
             };
             let late = op.kind == CellKind::Gru && !op.linear_before_reset;
             for step in 0..s.steps {
-                self.times_r(dir, 0, base, h, r, product, scratch);
+                let seen = if op.quantised_state { round_states(h, n * hidden, reset) } else { h };
+                self.times_r(dir, 0, base, seen, r, product, scratch);
                 if op.kind == CellKind::Gru && !late {
                     self.times_r(dir, 1, base, h, r, product, scratch);
                 }
