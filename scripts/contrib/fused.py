@@ -14,6 +14,9 @@ case("fused_matmul", "FusedMatMul", [(2, 3, 5), (2, 5, 4)], 1, {"alpha": 0.5})
 case("fused_matmul_trans_a", "FusedMatMul", [(2, 5, 3), (2, 5, 4)], 1, {"transA": 1})
 case("fused_matmul_trans_b", "FusedMatMul", [(2, 3, 5), (4, 5)], 1, {"transB": 1, "alpha": 2.0})
 case("fused_matmul_trans_both", "FusedMatMul", [(2, 5, 3), (2, 4, 5)], 1, {"transB": 1, "transA": 1})
+case("fused_matmul_batch_a", "FusedMatMul", [(3, 2, 5), (2, 5, 4)], 1, {"transBatchA": 1})
+case("fused_matmul_batch_both", "FusedMatMul", [(3, 2, 6, 5), (5, 2, 6, 4)], 1, {"transBatchA": 1, "transBatchB": 1, "alpha": 0.5})
+case("fused_matmul_batch_trans", "FusedMatMul", [(5, 2, 3), (4, 2, 5)], 1, {"transBatchA": 1, "transBatchB": 1, "transA": 1, "transB": 1})
 case("transpose_matmul", "TransposeMatMul", [(5, 3), (5, 4)], 1, {"transA": 1})
 
 for f, p in {"Relu": {}, "LeakyRelu": {"activation_alpha": 0.3}, "Tanh": {}}.items():

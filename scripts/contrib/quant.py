@@ -4,7 +4,7 @@ Weights of 8 bits keep to -63..63, where onnxruntime is exact on processors with
 of 1 is one step of the result, where onnxruntime computes in another way.
 """
 
-from .cases import case, random
+from .cases import answers_of, case, model_of, random
 import numpy as np
 
 rng = random("quant")
@@ -22,6 +22,12 @@ def zero(dtype, shape=()):
 
 def f32(shape=(), lo=0.01, hi=0.03):
     return rng.uniform(lo, hi, shape).astype(np.float32)
+
+
+def answer(op, values):
+    """What onnxruntime makes of arrays, for operators that it has for other types only."""
+    values = {f"x{i}": v for i, v in enumerate(values) if v is not None}
+    return answers_of(model_of("other", op, "com.microsoft", values, list(values), ["y0"], set(), {}), values)[0]
 
 
 u8, i8 = np.uint8, np.int8
@@ -92,3 +98,30 @@ for t in range(6):
     zeros = rng.integers(0, 256, (rows, -(-3 * bits // 8))).astype(u8) if t > 2 else None
     case(f"GatherBlockQuantized_{t}", "GatherBlockQuantized", [data, rng.integers(-rows, rows, (2, 3)).astype(np.int64),
          f32((rows, 3)), zeros], constants=[0, 2, 3], bits=bits, block_size=block, gather_axis=0, quantize_axis=1)
+
+# What the epilogue does not take.
+for t, c in enumerate([(5, 7), (5, 1), (1, 7), (1,), ()]):
+    case(f"QGemm_addend_{t}", "QGemm", [of8(u8, (5, 9)), f32(), zero(u8), of8(i8, (9, 7), True), f32((7,)), zero(i8, (7,)),
+         rng.integers(-999, 999, c).astype(np.int32), f32((), 0.5, 1.0) if t % 2 else None, zero(u8) if t % 2 else None],
+         constants=[3, 4, 5], atol=1.0 if t % 2 else 1e-4)
+for t in range(3):
+    half = lambda *a: f32(*a).astype(np.float16)
+    wide = lambda *x: [None if v is None else v.astype(np.float32) if v.dtype == np.float16 else v for v in x]
+    case(f"MatMulIntegerToFloat_half_{t}", "MatMulIntegerToFloat", [of8(u8, (2, 4, 9)), of8(i8, (9, 7), True), half(), half((7,) if t else ()),
+         zero(u8), zero(i8, (7,) if t else ()), half((7,), -1, 1) if t > 1 else None], rtol=2e-3, atol=2e-3,
+         want=lambda *x: [answer("MatMulIntegerToFloat", wide(*x)).astype(np.float16)])
+for t in range(4):
+    a = [u8, i8][t % 2]
+    image = (2, 9, 8, 5)
+    case(f"QLinearAveragePool_last_{t}", "QLinearAveragePool", [of8(a, image), f32(), zero(a), f32(), zero(a)], constants=[1, 2, 3, 4], atol=1.0,
+         kernel_shape=[3, 2], strides=[1 + t % 2, 1], pads=[1, 0, 1, 1], count_include_pad=t // 2, channels_last=1)
+    case(f"QLinearGlobalAveragePool_last_{t}", "QLinearGlobalAveragePool", [of8(a, image), f32(), zero(a), f32(), zero(a)],
+         constants=[1, 2, 3, 4], atol=1.0, channels_last=1)
+for t, (ci, co, g) in enumerate([(5, 7, 1), (8, 20, 1), (8, 8, 8), (32, 32, 32), (8, 12, 2), (16, 70, 1)]):
+    for last in (0, 1):
+        a = [u8, i8][t % 2] if not last else u8
+        x = (2, 9, 8, ci) if last else (2, ci, 9, 8)
+        each = (co,) if t % 3 else ()
+        case(f"QLinearConv_{t}_{last}", "QLinearConv", [of8(a, x), f32(), zero(a), of8(i8, (co, ci // g, 3, 3), True), f32(each), np.zeros(each, i8),
+             f32((), 0.1, 0.2), zero(a), rng.integers(-999, 999, co).astype(np.int32) if t else None], constants=[1, 2, 3, 4, 5, 6, 7, 8], atol=1.0,
+             group=g, pads=[1, 0, 1, 2], strides=[1 + t % 2, 1], channels_last=last)

@@ -1,11 +1,11 @@
-//! Integer convolution on NCHW. The input is turned so that a place's channels lie together; each output place is then a row
+//! Integer convolution. An input of NCHW is turned so that a place's channels lie together; each output place is then a row
 //! whose parts, one a tap, are read where they lie, and a product of those rows with the packed weights is the result.
 //! Depthwise convolutions multiply channel by channel.
 
 use super::gemm::task_products;
 use super::micro::{GROUP, MAX_COLS, TileSet, best};
-use super::post::Out;
-use super::{Block, Columns, Job, Post, Source, Zero, finish_columns, row_terms};
+use super::post::{Along, Line, Out, finish};
+use super::{Block, Columns, Job, Post, Source, Zero, along, finish_columns, row_terms};
 use crate::base::alloc::{ALIGN, round_up};
 use crate::base::checked::product;
 use crate::error::Result;
@@ -26,6 +26,8 @@ pub struct IntConvSpec {
     pub w_constant: bool,
     /// What is written.
     pub out: Out,
+    /// Input and output are NHWC, not NCHW.
+    pub channels_last: bool,
 }
 
 /// The operands of a run.
@@ -52,6 +54,8 @@ pub struct IntConv {
     /// The weights of a group.
     columns: Columns,
     depthwise: bool,
+    /// The input is read where it lies.
+    direct: bool,
     /// Bytes of a group of channels of a place, and of all of them.
     part: usize,
     place: usize,
@@ -98,7 +102,9 @@ impl IntConv {
             true => product(&[taps, place, 4])?,
             false => product(&[s.groups, columns.packed_bytes()])?,
         };
+        let direct = spec.channels_last && !spec.x_signed && place == s.c_in && (depthwise || part == ci);
         let turned = product(&[s.n.max(1), s.in_size().max(1), place.max(1)])?;
+        let turned = if direct { 0 } else { turned };
         let own = if spec.w_constant && !depthwise { 0 } else { packed };
         let workspace = [round_up(turned, ALIGN), round_up(place, ALIGN), own];
         product(&[workspace.iter().fold(0usize, |a, b| a.saturating_add(*b)), 1])?;
@@ -108,12 +114,13 @@ impl IntConv {
             round_up(rows * 4, ALIGN),
             columns.scratch_bytes(rows, true)?,
         ];
-        let turn_tasks = s.n * s.in_size().div_ceil(TURN);
+        let turn_tasks = if direct { 0 } else { s.n * s.in_size().div_ceil(TURN) };
         Ok(IntConv {
             isa,
             spec,
             columns,
             depthwise,
+            direct,
             part,
             place,
             task_rows,
@@ -213,6 +220,12 @@ impl IntConv {
         // SAFETY: the image's places p0..p0 + count of all channels; the workspace has room for them.
         unsafe {
             let to = to.add((image * size + p0) * self.place);
+            if self.spec.channels_last {
+                let from = x.add((image * size + p0) * s.c_in);
+                let (count, part) = if self.depthwise { (count, s.c_in) } else { (count * s.groups, ci) };
+                let wide = if self.depthwise { self.place } else { self.part };
+                return copy_parts(from, part, to, wide, count, flip);
+            }
             let from = x.add(image * s.c_in * size + p0);
             if self.depthwise {
                 turn_bytes(from, size, to, self.place, s.c_in, count, flip);
@@ -269,7 +282,8 @@ impl IntConv {
         let terms = scratch.wrapping_add(self.scratch[0]).cast::<i32>();
         let sums = scratch.wrapping_add(self.scratch[0] + self.scratch[1]);
         let padded = c.padded(rows);
-        let turned = workspace.wrapping_add(image * s.in_size() * self.place).cast_const();
+        let turned = if self.direct { p.x } else { workspace.cast_const() };
+        let turned = turned.wrapping_add(image * s.in_size() * self.place);
         let border = workspace.wrapping_add(self.workspace[0]).cast_const();
         let own = workspace.wrapping_add(self.workspace[0] + self.workspace[1]).cast_const();
         let first = group * co;
@@ -310,6 +324,10 @@ impl IntConv {
                 out_row: 1,
                 out_col: s.out_size(),
             };
+            if self.spec.channels_last {
+                job.out = p.y.add(((image * s.out_size() + row0) * s.c_out + first) * size);
+                (job.out_row, job.out_col) = (s.c_out, 1);
+            }
             if self.depthwise {
                 let end = s.c_in.min((tn + 1) * self.task_strips * MAX_COLS);
                 for n0 in (tn * self.task_strips * MAX_COLS..end).step_by(MAX_COLS) {
@@ -359,7 +377,25 @@ impl IntConv {
             // The weights' zero points are in the weights already.
             let plain = Job { b_zero: Zero::NONE, b_unsigned: false, strips: 0..0, ..*job };
             let block = Block::new(&plain, n0, cols, totals.as_ptr());
-            finish_columns(self.isa, &plain, &block, sums, padded);
+            if !self.spec.channels_last {
+                return finish_columns(self.isa, &plain, &block, sums, padded);
+            }
+            let p = &plain.post;
+            for i in 0..plain.m {
+                let line = Line {
+                    n: cols,
+                    sums: sums.add(i * MAX_COLS),
+                    add: Along { at: block.add.as_ptr(), each: true },
+                    x: Along { at: std::ptr::null(), each: true },
+                    y: Along { at: std::ptr::null(), each: true },
+                    scale: along(p.scale, p.scale_each, if p.scale_each { n0 } else { 0 }),
+                    bias: along(p.bias, true, n0),
+                    zero: p.zero,
+                    out: p.out,
+                    to: plain.out.add((i * plain.out_row + n0) * p.out.size()),
+                };
+                finish(self.isa, line);
+            }
         }
     }
 }
@@ -396,6 +432,19 @@ impl Kernel for Depthwise {
                 }
                 j += lanes;
             }
+        }
+    }
+}
+
+/// Copies `count` parts of `part` bytes, each byte `^ flip`, to places `wide` apart that zeros fill up.
+unsafe fn copy_parts(src: *const u8, part: usize, dst: *mut u8, wide: usize, count: usize, flip: u8) {
+    for i in 0..count {
+        // SAFETY: the caller's: as many parts on both sides, `part <= wide`.
+        unsafe {
+            let from = std::slice::from_raw_parts(src.add(i * part), part);
+            let to = std::slice::from_raw_parts_mut(dst.add(i * wide), wide);
+            to[..part].iter_mut().zip(from).for_each(|(y, x)| *y = x ^ flip);
+            to[part..].fill(0);
         }
     }
 }

@@ -155,6 +155,7 @@ fn convolutions_are_exact_with_every_instruction_set() {
         ConvSpec { groups: 20, ..square(2, [20, 20], [9, 8], 3, 1, 1) },
         ConvSpec { groups: 70, ..square(1, [70, 70], [11, 7], 5, 2, 2) },
         ConvSpec { groups: 3, ..square(1, [3, 6], [5, 5], 3, 1, 1) },
+        ConvSpec { groups: 32, ..square(2, [32, 32], [5, 4], 3, 1, 1) },
         square(1, [4, 9], [3, 3], 3, 1, 0),
     ];
     let dilated = ConvSpec { dilation: [1, 2, 3], output: [1, 6, 4], ..square(1, [5, 6], [10, 10], 3, 1, 0) };
@@ -164,11 +165,12 @@ fn convolutions_are_exact_with_every_instruction_set() {
     specs.push(volume);
     for (isa, set) in all_sets() {
         for conv in &specs {
-            for flags in 0..8 {
+            for flags in 0..16 {
                 let (x_signed, w_unsigned, w_constant) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+                let channels_last = flags & 8 != 0;
                 let out = [Out::I32, Out::Int8 { signed: x_signed }][rng.below(2)];
                 let each = rng.below(2) == 0;
-                let spec = IntConvSpec { conv: *conv, x_signed, w_unsigned, w_constant, out };
+                let spec = IntConvSpec { conv: *conv, x_signed, w_unsigned, w_constant, out, channels_last };
                 let kernel = IntConv::with(isa, set, spec).unwrap();
                 let (ci, co) = (conv.c_in / conv.groups, conv.c_out / conv.groups);
                 let x = bytes(&mut rng, conv.n * conv.c_in * conv.in_size());
@@ -225,7 +227,13 @@ fn convolutions_are_exact_with_every_instruction_set() {
                                 let Some(i) = place else { continue };
                                 let i = (i[0] * conv.input[1] + i[1]) * conv.input[2] + i[2];
                                 let from = image * conv.c_in + channel / co * ci + c;
-                                let xv = value(x[from * conv.in_size() + i], x_signed) - value(zx[0], x_signed);
+                                let (plane, size) = (from % conv.c_in, conv.in_size());
+                                let from = if channels_last {
+                                    (image * size + i) * conv.c_in + plane
+                                } else {
+                                    from * size + i
+                                };
+                                let xv = value(x[from], x_signed) - value(zx[0], x_signed);
                                 let wv = value(w[(channel * ci + c) * conv.taps() + tap], !w_unsigned);
                                 let zw = value(zw[if each { channel } else { 0 }], !w_unsigned);
                                 sum = sum.wrapping_add(xv * (wv - zw));
@@ -234,6 +242,15 @@ fn convolutions_are_exact_with_every_instruction_set() {
                         let scale = scale[if each { channel } else { 0 }];
                         want.extend(plain_post(out, sum, scale, 0.0, 7.0));
                     }
+                }
+                if channels_last {
+                    let (n, size) = (out.size(), conv.out_size());
+                    let place = |i: usize| (i / n / size % conv.c_out, i / n % size, i / n / size / conv.c_out);
+                    let at = |i: usize| {
+                        let (channel, o, image) = place(i);
+                        ((image * size + o) * conv.c_out + channel) * n + i % n
+                    };
+                    got = (0..got.len()).map(|i| got[at(i)]).collect();
                 }
                 assert!(got == want, "{} {spec:?} {each}", set.name);
             }

@@ -1,16 +1,16 @@
 //! Elementwise fusions, matrix products with flags, products and convolutions with activations: small graphs that the
 //! optimiser fuses anew.
 
-use super::{only, rank};
-use crate::bail;
+use super::rank;
 use crate::error::Result;
 use crate::ir::parse::Attr;
 use crate::ir::{Op, ParseCtx, ValueId};
 use crate::kernels::pointwise::UnaryOp;
 use crate::ops::conv::parse_conv;
 use crate::ops::linear::MatMul;
-use crate::ops::movement::Split;
+use crate::ops::movement::{Split, Transpose};
 use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn};
+use crate::{bail, ensure};
 use std::sync::Arc;
 
 pub(super) fn add(cx: &mut ParseCtx<'_>, a: Option<ValueId>, b: Option<ValueId>) -> Result<ValueId> {
@@ -60,8 +60,16 @@ pub(super) fn parse_split_gelu(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 
 pub(super) fn parse_matmul(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(2, 2)?;
-    only(cx, "transBatchA", 0)?;
-    only(cx, "transBatchB", 0)?;
+    for (i, name) in ["transBatchA", "transBatchB"].into_iter().enumerate() {
+        if cx.flag(name, false)? {
+            // The first axis belongs to the matrices, those after it are the stack.
+            let r = rank(cx, i)?;
+            ensure!(r >= 2, InvalidModel, "{name} of rank {r}");
+            let perm = (1..r - 1).chain([0, r - 1]).collect();
+            let x = cx.inputs[i];
+            cx.inputs[i] = Some(cx.emit(Arc::new(Transpose { perm: Some(perm) }), vec![x])?);
+        }
+    }
     // A vector has nothing to transpose.
     let flag = |cx: &ParseCtx<'_>, name: &str, i: usize| -> Result<bool> {
         Ok(cx.flag(name, false)? && !matches!(rank(cx, i), Ok(1)))

@@ -2,7 +2,7 @@
 
 use super::linear::load;
 use crate::backend::cpu::CpuCtx;
-use crate::backend::{Step, StepArgs};
+use crate::backend::{Operand, Step, StepArgs};
 use crate::base::alloc::{ALIGN, Buffer, round_up};
 use crate::base::checked::product;
 use crate::ensure;
@@ -27,6 +27,8 @@ pub struct IntConvolution {
     pub groups: usize,
     /// QLinearConv.
     pub quantised: bool,
+    /// Input and result are `[N, spatial..., C]`.
+    pub channels_last: bool,
 }
 
 pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -36,8 +38,8 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     } else {
         cx.expect_inputs(2, 4)?;
     }
-    ensure!(!cx.flag("channels_last", false)?, Unsupported, "QLinearConv with the channels last");
-    Ok(Arc::new(IntConvolution { window: Window::parse(cx)?, groups: parse_groups(cx)?, quantised }))
+    let channels_last = cx.flag("channels_last", false)?;
+    Ok(Arc::new(IntConvolution { window: Window::parse(cx)?, groups: parse_groups(cx)?, quantised, channels_last }))
 }
 
 impl IntConvolution {
@@ -75,8 +77,11 @@ impl Op for IntConvolution {
         }
         let (x, w) = (cx.tensor(0)?, cx.tensor(at_w)?);
         let (Some(dx), Some(dw)) = (&x.dims, &w.dims) else { return Ok(vec![Fact::any_tensor(to)]) };
-        ensure!(dx.len() >= 3 && dw.len() == dx.len(), InvalidModel, "weights {w} for an input {x}");
-        expect_dim("input channels and weights differ", &dx[1], &(dw[1].clone() * Dim::of(self.groups)))?;
+        let rank = dx.len();
+        ensure!(rank >= 3 && dw.len() == rank, InvalidModel, "weights {w} for an input {x}");
+        let (channels, spatial) =
+            if self.channels_last { (&dx[rank - 1], &dx[1..rank - 1]) } else { (&dx[1], &dx[2..]) };
+        expect_dim("input channels and weights differ", channels, &(dw[1].clone() * Dim::of(self.groups)))?;
         if let Some(m) = dw[0].known() {
             ensure!(m % self.groups as i64 == 0, InvalidModel, "{} groups of {m} channels", self.groups);
         }
@@ -84,8 +89,9 @@ impl Op for IntConvolution {
             ensure!(b.len() == 1, InvalidModel, "a bias of rank {}", b.len());
             expect_dim("bias and weights differ", &b[0], &dw[0])?;
         }
-        let mut out = vec![dx[0].clone(), dw[0].clone()];
-        out.extend(self.window.output_dims(&dx[2..], &dw[2..])?);
+        let mut out = vec![dx[0].clone()];
+        out.extend(self.window.output_dims(spatial, &dw[2..])?);
+        out.insert(if self.channels_last { rank - 1 } else { 1 }, dw[0].clone());
         Ok(vec![Fact::tensor(to, out)])
     }
 }
@@ -93,7 +99,18 @@ impl Op for IntConvolution {
 pub(super) fn bind(op: &IntConvolution, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let [at_w, x_zero, w_zero] = op.at();
     let (x, w, y) = (cx.input(0)?, cx.input(at_w)?, cx.output(0)?);
-    let conv = sizes_of(&op.window, op.groups, [x, w, y])?;
+    let conv = if op.channels_last {
+        let first = |o: &Operand| {
+            let mut o = o.clone();
+            if o.shape.len() > 2 {
+                o.shape[1..].rotate_right(1);
+            }
+            o
+        };
+        sizes_of(&op.window, op.groups, [&first(x), w, &first(y)])?
+    } else {
+        sizes_of(&op.window, op.groups, [x, w, y])?
+    };
     let out = match y.dtype {
         DType::I32 => Out::I32,
         d => Out::Int8 { signed: d == DType::I8 },
@@ -104,6 +121,7 @@ pub(super) fn bind(op: &IntConvolution, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>
         w_unsigned: w.dtype == DType::U8,
         w_constant: w.constant.is_some(),
         out,
+        channels_last: op.channels_last,
     };
     let kernel = IntConv::new(cx.isa, spec)?;
     let packed = match &w.constant {

@@ -1,5 +1,7 @@
 //! Products of matrices of 8-bit integers: MatMulInteger, QLinearMatMul, and the forms that runtimes added.
 
+mod apart;
+
 use super::dynamic::Dynamic;
 use super::linear::{Dequantize, Grain, Quantize, load};
 use crate::backend::cpu::CpuCtx;
@@ -53,15 +55,28 @@ pub struct Inputs {
 }
 
 pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
-    let plain = IntMatMul {
-        form: "MatMulInteger",
-        trans: [false; 2],
-        alpha: 1.0,
-        at: Inputs { a: 0, b: 1, a_zero: Some(2), b_zero: Some(3), ..Inputs::default() },
-        to: Some(DType::I32),
-        dynamic: false,
-    };
-    Ok(Arc::new(match cx.op_type {
+    let op = read(cx)?;
+    match op {
+        Read::Product(op) if apart::needed(cx, &op) => apart::emit(cx, &op),
+        Read::Product(op) => Ok(Arc::new(op)),
+        Read::Float8 => float8(cx),
+    }
+}
+
+/// MatMulInteger.
+fn sums(trans: [bool; 2]) -> IntMatMul {
+    let at = Inputs { a: 0, b: 1, a_zero: Some(2), b_zero: Some(3), ..Inputs::default() };
+    IntMatMul { form: "MatMulInteger", trans, alpha: 1.0, at, to: Some(DType::I32), dynamic: false }
+}
+
+enum Read {
+    Product(IntMatMul),
+    Float8,
+}
+
+fn read(cx: &mut ParseCtx<'_>) -> Result<Read> {
+    let plain = sums([false; 2]);
+    Ok(Read::Product(match cx.op_type {
         "MatMulInteger" => {
             cx.expect_inputs(2, 4)?;
             plain
@@ -69,7 +84,7 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         "QLinearMatMul" => {
             cx.expect_inputs(8, 8)?;
             if cx.input_fact(0).dtype().is_some_and(|d| d.is_float()) {
-                return float8(cx);
+                return Ok(Read::Float8);
             }
             let at = Inputs {
                 a_scale: Some(1),
@@ -160,7 +175,6 @@ impl Op for IntMatMul {
                 cx.dtype(z)?
             }
             (None, None) => DType::F32,
-            (Some(DType::F32), _) => cx.dtype(at.b_scale.unwrap_or(at.b))?,
             (Some(d), _) => d,
         };
         let (Some(a), Some(b)) = (&cx.tensor(at.a)?.dims, &cx.tensor(at.b)?.dims) else {

@@ -11,6 +11,7 @@ mod nbits;
 use super::Family;
 use crate::backend::cpu::CpuBindings;
 use crate::ir::OpDef;
+pub(in crate::ops) use contrib::channels_last;
 pub use conv::IntConvolution;
 pub use dynamic::DynamicQuantize;
 pub use linear::{Dequantize, Grain, Quantize};

@@ -38,7 +38,8 @@ pub struct Unfold {
     pub step: usize,
 }
 
-/// A maximum under a window that goes on in a row until the mask (input 1, for one image) is zero. The first place always counts.
+/// A maximum under a window that goes on in a row until the mask is zero: the first plane of input 1, for all planes. The first
+/// place of a plane always counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaskedPool {
     /// The window.
@@ -155,13 +156,14 @@ fn bind_crop(op: &CropAndResize, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 }
 
 /// The places between which an output place lies, and how far; `None` outside.
-fn between(from: f64, to: f64, i: usize, n: usize, size: usize) -> Option<(usize, usize, f64)> {
-    let last = size as f64 - 1.0;
+fn between<T: Real>(from: T, to: T, i: usize, n: usize, size: usize) -> Option<(usize, usize, f64)> {
+    let last = T::of(size as f64 - 1.0);
     let at = match n {
-        1 => 0.5 * (from + to) * last,
-        _ => from * last + i as f64 * ((to - from) * last / (n as f64 - 1.0)),
+        1 => T::of(0.5) * (from + to) * last,
+        _ => from * last + T::of(i as f64) * ((to - from) * last / T::of(n as f64 - 1.0)),
     };
-    (at >= 0.0 && at <= last).then(|| (at.floor() as usize, at.ceil() as usize, at - at.floor()))
+    let at = (at >= T::ZERO && at <= last).then(|| at.to_f64())?;
+    Some((at.floor() as usize, at.ceil() as usize, at - at.floor()))
 }
 
 fn crop<T: Real>(op: &CropAndResize, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
@@ -181,7 +183,7 @@ fn crop<T: Real>(op: &CropAndResize, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
             unsafe {
                 let image = usize::try_from(*args.input::<i32>(2).add(r)).unwrap_or(usize::MAX);
                 ensure!(image < images, Run, "image {image} of {images}");
-                let roi = |k: usize| (*args.input::<T>(1).add(r * 4 + k)).to_f64();
+                let roi = |k: usize| *args.input::<T>(1).add(r * 4 + k);
                 let ys = between(roi(0), roi(2), i, ch, h);
                 for j in 0..cw {
                     let xs = between(roi(1), roi(3), j, cw, w);
@@ -231,15 +233,14 @@ fn bind_masked(op: &MaskedPool, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let kernel: Vec<usize> = op.window.kernel.iter().flatten().map(|&k| k as usize).collect();
     let g = op.window.geometry(&x.shape[2..], &kernel, &y.shape[2..])?;
     let (size, planes) = (g.in_size(), x.shape[0] * x.shape[1]);
-    let masks = mask.len().checked_div(size).unwrap_or(0);
-    ensure!(planes == 0 || size == 0 || masks > 0, InvalidModel, "a mask of {:?} for {:?}", mask.shape, x.shape);
+    ensure!(planes == 0 || mask.len() >= size, InvalidModel, "a mask of {:?} for {:?}", mask.shape, x.shape);
     let (tasks, per) = split(planes, (16 * 1024 / g.out_size().max(1)).max(1));
     Ok(FnStep::boxed("max_pool_masked", tasks, 0, move |args, task, _| {
         for p in task * per..planes.min((task + 1) * per) {
             // SAFETY: plane p of both operands; the window is kept within the plane.
             unsafe {
                 let from = std::slice::from_raw_parts(args.input::<f32>(0).add(p * size), size);
-                let mask = std::slice::from_raw_parts(args.input::<i32>(1).add(p % masks * size), size);
+                let mask = std::slice::from_raw_parts(args.input::<i32>(1), size);
                 let to = args.output::<f32>(0).add(p * g.out_size());
                 for o in 0..g.out_size() {
                     let at = [o / (g.output[1] * g.output[2]), o / g.output[2] % g.output[1], o % g.output[2]];

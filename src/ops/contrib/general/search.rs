@@ -170,8 +170,8 @@ impl Op for WordEmbedding {
             None => Dim::Unknown,
         };
         let Some(dims) = &cx.tensor(0)?.dims else { return Ok(vec![Fact::any_tensor(DType::F32)]) };
-        let Some((_, words)) = dims.split_last() else { bail!(InvalidModel, "words are a list of characters") };
-        Ok(vec![Fact::tensor(DType::F32, words.iter().cloned().chain([filters]).collect())])
+        let [words, _] = dims.as_slice() else { bail!(InvalidModel, "words of rank {}", dims.len()) };
+        Ok(vec![Fact::tensor(DType::F32, vec![words.clone(), filters])])
     }
 }
 

@@ -11,7 +11,7 @@ use crate::ops::conv::ConvTranspose;
 use crate::ops::linear::MatMul;
 use crate::ops::movement::{Concat, Gather, Pad, Transpose};
 use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn};
-use crate::ops::quant::{Dequantize, DynamicQuantize, Grain};
+use crate::ops::quant::{Dequantize, DynamicQuantize, Grain, channels_last};
 use crate::ops::recurrent::Recurrent;
 use crate::ops::shape::{Identity, Reshape, Unsqueeze};
 use crate::ops::window::Pads;
@@ -114,25 +114,6 @@ pub(super) fn matmul_16(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     Ok(Arc::new(MatMul::default()))
 }
 
-/// An operator of NCHW applied to NHWC: `rank` axes.
-pub(in crate::ops) fn channels_last(
-    cx: &mut ParseCtx<'_>,
-    rank: usize,
-    f: impl FnOnce(&mut ParseCtx<'_>, ValueId) -> Result<ValueId>,
-) -> Result<Arc<dyn Op>> {
-    ensure!(rank >= 3, InvalidModel, "{} of rank {rank}", cx.op_type);
-    let mut first = vec![0, rank - 1];
-    first.extend(1..rank - 1);
-    let mut last = vec![0];
-    last.extend(2..rank);
-    last.push(1);
-    let x = cx.inputs.first().copied().flatten();
-    let x = cx.emit(Arc::new(Transpose { perm: Some(first) }), vec![x])?;
-    let y = f(cx, x)?;
-    cx.inputs = vec![Some(y)];
-    Ok(Arc::new(Transpose { perm: Some(last) }))
-}
-
 pub(super) fn max_pool(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(1, 1)?;
     let rank = cx.ints("kernel_shape")?.len() + 2;
@@ -186,7 +167,8 @@ fn dequantised(cx: &mut ParseCtx<'_>, q: Option<ValueId>, s: Option<ValueId>, z:
 /// Inputs: X, W, R, B, lengths, states, peepholes, scales and zero points of W and R. The inputs of each product are quantised by
 /// their extent; what they stand for is multiplied in f32, which differs from the integers' product by rounding alone.
 pub(super) fn quantised_lstm(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
-    cx.expect_inputs(12, 12)?;
+    cx.expect_inputs(3, 12)?;
+    ensure!(cx.inputs.len() == 12, InvalidModel, "an LSTM of 8 bits needs scales and zero points");
     let all = std::mem::take(&mut cx.inputs);
     let mut weights = |at: usize, scale: usize| -> Result<ValueId> {
         // A scale a direction, or one a direction and column.
@@ -220,7 +202,8 @@ pub(super) fn quantised_lstm(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 
 /// Embeddings, scale and shift are of 8 bits.
 pub(super) fn quantised_embedding(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
-    cx.expect_inputs(18, 18)?;
+    cx.expect_inputs(1, 18)?;
+    ensure!(cx.inputs.len() == 18, InvalidModel, "embeddings of 8 bits need scales and zero points");
     let all = std::mem::take(&mut cx.inputs);
     let mut inputs = vec![all[0], all[1]];
     for i in 0..5 {
