@@ -6,6 +6,7 @@ use crate::inputs;
 use crate::ui::{self, DIM, NAME, TITLE, Table};
 use anstyle::Style;
 use ortx::backend::Layout;
+use ortx::base::parallel::Serial;
 use ortx::plan::{Item, Program, Segment, SlotKind};
 use ortx::{RunOptions, Session};
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 pub fn show(session: &Session, args: &InputArgs) -> Result<(String, Value)> {
     let values = inputs::gather(session, args, true)?;
     let program = session.program();
-    let first = program.first_segment(&values)?;
+    let first = program.first_segment(&values, &Serial)?;
     let mut rest = None;
     if first.tail.is_some() {
         // What follows hangs on values that only a run gives.

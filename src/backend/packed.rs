@@ -4,12 +4,15 @@ use crate::error::Result;
 use crate::tensor::Tensor;
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 type Key = (usize, usize, String);
-type Entry = (Tensor, Arc<dyn Any + Send + Sync>);
+type Packed = Arc<dyn Any + Send + Sync>;
+/// The source, kept so that its address stays its own, and what was made of it. Locked while that is made: who needs it
+/// too waits for it.
+type Entry = Arc<Mutex<Option<(Tensor, Packed)>>>;
 
-/// Packed constants by source and format. The source tensors are kept, so that an address stays theirs.
+/// Packed constants by source and format.
 #[derive(Default)]
 pub struct PackedCache {
     entries: Mutex<HashMap<Key, Entry>>,
@@ -34,17 +37,20 @@ impl PackedCache {
             return Ok(Arc::new(make()?));
         }
         let key = (source.identity(), source.byte_len(), format.to_string());
-        let found = self.lock().get(&key).map(|e| e.1.clone());
-        if let Some(Ok(x)) = found.map(Arc::downcast::<T>) {
+        let entry = lock(&self.entries).entry(key).or_default().clone();
+        let mut entry = lock(&entry);
+        if let Some((_, packed)) = &*entry
+            && let Ok(x) = packed.clone().downcast::<T>()
+        {
             return Ok(x);
         }
-        // Made outside the lock: two plans at once may both make it, and the later one wins.
         let made = Arc::new(make()?);
         source.release();
-        self.lock().insert(key, (source.clone(), made.clone()));
+        *entry = Some((source.clone(), made.clone()));
         Ok(made)
     }
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Entry>> {
-        self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
 }

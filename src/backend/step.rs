@@ -121,6 +121,11 @@ pub trait Step: Send + Sync {
     fn reads(&self, _input: usize) -> bool {
         true
     }
+    /// Whether input `i` must lie at a multiple of its type's size. False for a step that copies bytes: then a constant
+    /// that lies askew in its file is read there, instead of from an aligned copy.
+    fn needs_alignment(&self, _input: usize) -> bool {
+        true
+    }
     /// Does one task.
     ///
     /// # Safety

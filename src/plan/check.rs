@@ -3,6 +3,7 @@
 use super::program::Program;
 use super::segment::SlotKind;
 use super::specialise::{Flow, Made, Ready, Specialiser};
+use crate::base::parallel::Serial;
 use crate::error::Result;
 use crate::ir::build::infer_op;
 use crate::ir::{Alias, Fact, Node};
@@ -72,7 +73,7 @@ impl Program {
                 s.skip(node, outputs)?;
                 continue;
             }
-            match s.node(id, node) {
+            match s.node(id, node).and_then(|flow| s.bind_all(&Serial).map(|()| flow)) {
                 Ok(Flow::Next) => {
                     check.fine += 1;
                     continue;

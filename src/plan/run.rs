@@ -57,7 +57,7 @@ impl Program {
             self.graph.outputs().len(),
             outputs.len()
         );
-        let mut segment = self.first_segment(inputs)?;
+        let mut segment = self.first_segment(inputs, cx.pool)?;
         let mut frame = self.take_frame();
         let mut depth = 0;
         let result = loop {
@@ -65,7 +65,7 @@ impl Program {
                 Err(e) => break Err(e),
                 Ok(()) => match &segment.tail {
                     None => break Ok(()),
-                    Some(tail) => match self.next_segment(tail, &frame, depth, inputs, &segment) {
+                    Some(tail) => match self.next_segment(cx, tail, &frame, depth, inputs, &segment) {
                         Err(e) => break Err(e),
                         Ok(next) => segment = next,
                     },
@@ -79,15 +79,32 @@ impl Program {
     }
 
     /// The plan's first segment for the shapes of these inputs; `inspect` shows it.
-    pub fn first_segment(&self, inputs: &[Value]) -> Result<Arc<Segment>> {
+    pub fn first_segment(&self, inputs: &[Value], threads: &dyn Parallel) -> Result<Arc<Segment>> {
         let mut key = Key::new();
         inputs.iter().for_each(|v| push_value(&mut key, v, false));
         if let Some(s) = self.first.get(&key) {
             return Ok(s);
         }
         let known = self.graph.inputs().iter().zip(inputs).map(|(&v, value)| fact_of(value, self.graph.fact(v)));
-        let facts = self.source_facts(known);
-        let s = Arc::new(specialise(self, Start { at: 0, facts, ready: Ready::Inputs })?);
+        self.plan_first(key, known, threads)
+    }
+
+    /// Makes the first segment ahead of the first run, if the graph itself tells the sizes of all its inputs.
+    pub fn prepare(&self, threads: &dyn Parallel) -> Result<()> {
+        let mut key = Key::new();
+        let facts: Vec<&Fact> = self.graph.inputs().iter().map(|&v| self.graph.fact(v)).collect();
+        for f in &facts {
+            match (f.dtype(), f.shape()) {
+                (Some(dtype), Some(shape)) => push_shape(&mut key, dtype as u64, &shape),
+                _ => return Ok(()),
+            }
+        }
+        self.plan_first(key, facts.into_iter().cloned(), threads).map(drop)
+    }
+
+    fn plan_first(&self, key: Key, inputs: impl Iterator<Item = Fact>, threads: &dyn Parallel) -> Result<Arc<Segment>> {
+        let facts = self.source_facts(inputs);
+        let s = Arc::new(specialise(self, Start { at: 0, facts, ready: Ready::Inputs }, threads)?);
         self.first.put(key, s.clone());
         Ok(s)
     }
@@ -105,6 +122,7 @@ impl Program {
 
     fn next_segment(
         &self,
+        cx: &RunCtx<'_>,
         tail: &Tail,
         frame: &Frame,
         depth: usize,
@@ -140,7 +158,8 @@ impl Program {
                 Arg::Absent => Fact::Absent,
             };
         }
-        let s = Arc::new(specialise(self, Start { at: tail.at, facts, ready: Ready::Before(tail.at) })?);
+        let start = Start { at: tail.at, facts, ready: Ready::Before(tail.at) };
+        let s = Arc::new(specialise(self, start, cx.pool)?);
         tail.next.put(key, s.clone());
         Ok(s)
     }

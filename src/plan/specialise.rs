@@ -1,21 +1,24 @@
 //! Makes a segment: walks the nodes in order with concrete facts, folds shape arithmetic, picks backends and layouts,
 //! binds kernels, and inserts the copies and reorders between them.
 
+mod bind;
 mod variants;
 
 use super::key::SegmentCache;
 use super::memory;
 use super::program::Program;
-use super::segment::{DynamicItem, Item, Segment, Slot, SlotKind, StepItem, Tail};
+use super::segment::{DynamicItem, Item, Segment, Slot, SlotKind, Tail};
 use crate::backend::cpu::evaluate;
 use crate::backend::step::NO_VALUE;
-use crate::backend::{Backend, Layout, NodeLayouts, NodeView, Operand, Step};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::backend::{Layout, Operand};
+use crate::base::parallel::Parallel;
+use crate::error::{Context, Result};
 use crate::ir::build::{describe_with_inputs, infer_op};
 use crate::ir::fact::MAX_CONTENTS;
 use crate::ir::{Alias, Fact, Node, NodeId, TensorFact, ValueId};
 use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure, err};
+use bind::Unbound;
 
 /// The longest list of sizes that a plan depends on.
 const MAX_LIST: usize = 64;
@@ -39,8 +42,8 @@ pub enum Ready {
 }
 
 /// Makes the segment that begins at `start`.
-pub fn specialise(program: &Program, start: Start) -> Result<Segment> {
-    Specialiser::new(program, start.at, start.facts).run(start.ready)
+pub fn specialise(program: &Program, start: Start, threads: &dyn Parallel) -> Result<Segment> {
+    Specialiser::new(program, start.at, start.facts).run(start.ready, threads)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -61,11 +64,9 @@ pub(super) struct Specialiser<'p> {
     /// By value: its slots in the layouts and spaces it has been needed in.
     pub(super) variants: Vec<Vec<u32>>,
     items: Vec<Item>,
+    unbound: Vec<Unbound>,
     pub(super) made: Vec<Made>,
 }
-
-/// A step, the operands it was made for, and their layouts.
-type Bound = (Box<dyn Step>, Vec<Option<Operand>>, Vec<Option<Operand>>, NodeLayouts);
 
 pub(super) enum Flow {
     Next,
@@ -77,7 +78,7 @@ impl<'p> Specialiser<'p> {
     pub(super) fn new(program: &'p Program, start: usize, facts: Vec<Fact>) -> Self {
         let n = program.graph.value_count();
         let (variants, made) = (vec![Vec::new(); n], vec![Made::No; n]);
-        Specialiser { program, start, facts, slots: Vec::new(), variants, items: Vec::new(), made }
+        Specialiser { program, start, facts, slots: Vec::new(), variants, items: Vec::new(), unbound: Vec::new(), made }
     }
 
     /// Gives what is there before the segment its slots.
@@ -103,7 +104,7 @@ impl<'p> Specialiser<'p> {
         Ok(())
     }
 
-    fn run(mut self, ready: Ready) -> Result<Segment> {
+    fn run(mut self, ready: Ready, threads: &dyn Parallel) -> Result<Segment> {
         self.begin(ready)?;
         let graph = &self.program.graph;
         let mut tail = None;
@@ -116,6 +117,7 @@ impl<'p> Specialiser<'p> {
                 break;
             }
         }
+        self.bind_all(threads)?;
         self.finish(tail)
     }
 
@@ -263,142 +265,6 @@ impl<'p> Specialiser<'p> {
     fn current_layout(&self, v: ValueId, space: u32) -> Layout {
         let slots = self.variants[v.index()].iter().map(|&s| &self.slots[s as usize]);
         slots.filter(|s| s.space == space).map(|s| s.layout).next().unwrap_or_default()
-    }
-
-    fn operand(&self, v: ValueId, space: u32) -> Result<Operand> {
-        let f = &self.facts[v.index()];
-        let (Some(dtype), Some(shape)) = (f.dtype(), f.shape()) else {
-            bail!(Internal, "an operand needs a concrete fact, not {f}")
-        };
-        Ok(Operand { dtype, shape, layout: self.current_layout(v, space), constant: f.contents_tensor() })
-    }
-
-    /// The device that takes the node, by index in the target's list.
-    fn device_for(&self, node: &Node, outputs: &[Fact]) -> Option<usize> {
-        let target = &self.program.target;
-        if target.devices.is_empty() {
-            return None;
-        }
-        let ins: Option<Vec<_>> = node
-            .inputs
-            .iter()
-            .map(|v| match v {
-                None => Some(None),
-                Some(v) => self.operand(*v, u32::MAX).ok().map(Some),
-            })
-            .collect();
-        let (ins, outs) = (ins?, self.output_operands(node, outputs).ok()?);
-        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
-        (0..target.devices.len()).find(|&i| target.devices[i].claims(&view).is_ok())
-    }
-
-    fn output_operands(&self, node: &Node, outputs: &[Fact]) -> Result<Vec<Option<Operand>>> {
-        node.outputs
-            .iter()
-            .zip(outputs)
-            .map(|(v, f)| match (v, f.dtype(), f.shape()) {
-                (None, ..) => Ok(None),
-                (Some(_), Some(d), Some(s)) => Ok(Some(Operand::dense(d, &s))),
-                _ => bail!(Internal, "an output's fact is not concrete: {f}"),
-            })
-            .collect()
-    }
-
-    fn step(&mut self, id: NodeId, node: &Node, outputs: Vec<Fact>) -> Result<()> {
-        if node.op.alias() == Alias::View && self.view(node, &outputs)? {
-            return Ok(());
-        }
-        let target = &self.program.target;
-        let mut backend = self.device_for(node, &outputs).unwrap_or(target.cpu_index());
-        let (step, ins, outs, layouts) = loop {
-            if target.required && backend == target.cpu_index() {
-                return Err(self.not_claimed(node, &outputs));
-            }
-            match self.bind_on(backend, node, &outputs) {
-                // A device may find only here that a shape is beyond its kernels: the CPU takes its place.
-                Err(e) if e.kind() == ErrorKind::Unsupported && backend != target.cpu_index() && !target.required => {
-                    backend = target.cpu_index();
-                }
-                bound => break bound?,
-            }
-        };
-        let space = target.space(backend);
-
-        let mut in_slots = Vec::with_capacity(node.inputs.len());
-        for (i, v) in node.inputs.iter().enumerate() {
-            in_slots.push(match v {
-                None => NO_VALUE,
-                // Devices keep constants themselves: they took them when the step was bound.
-                Some(_) if space != 0 && ins[i].as_ref().is_some_and(|o| o.constant.is_some()) => NO_VALUE,
-                Some(_) if !step.reads(i) => NO_VALUE,
-                Some(v) => self.variant(*v, space, layouts.input(i))?,
-            });
-        }
-        let mut out_slots = Vec::with_capacity(node.outputs.len());
-        for ((v, o), fact) in node.outputs.iter().zip(outs).zip(outputs) {
-            out_slots.push(match (v, o) {
-                (Some(v), Some(o)) => {
-                    self.facts[v.index()] = fact;
-                    self.made[v.index()] = Made::Planned;
-                    let s = self.new_slot(o, space, SlotKind::Arena(0))?;
-                    self.variants[v.index()].push(s);
-                    s
-                }
-                _ => NO_VALUE,
-            });
-        }
-        let in_place = match node.op.alias() {
-            Alias::InPlace(k) => k,
-            _ => &[],
-        };
-        self.items.push(Item::Step(StepItem {
-            node: id,
-            step,
-            inputs: in_slots.into(),
-            outputs: out_slots.into(),
-            in_place,
-            backend,
-            space,
-            workspace: 0,
-        }));
-        Ok(())
-    }
-
-    /// The node's step on a backend, its operands in the layouts that the backend wants.
-    fn bind_on(&self, backend: usize, node: &Node, outputs: &[Fact]) -> Result<Bound> {
-        let target = &self.program.target;
-        let space = target.space(backend);
-        let backend: &dyn Backend = target.backend(backend);
-        let mut ins: Vec<Option<Operand>> = Vec::with_capacity(node.inputs.len());
-        for v in &node.inputs {
-            ins.push(v.map(|v| self.operand(v, space)).transpose()?);
-        }
-        let mut outs = self.output_operands(node, outputs)?;
-        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
-        let layouts = backend.layouts(&view);
-        for (i, o) in ins.iter_mut().enumerate() {
-            o.iter_mut().for_each(|o| o.layout = layouts.input(i));
-        }
-        for (i, o) in outs.iter_mut().enumerate() {
-            o.iter_mut().for_each(|o| o.layout = layouts.output(i));
-        }
-        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
-        let step = backend.bind(&view, &target.cache)?;
-        Ok((step, ins, outs, layouts))
-    }
-
-    /// The error of a node that only the CPU could run, where a device is required.
-    fn not_claimed(&self, node: &Node, outputs: &[Fact]) -> Error {
-        let ins: Result<Vec<_>> =
-            node.inputs.iter().map(|v| v.map(|v| self.operand(v, u32::MAX)).transpose()).collect();
-        let (Ok(ins), Ok(outs)) = (ins, self.output_operands(node, outputs)) else {
-            return err!(Unsupported, "a device is required, and operator {} runs on the CPU only", node.op.name());
-        };
-        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
-        let devices = self.program.target.devices.iter();
-        let whys: Vec<String> =
-            devices.filter_map(|d| Some(format!("{}: {}", d.name(), d.claims(&view).err()?))).collect();
-        err!(Unsupported, "a device is required, and none runs operator {}: {}", node.op.name(), whys.join("; "))
     }
 
     /// Makes output 0 the same memory as input 0. False where the operator has to run after all.

@@ -134,7 +134,21 @@ impl Session {
         let overridable = open.map(|o| Overridable::new(o.graph, o.defaults, wanted, target.clone()));
         let program = Program::new(Arc::new(graph), target)?;
         let flush = options.flush_denormals;
-        Ok(Session { program, overridable, inputs, outputs, metadata, pool, isa, flush, passes, warnings, budget })
+        let session =
+            Session { program, overridable, inputs, outputs, metadata, pool, isa, flush, passes, warnings, budget };
+        session.prepare();
+        Ok(session)
+    }
+
+    /// Plans, and packs the weights for, the only sizes that the inputs can have, if there are such. What stands in the way
+    /// of a plan is told by [`Session::check`] and by the run.
+    fn prepare(&self) {
+        let _mode = FpMode::enter(self.flush);
+        let _ = self.program.prepare(&self.threads_of_a_run());
+    }
+
+    fn threads_of_a_run(&self) -> Flushing<'_> {
+        Flushing { inner: &*self.pool, flush: self.flush, budget: &self.budget }
     }
 
     /// Inputs in the model's order, without those that have a default.
@@ -263,7 +277,7 @@ impl Session {
         for (v, io) in inputs.iter().zip(self.inputs.iter().chain(open)) {
             io.check(v)?;
         }
-        let flushing = Flushing { inner: &*self.pool, flush: self.flush, budget: &self.budget };
+        let flushing = self.threads_of_a_run();
         let _scope = self.budget.enter();
         let _mode = FpMode::enter(self.flush);
         let stop = Stop::new(options.cancel.as_ref(), options.deadline);

@@ -1,8 +1,8 @@
 //! Gather, GatherElements, GatherND.
 
 use super::{Bind, Moves, around, count, index_type};
-use crate::backend::FnStep;
 use crate::backend::cpu::CpuBindings;
+use crate::backend::{FnStep, Step, StepArgs};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
@@ -70,11 +70,27 @@ impl Moves for Gather {
         let axis = resolve_axis(op.axis, x.shape.len())?;
         let (outer, n, inner) = around(&x.shape, axis);
         let kernel = GatherKernel::new(index_type(at.dtype)?, outer, n, at.len(), inner * size)?;
-        Ok(FnStep::boxed("gather", kernel.tasks(), 0, move |args, task, _| {
-            // SAFETY: the kernel was made from the operands' shapes; it checks each index.
-            Ok(unsafe { kernel.run(task, args.input(0), args.input(1), args.output(0)) }?)
-        }))
+        Ok(Box::new(GatherStep(kernel)))
     };
+}
+
+/// Copies bytes: a table of embeddings is read where it lies in the model's file, row by row.
+struct GatherStep(GatherKernel);
+
+impl Step for GatherStep {
+    fn tasks(&self, _phase: usize) -> usize {
+        self.0.tasks()
+    }
+    fn needs_alignment(&self, input: usize) -> bool {
+        input != 0
+    }
+    unsafe fn run(&self, args: &StepArgs<'_>, _phase: usize, task: usize, _scratch: *mut u8) -> Result<()> {
+        // SAFETY: the kernel was made from the operands' shapes; it checks each index.
+        Ok(unsafe { self.0.run(task, args.input(0), args.input(1), args.output(0)) }?)
+    }
+    fn kernel(&self) -> &str {
+        "gather"
+    }
 }
 
 /// Single elements: each index in input 1 replaces its own coordinate on the axis.

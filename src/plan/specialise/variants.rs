@@ -20,11 +20,7 @@ impl Specialiser<'_> {
             return Ok(s);
         }
         if self.variants[v.index()].is_empty() {
-            let Some(t) = self.facts[v.index()].contents_tensor() else {
-                bail!(Internal, "value '{}' has no place", self.program.graph.value(v).name)
-            };
-            t.settle()?;
-            self.add_slot(v, SlotKind::Constant(t))?;
+            self.constant(v, true)?;
             return self.variant(v, space, layout);
         }
         if layout != Layout::Dense
@@ -59,6 +55,20 @@ impl Specialiser<'_> {
                 self.items.push(Item::CopyIn { backend: space as usize - 1, from, to, bytes });
                 Ok(to)
             }
+        }
+    }
+
+    /// The slot of a constant as it is, on the host. If it lies askew in its file and `aligned` is asked for, it moves.
+    pub(super) fn constant(&mut self, v: ValueId, aligned: bool) -> Result<u32> {
+        let Some(t) = self.facts[v.index()].contents_tensor() else {
+            bail!(Internal, "value '{}' has no place", self.program.graph.value(v).name)
+        };
+        if aligned {
+            t.settle()?;
+        }
+        match self.variants[v.index()].first() {
+            Some(&slot) => Ok(slot),
+            None => self.add_slot(v, SlotKind::Constant(t)),
         }
     }
 
