@@ -93,7 +93,8 @@ def cast(t, x, attrs):
         return reference("Cast", [np.asarray(x[0])], {**attrs, "to": helper.np_dtype_to_tensor_dtype(DTYPES[to]) if to != "string" else 8})[0]
     if to in ("string", "bool"):
         return x[0] if to == "string" else np.array([v == "1" for v in x[0]])
-    return np.array([float(v) for v in x[0]]).astype(DTYPES[to])
+    numbers = np.array([float(v) for v in x[0]])
+    return reference("Cast", [numbers], {"to": helper.np_dtype_to_tensor_dtype(DTYPES[to])})[0]
 
 
 def one_hot(t, x, attrs):
@@ -152,6 +153,12 @@ def layer_norm(t, x, attrs):
     mean = x[0].mean(-1, keepdims=True)
     inverse = 1 / np.sqrt(x[0].var(-1, keepdims=True) + EPSILON)
     return (x[0] - mean) * inverse * x[1] + x[2], mean, inverse
+
+
+def group_norm(t, x, attrs):
+    groups = x[0].reshape(len(x[0]), attrs["num_groups"], -1)
+    y = (groups - groups.mean(-1, keepdims=True)) / np.sqrt(groups.var(-1, keepdims=True) + EPSILON)
+    return y.reshape(x[0].shape) * x[1][:, None] + x[2][:, None]
 
 
 def normalised(t, x, attrs):
@@ -237,6 +244,7 @@ EXPECTED = {
     "MaxPool": max_pool,
     "MaxRoiPool": max_roi_pool,
     "LayerNormalization": layer_norm,
+    "GroupNormalization": group_norm,
     "RMSNormalization": lambda t, x, attrs: x[0] / np.sqrt((x[0] * x[0]).mean(-1, keepdims=True) + EPSILON) * x[1],
     "MeanVarianceNormalization": normalised,
     "GlobalLpPool": lambda t, x, attrs: np.sqrt((x[0] * x[0]).sum((2, 3), keepdims=True)),

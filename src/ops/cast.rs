@@ -215,7 +215,9 @@ fn bind(op: &Cast, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         }));
     }
     // Through f32, or i32 on the way to a small integer: the workspace holds 4 bytes an element.
-    let small_int = elem(to).is_none() && !to.is_float();
+    let small = |d: DType| elem(d).is_none() && !d.is_float();
+    // Whole numbers stay whole, so that negative ones wrap around.
+    let small_int = small(to) || small(from) && to.is_int();
     let Some(bytes) = n.checked_mul(4) else { bail!(OutOfMemory, "Cast of {n} elements") };
     let step = Phases::new("cast_narrow", bytes);
     let step = match elem(from) {
@@ -231,10 +233,10 @@ fn bind(op: &Cast, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     };
     match elem(to) {
         Some(b) => {
-            let kernel = kernel(Elem::F32, b)?;
+            let kernel = kernel(if small_int { Elem::I32 } else { Elem::F32 }, b)?;
             Ok(step
                 .then(kernel.tasks(), 0, move |args, task, _| {
-                    // SAFETY: the workspace has n f32, the output n elements.
+                    // SAFETY: the workspace has n f32 or i32, the output n elements.
                     unsafe { kernel.run(task, args.workspace::<u8>().cast_const(), args.output(0)) };
                     Ok(())
                 })

@@ -4,7 +4,7 @@ use super::Family;
 use super::case::{Case, CaseInput};
 use super::random::{Seed, rounded};
 use super::shape::Identity;
-use super::types::need_elem;
+use super::types::elem;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{FnStep, Step};
 use crate::ensure;
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::ir::parse::Attr;
 use crate::ir::{Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::kernels::scalar::{load, store};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, decode_narrow, encode_narrow};
 use std::sync::Arc;
 
 pub(super) const FAMILY: Family = Family { name: "dropout", ops: OPS, cpu, cases, ..Family::EMPTY };
@@ -58,39 +58,76 @@ impl Op for Dropout {
     }
 }
 
+/// A type whose elements are numbers, in a byte or more each.
+fn number(d: DType) -> Result<DType> {
+    ensure!(elem(d).is_some() || d.is_narrow_float() && !d.is_packed(), Unsupported, "Dropout of {d}");
+    Ok(d)
+}
+
+/// # Safety
+/// The tensor has element `i`, of type `d`.
+unsafe fn get(d: DType, from: *const u8, i: usize) -> f64 {
+    // SAFETY: the caller's; what has no kernel element is a byte.
+    unsafe {
+        match elem(d) {
+            Some(e) => load(e, from, i),
+            None => f64::from(decode_narrow(d, *from.add(i))),
+        }
+    }
+}
+
+/// # Safety
+/// The tensor has element `i`, of type `d`.
+unsafe fn put(d: DType, to: *mut u8, i: usize, x: f64) {
+    // SAFETY: as above.
+    unsafe {
+        match elem(d) {
+            Some(e) => store(e, to, i, x),
+            None => *to.add(i) = encode_narrow(d, x as f32, true),
+        }
+    }
+}
+
+fn round_to(d: DType, x: f64) -> f64 {
+    match elem(d) {
+        Some(e) => rounded(e, x),
+        None => f64::from(decode_narrow(d, encode_narrow(d, x as f32, true))),
+    }
+}
+
 fn bind(op: &Dropout, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let x = cx.input(0)?;
     let (bytes, n, seed) = (x.byte_len()?, x.len(), op.seed);
     let (value, mask) = (cx.has_output(0), cx.has_output(1));
-    let mask_elem = need_elem(if op.mask_like_data { x.dtype } else { DType::Bool }, "Dropout")?;
+    let mask_type = number(if op.mask_like_data { x.dtype } else { DType::Bool })?;
     // At inference the data's type does not matter.
     let training = cx.opt_input(2).map(|t| t.len() == 1);
     ensure!(training != Some(false), InvalidModel, "training_mode must be one bool");
     let mut elems = None;
     if training.is_some() {
-        let ratio = cx.opt_input(1).map(|r| need_elem(r.dtype, "Dropout's ratio")).transpose()?;
+        let ratio = cx.opt_input(1).map(|r| number(r.dtype)).transpose()?;
         ensure!(cx.opt_input(1).is_none_or(|r| r.len() == 1), InvalidModel, "the ratio must be one number");
-        elems = Some((need_elem(x.dtype, "Dropout in training mode")?, ratio));
+        elems = Some((number(x.dtype)?, ratio));
     }
     Ok(FnStep::boxed("dropout", 1, 0, move |args, _, _| {
         // SAFETY: the flag and the ratio are one element each; input and outputs have n elements (Step::run).
         unsafe {
-            if let Some((elem, ratio_elem)) = elems.filter(|_| *args.input::<u8>(2) != 0) {
-                let ratio = ratio_elem.map_or(0.5, |e| load(e, args.input(1), 0));
+            if let Some((data, ratio_type)) = elems.filter(|_| *args.input::<u8>(2) != 0) {
+                let ratio = ratio_type.map_or(0.5, |d| get(d, args.input(1), 0));
                 ensure!((0.0..1.0).contains(&ratio), Run, "the ratio is {ratio}");
                 // NumPy computes the scale in the ratio's type.
-                let to = ratio_elem.unwrap_or(elem);
-                let scale = rounded(to, 1.0 / rounded(to, 1.0 - ratio));
+                let to = ratio_type.unwrap_or(data);
+                let scale = round_to(to, 1.0 / round_to(to, 1.0 - ratio));
                 // A ratio of zero drops nothing, whatever the numbers.
                 let mut g = seed.start();
                 for i in 0..n {
                     let keep = ratio == 0.0 || g.uniform() >= ratio;
                     if value {
-                        let y = if keep { load(elem, args.input(0), i) * scale } else { 0.0 };
-                        store(elem, args.output(0), i, y);
+                        let y = if keep { get(data, args.input(0), i) * scale } else { 0.0 };
+                        put(data, args.output(0), i, y);
                     }
                     if mask {
-                        store(mask_elem, args.output(1), i, f64::from(u8::from(keep)));
+                        put(mask_type, args.output(1), i, f64::from(u8::from(keep)));
                     }
                 }
                 return Ok(());
@@ -99,7 +136,7 @@ fn bind(op: &Dropout, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
                 std::ptr::copy_nonoverlapping(args.input::<u8>(0), args.output::<u8>(0), bytes);
             }
             for i in 0..if mask { n } else { 0 } {
-                store(mask_elem, args.output(1), i, 1.0);
+                put(mask_type, args.output(1), i, 1.0);
             }
         }
         Ok(())

@@ -5,16 +5,17 @@
 use super::Family;
 use super::case::{Case, CaseInput};
 use super::types::need_elem;
-use crate::backend::cpu::{CpuBindings, CpuCtx};
-use crate::backend::{FnStep, Step};
+use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx, run_now};
+use crate::backend::{FnStep, NodeView, Operand, PackedCache, Step};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::parse::Attr;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::kernels::elem::Elem;
+use crate::kernels::isa::Isa;
 use crate::kernels::random::Mt19937;
 use crate::kernels::scalar::{load, store};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor, Value};
 use crate::{bail, ensure, err};
 use half::{bf16, f16};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -163,6 +164,18 @@ fn bind_fill(op: &Fill, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     }))
 }
 
+/// In the shape of strings.
+fn fill_like_strings(op: &Fill, _: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+    let ([x], Some(dtype)) = (args, op.dtype) else { bail!(InvalidModel, "{} of this shape needs a dtype", op.name()) };
+    let mut y = [Tensor::uninit(dtype, x.tensor()?.shape())?];
+    let outputs = [Some(Operand::dense(dtype, y[0].shape()))];
+    let node = NodeView { name: op.name(), op, inputs: &[], outputs: &outputs };
+    let cache = PackedCache::new();
+    let step = bind_fill(op, &CpuCtx { node: &node, isa: Isa::SCALAR, cache: &cache })?;
+    run_now(&*step, &[], &mut y)?;
+    Ok(y.into_iter().map(Value::Tensor).collect())
+}
+
 /// 1 with the probability that input 0 says, else 0 (ONNX Bernoulli).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bernoulli {
@@ -284,6 +297,7 @@ fn bind_multinomial(op: &Multinomial, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> 
 
 fn cpu(b: &mut CpuBindings) {
     b.step::<Fill>(bind_fill);
+    b.eager::<Fill>(fill_like_strings);
     b.step::<Bernoulli>(bind_bernoulli);
     b.step::<Multinomial>(bind_multinomial);
 }

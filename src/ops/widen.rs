@@ -1,58 +1,80 @@
-//! Steps on f16 and bf16 by way of f32: operands are widened into the workspace, an f32 step runs, and its results are
-//! rounded once.
+//! Steps by way of a wider type: operands are converted into the workspace, a step of that type runs, and its results are
+//! rounded once. So f16 and bf16 are computed in f32, and types that mix in the widest of them.
 
+use super::types::need_elem;
 use crate::backend::cpu::CpuCtx;
-use crate::backend::step::{Place, split};
+use crate::backend::step::Place;
 use crate::backend::{NodeView, Operand, Step, StepArgs};
 use crate::base::alloc::{ALIGN, round_up};
 use crate::error::Result;
 use crate::ir::Op;
-use crate::kernels::convert::{load_strided, store_strided};
-use crate::kernels::elem::Elem;
 use crate::kernels::isa::Isa;
+use crate::kernels::nd::dense_strides;
+use crate::kernels::pointwise::Cast;
 use crate::tensor::{DType, Tensor};
 use crate::{bail, err};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Elements that a conversion task moves.
-const GRAIN: usize = 64 * 1024;
+/// How a step of an operator is bound.
+type Bind<T> = fn(&T, &CpuCtx<'_>) -> Result<Box<dyn Step>>;
 
-fn narrow(d: DType) -> Option<Elem> {
-    match d {
-        DType::F16 => Some(Elem::F16),
-        DType::BF16 => Some(Elem::Bf16),
-        _ => None,
-    }
+/// An operand by its index.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    In(usize),
+    Out(usize),
 }
 
 /// Binds `op` through f32 if an operand is f16 or bf16; `Ok(None)` if none is.
-pub(super) fn widened<T: Op>(
-    op: &T,
-    cx: &CpuCtx<'_>,
-    bind: fn(&T, &CpuCtx<'_>) -> Result<Box<dyn Step>>,
-) -> Result<Option<Box<dyn Step>>> {
-    let operands = || cx.inputs.iter().chain(cx.outputs).flatten();
-    if !operands().any(|o| narrow(o.dtype).is_some()) {
+pub(super) fn widened<T: Op>(op: &T, cx: &CpuCtx<'_>, bind: Bind<T>) -> Result<Option<Box<dyn Step>>> {
+    through(op, cx, bind, DType::F32, |_, d| matches!(d, DType::F16 | DType::BF16))
+}
+
+/// Binds `op` through f64, or else f32, if its floating-point operands are of several types; `Ok(None)` if they are of one.
+pub(super) fn unmixed<T: Op>(op: &T, cx: &CpuCtx<'_>, bind: Bind<T>) -> Result<Option<Box<dyn Step>>> {
+    let float = |d: DType| matches!(d, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+    let mut types = cx.inputs.iter().chain(cx.outputs).flatten().map(|o| o.dtype).filter(|&d| float(d));
+    let Some(first) = types.next() else { return Ok(None) };
+    let (mixed, double) = types.fold((false, first == DType::F64), |(m, f), d| (m || d != first, f || d == DType::F64));
+    if !mixed {
         return Ok(None);
     }
+    let wide = if double { DType::F64 } else { DType::F32 };
+    through(op, cx, bind, wide, |_, d| float(d) && d != wide)
+}
+
+/// Binds `op` with the operands that `pick` chooses converted to and from `wide`; `Ok(None)` if it chooses none.
+pub(super) fn through<T: Op>(
+    op: &T,
+    cx: &CpuCtx<'_>,
+    bind: Bind<T>,
+    wide: DType,
+    pick: impl Fn(Side, DType) -> bool,
+) -> Result<Option<Box<dyn Step>>> {
+    let ins = cx.inputs.iter().enumerate().map(|(i, o)| (Side::In(i), o));
+    let outs = cx.outputs.iter().enumerate().map(|(i, o)| (Side::Out(i), o));
+    if !ins.chain(outs).any(|(side, o)| o.as_ref().is_some_and(|o| pick(side, o.dtype))) {
+        return Ok(None);
+    }
+    let key = if wide == DType::F64 { "f64" } else { "f32" };
     let mut sources = SmallVec::new();
     let mut ins = Vec::with_capacity(cx.inputs.len());
     let (mut offset, mut jobs_in, mut jobs_out) = (0, Vec::new(), Vec::new());
     for (i, o) in cx.inputs.iter().enumerate() {
         let (source, wide) = match o {
             None => (Source::Direct, None),
-            Some(o) => match (narrow(o.dtype), &o.constant) {
-                (None, _) => (Source::Direct, Some(o.clone())),
-                (Some(elem), Some(t)) => {
-                    let wide = cx.cache.get(t, "f32", || widen_tensor(cx.isa, elem, t))?;
-                    let o = Operand { dtype: DType::F32, constant: Some((*wide).clone()), ..o.clone() };
-                    (Source::Constant(wide), Some(o))
+            Some(o) => match (pick(Side::In(i), o.dtype), &o.constant) {
+                (false, _) => (Source::Direct, Some(o.clone())),
+                (true, Some(t)) => {
+                    let made = cx.cache.get(t, key, || widen_tensor(cx.isa, wide, t))?;
+                    let o = Operand { dtype: wide, constant: Some((*made).clone()), ..o.clone() };
+                    (Source::Constant(made), Some(o))
                 }
-                (Some(elem), None) => {
-                    let at = place(o, &mut offset)?;
-                    jobs_in.push(Job::new(i, elem, at, o)?);
-                    (Source::Workspace(at), Some(Operand { dtype: DType::F32, ..o.clone() }))
+                (true, None) => {
+                    let at = place(o, wide, &mut offset)?;
+                    jobs_in.push(Job::new(cx.isa, i, at, o, o.dtype, wide)?);
+                    (Source::Workspace(at), Some(Operand { dtype: wide, ..o.clone() }))
                 }
             },
         };
@@ -63,39 +85,42 @@ pub(super) fn widened<T: Op>(
     let mut outs = Vec::with_capacity(cx.outputs.len());
     for (i, o) in cx.outputs.iter().enumerate() {
         let (result, wide) = match o {
-            Some(o) => match narrow(o.dtype) {
-                Some(elem) => {
-                    let at = place(o, &mut offset)?;
-                    jobs_out.push(Job::new(i, elem, at, o)?);
-                    (Some(at), Some(Operand { dtype: DType::F32, ..o.clone() }))
-                }
-                None => (None, Some(o.clone())),
-            },
-            None => (None, None),
+            Some(o) if pick(Side::Out(i), o.dtype) => {
+                let at = place(o, wide, &mut offset)?;
+                jobs_out.push(Job::new(cx.isa, i, at, o, wide, o.dtype)?);
+                (Some(at), Some(Operand { dtype: wide, ..o.clone() }))
+            }
+            o => (None, o.clone()),
         };
         results.push(result);
         outs.push(wide);
     }
     let node = NodeView { name: cx.name, op: cx.op, inputs: &ins, outputs: &outs };
     let inner = bind(op, &CpuCtx { node: &node, isa: cx.isa, cache: cx.cache })?;
-    Ok(Some(Box::new(Widened { isa: cx.isa, inner, sources, results, jobs_in, jobs_out, offset })))
+    Ok(Some(Box::new(Widened { inner, sources, results, jobs_in, jobs_out, offset })))
 }
 
-/// Room for an operand in f32.
-fn place(o: &Operand, offset: &mut usize) -> Result<usize> {
+/// Room for an operand in the wide type.
+fn place(o: &Operand, wide: DType, offset: &mut usize) -> Result<usize> {
     let at = *offset;
-    let bytes = o.layout.byte_len(DType::F32, &o.shape)?;
+    let bytes = o.layout.byte_len(wide, &o.shape)?;
     let end = at.checked_add(bytes).filter(|&e| e < isize::MAX as usize - ALIGN);
     *offset = round_up(end.ok_or_else(|| err!(OutOfMemory, "operands pass the address space"))?, ALIGN);
     Ok(at)
 }
 
-fn widen_tensor(isa: Isa, elem: Elem, t: &Tensor) -> Result<Tensor> {
-    let mut wide = Tensor::uninit(DType::F32, t.shape())?;
-    let Some(to) = wide.data_mut_ptr() else { bail!(Internal, "a new tensor is shared") };
+fn conversion(isa: Isa, from: DType, to: DType, n: usize) -> Result<Cast> {
+    let flat = dense_strides(&[n]);
+    Cast::new(isa, need_elem(from, "a conversion")?, need_elem(to, "a conversion")?, &[n], &flat, &flat)
+}
+
+fn widen_tensor(isa: Isa, to: DType, t: &Tensor) -> Result<Tensor> {
+    let mut wide = Tensor::uninit(to, t.shape())?;
+    let Some(out) = wide.data_mut_ptr() else { bail!(Internal, "a new tensor is shared") };
     let from = t.aligned()?;
+    let kernel = conversion(isa, t.dtype(), to, t.len())?;
     // SAFETY: both have as many elements, and the target is new.
-    unsafe { load_strided(isa, elem, from.ptr(), 1, to.cast(), t.len()) };
+    (0..kernel.tasks()).for_each(|task| unsafe { kernel.run(task, from.ptr(), out) });
     Ok(wide)
 }
 
@@ -112,36 +137,30 @@ enum Source {
 /// The conversion of one operand.
 struct Job {
     operand: usize,
-    elem: Elem,
     offset: usize,
-    len: usize,
-    tasks: usize,
-    per: usize,
+    kernel: Cast,
 }
 
 impl Job {
-    fn new(operand: usize, elem: Elem, offset: usize, o: &Operand) -> Result<Job> {
+    fn new(isa: Isa, operand: usize, offset: usize, o: &Operand, from: DType, to: DType) -> Result<Job> {
         // Padding lanes of blocked layouts are elements like others.
         let len = o.layout.byte_len(DType::F32, &o.shape)? / 4;
-        let (tasks, per) = split(len, GRAIN);
-        Ok(Job { operand, elem, offset, len, tasks, per })
+        Ok(Job { operand, offset, kernel: conversion(isa, from, to, len)? })
     }
 }
 
-/// The task's job, and its elements in it.
-fn find(jobs: &[Job], mut task: usize) -> Option<(&Job, usize, usize)> {
+/// The task's job, and the task in it.
+fn find(jobs: &[Job], mut task: usize) -> Option<(&Job, usize)> {
     for j in jobs {
-        if task < j.tasks {
-            let from = task * j.per;
-            return Some((j, from, j.per.min(j.len.saturating_sub(from))));
+        if task < j.kernel.tasks() {
+            return Some((j, task));
         }
-        task -= j.tasks;
+        task -= j.kernel.tasks();
     }
     None
 }
 
 struct Widened {
-    isa: Isa,
     inner: Box<dyn Step>,
     sources: SmallVec<[Source; 6]>,
     results: SmallVec<[Option<usize>; 3]>,
@@ -162,7 +181,7 @@ impl Step for Widened {
         self.first() + self.inner.phases() + usize::from(!self.jobs_out.is_empty())
     }
     fn tasks(&self, phase: usize) -> usize {
-        let tasks = |jobs: &[Job]| jobs.iter().map(|j| j.tasks).sum();
+        let tasks = |jobs: &[Job]| jobs.iter().map(|j| j.kernel.tasks()).sum();
         match phase.checked_sub(self.first()) {
             None => tasks(&self.jobs_in),
             Some(p) if p < self.inner.phases() => self.inner.tasks(p),
@@ -185,22 +204,16 @@ impl Step for Widened {
     unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
         let base = args.workspace::<u8>();
         let Some(p) = phase.checked_sub(self.first()) else {
-            if let Some((j, from, n)) = find(&self.jobs_in, task) {
+            if let Some((j, task)) = find(&self.jobs_in, task) {
                 // SAFETY: the job's elements lie in the input, and have room in the workspace.
-                unsafe {
-                    let src = args.input::<u8>(j.operand).add(from * 2);
-                    load_strided(self.isa, j.elem, src, 1, base.add(j.offset).cast::<f32>().add(from), n);
-                }
+                unsafe { j.kernel.run(task, args.input(j.operand), base.add(j.offset)) };
             }
             return Ok(());
         };
         if p >= self.inner.phases() {
-            if let Some((j, from, n)) = find(&self.jobs_out, task) {
+            if let Some((j, task)) = find(&self.jobs_out, task) {
                 // SAFETY: as above, the other way.
-                unsafe {
-                    let src = base.add(j.offset).cast::<f32>().add(from);
-                    store_strided(self.isa, src, 1, j.elem, args.output::<u8>(j.operand).add(from * 2), 1, n);
-                }
+                unsafe { j.kernel.run(task, base.add(j.offset).cast_const(), args.output(j.operand)) };
             }
             return Ok(());
         }
@@ -219,7 +232,7 @@ impl Step for Widened {
         let index: SmallVec<[u32; 12]> = (0..places.len() as u32).collect();
         let (ins, outs) = index.split_at(self.sources.len());
         let inner = StepArgs::new(&places, &[], ins, outs, base.wrapping_add(self.offset));
-        // SAFETY: the operands are those the inner step was bound for, in f32; the rest is the caller's contract.
+        // SAFETY: the operands are those the inner step was bound for, in the wide type; the rest is the caller's contract.
         unsafe { self.inner.run(&inner, p, task, scratch) }
     }
     fn kernel(&self) -> &str {

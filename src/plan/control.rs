@@ -7,7 +7,7 @@ use crate::base::checked;
 use crate::error::{Context, Result};
 use crate::ir::NodeId;
 use crate::ops::control::{If, Loop, Scan, SequenceMap};
-use crate::tensor::{DType, Tensor, Value};
+use crate::tensor::{DType, Tensor, Value, unpack_bits, write_packed};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
@@ -208,15 +208,39 @@ fn run_map(op: &SequenceMap, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) 
     Ok(results.into_iter().map(|r| Value::Sequence(Arc::new(r))).collect())
 }
 
-/// Element `at` of an axis, the axis gone. Not for packed or string elements.
+/// Packed elements in a byte each.
+fn unpacked(t: &Tensor) -> Result<Tensor> {
+    let mut out = Tensor::zeroed(DType::U8, t.shape())?;
+    let to = bytes_mut(&mut out)?;
+    unpack_bits(t.dtype(), t.bytes(), t.len(), |i, b| to[i] = b);
+    Ok(out)
+}
+
+/// The other way.
+fn packed(dtype: DType, t: &Tensor) -> Result<Tensor> {
+    let mut out = Tensor::zeroed(dtype, t.shape())?;
+    let from = t.bytes();
+    write_packed(dtype, bytes_mut(&mut out)?, t.len(), |i| from[i]);
+    Ok(out)
+}
+
+/// Element `at` of an axis, the axis gone.
 fn slice_axis(t: &Tensor, axis: usize, at: usize) -> Result<Tensor> {
-    let size = t.dtype().size().ok_or_else(|| err!(Unsupported, "a Scan over elements of type {}", t.dtype()))?;
     let outer: usize = t.shape()[..axis].iter().product();
-    let inner: usize = t.shape()[axis + 1..].iter().product::<usize>() * size;
+    let inner: usize = t.shape()[axis + 1..].iter().product::<usize>();
     let mut shape: Vec<usize> = t.shape().to_vec();
-    shape.remove(axis);
+    let n = shape.remove(axis);
+    let Some(size) = t.dtype().size() else {
+        if t.dtype() != DType::String {
+            return packed(t.dtype(), &slice_axis(&unpacked(t)?, axis, at)?);
+        }
+        let strings = t.as_strings()?;
+        let rows = (0..outer).flat_map(|o| &strings[(o * n + at) * inner..][..inner]);
+        return Tensor::from_strings(&shape, rows.cloned().collect());
+    };
+    let inner = inner * size;
     let mut out = Tensor::zeroed(t.dtype(), &shape)?;
-    let (src, n) = (t.bytes(), t.shape()[axis]);
+    let src = t.bytes();
     let dst = bytes_mut(&mut out)?;
     for o in 0..outer {
         dst[o * inner..][..inner].copy_from_slice(&src[(o * n + at) * inner..][..inner]);
@@ -234,20 +258,35 @@ fn stack(parts: &[Tensor], axis: i64, empty: &crate::ir::Fact) -> Result<Tensor>
         shape.insert(axis, 0);
         return Tensor::zeroed(dtype, &shape);
     };
-    let size = first.dtype().size().ok_or_else(|| err!(Unsupported, "scan outputs of type {}", first.dtype()))?;
-    let axis = crate::ir::op::resolve_axis(axis, first.shape().len() + 1)?;
-    let mut shape = first.shape().to_vec();
-    shape.insert(axis, parts.len());
-    let inner = checked::product(&first.shape()[axis..])? * size;
-    let outer = checked::product(&first.shape()[..axis])?;
-    let mut out = Tensor::zeroed(first.dtype(), &shape)?;
-    let dst = bytes_mut(&mut out)?;
-    for (k, p) in parts.iter().enumerate() {
+    for p in parts {
         ensure!(
             p.shape() == first.shape() && p.dtype() == first.dtype(),
             InvalidModel,
             "scan outputs differ: {first:?} and {p:?}"
         );
+    }
+    if first.dtype().is_packed() {
+        let parts = parts.iter().map(unpacked).collect::<Result<Vec<_>>>()?;
+        return packed(first.dtype(), &stack(&parts, axis, empty)?);
+    }
+    let axis = crate::ir::op::resolve_axis(axis, first.shape().len() + 1)?;
+    let mut shape = first.shape().to_vec();
+    shape.insert(axis, parts.len());
+    let inner = checked::product(&first.shape()[axis..])?;
+    let outer = checked::product(&first.shape()[..axis])?;
+    let Some(size) = first.dtype().size() else {
+        let mut all = Vec::with_capacity(checked::product(&shape)?);
+        for o in 0..outer {
+            for p in parts {
+                all.extend_from_slice(&p.as_strings()?[o * inner..][..inner]);
+            }
+        }
+        return Tensor::from_strings(&shape, all);
+    };
+    let inner = inner * size;
+    let mut out = Tensor::zeroed(first.dtype(), &shape)?;
+    let dst = bytes_mut(&mut out)?;
+    for (k, p) in parts.iter().enumerate() {
         for o in 0..outer {
             dst[(o * parts.len() + k) * inner..][..inner].copy_from_slice(&p.bytes()[o * inner..][..inner]);
         }

@@ -167,6 +167,15 @@ impl Cast {
             // SAFETY: the caller's contract.
             return unsafe { (self.run)(count, from, sf, to, st) };
         }
+        // One conversion is enough where f32 already is one of the two, and lies in a row.
+        if self.to == Elem::F32 && st == 1 {
+            // SAFETY: the caller's contract.
+            return unsafe { load_strided(self.isa, self.from, from, sf, to.cast(), count) };
+        }
+        if self.from == Elem::F32 && sf == 1 {
+            // SAFETY: as above.
+            return unsafe { store_strided(self.isa, from.cast(), 1, self.to, to, st, count) };
+        }
         let mut tile = [0.0f32; TILE];
         let (size, out_size) = (self.from.size() as isize, self.to.size() as isize);
         for start in (0..count).step_by(TILE) {

@@ -12,7 +12,7 @@ use crate::kernels::attention::{Attention as Kernel, AttentionPtrs, AttentionSpe
 use crate::kernels::elem::Elem;
 use crate::ops::steps::Phases;
 use crate::ops::types::need_elem;
-use crate::ops::widen::widened;
+use crate::ops::widen::{Side, through, unmixed};
 use crate::tensor::DType;
 use crate::{bail, ensure, err};
 use std::ptr::null;
@@ -164,12 +164,16 @@ struct Joined {
 
 pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let q = cx.input(0)?;
+    // Whole numbers are added to the scores as they are.
+    let scores = if q.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    if let Some(s) = through(op, cx, bind, scores, |s, d| s == Side::In(3) && d.is_int())? {
+        return Ok(s);
+    }
     let data = [0, 1, 2, 4, 5, 8];
     if data.iter().any(|&i| cx.opt_input(i).is_some_and(|o| o.dtype != q.dtype)) {
-        let f64s = data.iter().any(|&i| cx.opt_input(i).is_some_and(|o| o.dtype == DType::F64));
-        return match widened(op, cx, bind)? {
-            Some(s) if !f64s => Ok(s),
-            _ => bail!(Unsupported, "attention over mixed types, queries of {}", q.dtype),
+        return match unmixed(op, cx, bind)? {
+            Some(s) => Ok(s),
+            None => bail!(Unsupported, "attention over mixed types, queries of {}", q.dtype),
         };
     }
     let elem = need_elem(q.dtype, "attention")?;

@@ -271,7 +271,8 @@ impl Op for Attention {
             }
         }
         if let Some(m) = cx.opt_tensor(3)? {
-            let known = m.dtype == DType::Bool || FLOATS.contains(&m.dtype);
+            let whole = m.dtype.is_int() && !m.dtype.is_packed();
+            let known = m.dtype == DType::Bool || FLOATS.contains(&m.dtype) || whole;
             ensure!(known, Unsupported, "an attention mask of {}", m.dtype);
         }
         let total = match self.cache {

@@ -369,6 +369,10 @@ fn run_binarizer(op: &Binarizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result
             let v: Vec<i64> = t.as_slice::<i64>()?.iter().map(|&x| i64::from(x as f64 > f64::from(op.0))).collect();
             Tensor::from_slice(t.shape(), &v)?
         }
+        DType::I32 => {
+            let v: Vec<i32> = t.as_slice::<i32>()?.iter().map(|&x| i32::from(f64::from(x) > f64::from(op.0))).collect();
+            Tensor::from_slice(t.shape(), &v)?
+        }
         d => bail!(Unsupported, "Binarizer of {d}"),
     })])
 }

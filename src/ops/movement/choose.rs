@@ -252,8 +252,24 @@ fn comparison<'a>(x: &'a Tensor) -> Result<Compare<'a>> {
             let s = x.as_strings()?;
             Box::new(move |a, b| s[a].cmp(&s[b]))
         }
+        DType::C64 => complex(x.bytes().chunks_exact(8).map(|c| (part32(&c[..4]), part32(&c[4..]))).collect()),
+        DType::C128 => complex(x.bytes().chunks_exact(16).map(|c| (part64(&c[..8]), part64(&c[8..]))).collect()),
         d => bail!(Unsupported, "Unique of {d}"),
     })
+}
+
+fn part32(b: &[u8]) -> f64 {
+    f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+fn part64(b: &[u8]) -> f64 {
+    f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
+}
+
+/// Complex numbers by their real, then their imaginary parts.
+fn complex<'a>(parts: Vec<(f64, f64)>) -> Compare<'a> {
+    let order = |p: f64, q: f64| p.partial_cmp(&q).unwrap_or_else(|| p.is_nan().cmp(&q.is_nan()));
+    Box::new(move |a, b| order(parts[a].0, parts[b].0).then_with(|| order(parts[a].1, parts[b].1)))
 }
 
 pub(in crate::ops) fn unique(op: &Unique, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {

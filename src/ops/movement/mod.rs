@@ -16,7 +16,7 @@ mod packed;
 mod pad;
 mod scatter;
 mod slice;
-mod strings;
+pub(super) mod strings;
 
 pub use arrange::{Expand, Tile, Transpose};
 pub use blocks::Blocks;

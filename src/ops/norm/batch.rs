@@ -12,7 +12,7 @@ use crate::kernels::elem::Elem;
 use crate::kernels::isa::Isa;
 use crate::kernels::real::Real;
 use crate::ops::steps::Phases;
-use crate::ops::widen::widened;
+use crate::ops::widen::{unmixed, widened};
 use crate::tensor::DType;
 use crate::{bail, ensure};
 use smallvec::smallvec;
@@ -95,14 +95,13 @@ fn layouts(op: &BatchNormalization, node: &NodeView<'_>, _: usize) -> NodeLayout
 }
 
 fn bind(op: &BatchNormalization, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
+    if let Some(s) = unmixed(op, cx, bind)? {
+        return Ok(s);
+    }
     if let Some(s) = widened(op, cx, bind)? {
         return Ok(s);
     }
-    let d = cx.input(0)?.dtype;
-    for o in cx.inputs.iter().flatten() {
-        ensure!(o.dtype == d, Unsupported, "batch normalisation of {d} by {}", o.dtype);
-    }
-    match d {
+    match cx.input(0)?.dtype {
         DType::F32 => step::<f32>(op, cx),
         DType::F64 => step::<f64>(op, cx),
         d => bail!(Unsupported, "batch normalisation of {d}"),

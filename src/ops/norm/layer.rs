@@ -14,7 +14,7 @@ use crate::kernels::nd::{Walk, broadcast_strides};
 use crate::kernels::normalise::{LayerNorm, LayerNormKind, LayerNormPointers};
 use crate::ops::steps::Phases;
 use crate::ops::types::need_elem;
-use crate::ops::widen::widened;
+use crate::ops::widen::{Side, through};
 use crate::tensor::DType;
 use crate::{bail, ensure};
 use half::{bf16, f16};
@@ -83,10 +83,14 @@ struct Spread {
 fn bind(op: &LayerNormalization, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let x = cx.input(0)?;
     if cx.inputs.iter().flatten().any(|o| o.dtype != x.dtype) || cx.output(0)?.dtype != x.dtype {
-        // Types mix: all through f32.
-        return match widened(op, cx, bind)? {
-            Some(s) if cx.inputs.iter().flatten().all(|o| o.dtype != DType::F64) => Ok(s),
-            _ => bail!(Unsupported, "{} of {} by {}", op.name(), x.dtype, cx.input(1)?.dtype),
+        // Types mix: all through the widest, but for means, whose type the operator says.
+        let float = |d: DType| matches!(d, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+        let double = cx.inputs.iter().flatten().any(|o| o.dtype == DType::F64);
+        let wide = if double { DType::F64 } else { DType::F32 };
+        let data = |s: Side| matches!(s, Side::In(_) | Side::Out(0));
+        return match through(op, cx, bind, wide, |s, d| data(s) && float(d) && d != wide)? {
+            Some(s) => Ok(s),
+            None => bail!(Unsupported, "{} of {} by {}", op.name(), x.dtype, cx.input(1)?.dtype),
         };
     }
     let axis = resolve_axis(op.axis, x.shape.len())?;

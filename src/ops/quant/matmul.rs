@@ -83,7 +83,7 @@ fn read(cx: &mut ParseCtx<'_>) -> Result<Read> {
         }
         "QLinearMatMul" => {
             cx.expect_inputs(8, 8)?;
-            if cx.input_fact(0).dtype().is_some_and(|d| d.is_float()) {
+            if [0, 3, 7].iter().any(|&i| cx.input_fact(i).dtype().is_some_and(|d| d.is_float())) {
                 return Ok(Read::Float8);
             }
             let at = Inputs {
@@ -136,7 +136,7 @@ fn read(cx: &mut ParseCtx<'_>) -> Result<Read> {
     }))
 }
 
-/// A product of 8-bit floats by way of f32.
+/// A product in which there are 8-bit floats, by way of f32.
 fn float8(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     let grain = Grain { axis: 1, block: 0 };
     let inputs = std::mem::take(&mut cx.inputs);

@@ -2,7 +2,7 @@
 
 use super::coordinates::{Axis, Coordinates, Method, WeightKernel};
 use super::{Aspect, Resize, numbers};
-use crate::backend::cpu::CpuCtx;
+use crate::backend::cpu::{Arg, CpuCtx, EagerCtx};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Layout, NodeLayouts, NodeView, Step, StepArgs};
 use crate::base::alloc::{ALIGN, Buffer, round_up};
@@ -14,7 +14,7 @@ use crate::kernels::real::Real;
 use crate::kernels::resample::{Filter, Pick};
 use crate::ops::steps::Phases;
 use crate::ops::widen::widened;
-use crate::tensor::{DType, Dims, Tensor};
+use crate::tensor::{DType, Dims, Tensor, Value};
 use crate::{bail, ensure, err};
 use half::{bf16, f16};
 use smallvec::smallvec;
@@ -92,6 +92,13 @@ pub(super) fn bind(op: &Resize, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         return planned(op, cx, axes(op, cx, &numbers(t)?)?);
     }
     late(op, cx, roi.dtype, roi.len())
+}
+
+/// Strings, which can be picked but not mixed.
+pub(super) fn strings(op: &Resize, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+    let picks = matches!(op.method, Method::Nearest(_)) && op.extrapolation == 0.0;
+    ensure!(picks, Unsupported, "Resize of strings, but to the nearest");
+    crate::ops::movement::strings::run(op, cx, args, bind)
 }
 
 /// The region comes with the run: everything is made and done then, by one task.

@@ -242,6 +242,7 @@ impl Op for Resize {
 
 fn cpu(b: &mut CpuBindings) {
     b.step::<Resize>(bind::bind);
+    b.eager::<Resize>(bind::strings);
     b.layouts::<Resize>(bind::layouts);
 }
 

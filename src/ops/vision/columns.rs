@@ -1,6 +1,6 @@
 //! Col2Im.
 
-use crate::backend::cpu::{CpuBindings, CpuCtx};
+use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Step};
 use crate::base::checked::product;
@@ -10,7 +10,7 @@ use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::kernels::col2im::{Col2Im as Axes, Col2ImNd, Sum, Truth};
 use crate::ops::case::{Case, CaseInput};
 use crate::ops::widen::widened;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, Value};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ pub(super) const OPS: &[OpDef] = &[OpDef { domain: "", name: "Col2Im", versions:
 
 pub(super) fn cpu(b: &mut CpuBindings) {
     b.step::<Col2Im>(bind);
+    b.eager::<Col2Im>(strings);
 }
 
 /// Adds columns `[N, C * block, places]` into images `[N, C, image...]`; input 1 has the image's sizes, input 2 the block's.
@@ -112,6 +113,17 @@ impl Col2Im {
         }
         Ok(axes)
     }
+}
+
+/// Strings, which have no sum: no two may come to lie on one place.
+fn strings(op: &Col2Im, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+    let [_, _, block] = args else { bail!(InvalidModel, "Col2Im takes three inputs") };
+    let at = |list: &[i64], i: usize| list.get(i).copied().unwrap_or(1);
+    for (i, &b) in block.tensor()?.to_i64s()?.iter().enumerate() {
+        let reach = (b - 1).saturating_mul(at(&op.dilations, i));
+        ensure!(reach < at(&op.strides, i), Unsupported, "Col2Im of strings in blocks that overlap");
+    }
+    crate::ops::movement::strings::run(op, cx, args, bind)
 }
 
 fn bind(op: &Col2Im, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {

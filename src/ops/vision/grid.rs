@@ -1,6 +1,6 @@
 //! GridSample and AffineGrid.
 
-use crate::backend::cpu::{CpuBindings, CpuCtx};
+use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Step, StepArgs};
 use crate::base::alloc::{ALIGN, round_up};
@@ -13,7 +13,7 @@ use crate::kernels::real::Real;
 use crate::kernels::sample::{self, Gather32, Interpolation, NOWHERE, Outside, Sample, Sampler, Truth, Unit};
 use crate::ops::case::{Case, CaseInput};
 use crate::ops::widen::widened;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, Value};
 use crate::{bail, ensure};
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ pub(super) const OPS: &[OpDef] = &[
 pub(super) fn cpu(b: &mut CpuBindings) {
     b.step::<AffineGrid>(bind_affine);
     b.step::<GridSample>(bind_sample);
+    b.eager::<GridSample>(strings);
 }
 
 /// Samples input 0 `[N, C, spatial...]` at the places in input 1 `[N, output..., axes]`.
@@ -172,6 +173,12 @@ fn bind_sample(op: &GridSample, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         DType::F64 => bind_by::<f64>(op, cx),
         d => bail!(InvalidModel, "a grid of {d}"),
     }
+}
+
+/// Strings, which can be picked but not mixed.
+fn strings(op: &GridSample, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+    ensure!(op.interpolation == Interpolation::Nearest, Unsupported, "GridSample of strings, but to the nearest");
+    crate::ops::movement::strings::run(op, cx, args, bind_sample)
 }
 
 fn bind_by<G: Real>(op: &GridSample, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
