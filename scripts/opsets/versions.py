@@ -307,6 +307,26 @@ def others():
     asked("one-sided", "DFT", 20, [f(1, 4, 1), None, np.int64(-2)], onesided=1)
 
 
+def retired():
+    """Experiments of opset 1, which were taken out in opset 10. onnxruntime still runs most of them."""
+    x = np.abs(f(2, 2, 3, 3))
+    asked("plain", "Affine", 1, [x], alpha=0.5, beta=2.0)
+    asked("plain", "ParametricSoftplus", 1, [x], alpha=0.5, beta=2.0)
+    asked("plain", "ScaledTanh", 1, [x], alpha=0.5, beta=0.25)
+    asked("plain", "Scale", 1, [x], scale=0.5)
+    asked("plain", "ImageScaler", 1, [x], scale=0.5, bias=[1.0, -1.0])
+    asked("no-border", "Crop", 1, [x], border=[0, 0, 0, 0])
+    asked("border", "Crop", 1, [x], border=[1, 0, 0, 2])
+    asked("size", "Crop", 1, [x], border=[1, 0, 0, 0], scale=[2, 1])
+    asked("default", "ThresholdedRelu", 1, [x])
+    asked("alpha", "ThresholdedRelu", 1, [x], alpha=0.5)
+    asked("default", "MeanVarianceNormalization", 1, [x])
+    asked("across", "MeanVarianceNormalization", 1, [x], across_channels=1)
+    asked("mean-only", "MeanVarianceNormalization", 1, [x], normalize_variance=0)
+    case("plain", "GivenTensorFill", 1, [], [arr([1, 2], [3, 4])], shape=[2, 2], values=[1.0, 2.0, 3.0, 4.0], check=False)
+    case("plain", "DynamicSlice", 1, [x, i64(1), i64(9), i64(2)], [x[:, :, 1:]], check=False)
+
+
 def make():
-    for group in (reductions, movement, narrow, training, pictures, recurrent, others):
+    for group in (reductions, movement, narrow, training, pictures, recurrent, others, retired):
         group()

@@ -24,6 +24,7 @@ pub mod random;
 pub mod recurrent;
 pub mod reduce;
 pub mod resize;
+pub mod retired;
 pub mod sequence;
 pub mod shape;
 pub mod signal;
@@ -110,6 +111,7 @@ pub const FAMILIES: &[Family] = &[
     quant::FAMILY,
     recurrent::FAMILY,
     resize::FAMILY,
+    retired::FAMILY,
     sequence::FAMILY,
     shape::FAMILY,
     signal::FAMILY,

@@ -11,8 +11,11 @@ use crate::ir::{Fact, InferCtx, Op, ParseCtx};
 use crate::kernels::nd::{Dims, Nest, Strides, Walk, dense_strides};
 use crate::kernels::pool_dense::{power, root};
 use crate::kernels::real::Real;
+use crate::kernels::reduce::ReduceKind;
+use crate::ops::pointwise::{Binary, BinaryFn};
+use crate::ops::reduce::Reduce;
 use crate::ops::widen::widened;
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure};
 use std::sync::Arc;
 
@@ -51,7 +54,18 @@ pub(super) fn parse_lp(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 
 pub(super) fn parse_mvn(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(1, 1)?;
-    Ok(Arc::new(MeanVariance { axes: cx.ints_opt("axes")?.unwrap_or_else(|| vec![0, 2, 3]) }))
+    let mut axes = cx.ints_opt("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
+    if cx.version < 9 && cx.flag("across_channels", false)? {
+        axes = vec![0, 1, 2, 3];
+    }
+    if cx.version < 9 && !cx.flag("normalize_variance", true)? {
+        let list = cx.constant(Tensor::from_slice(&[axes.len()], &axes)?);
+        let mean = Reduce { kind: ReduceKind::Mean, keep_dims: true, noop: false };
+        let mean = cx.emit(Arc::new(mean), vec![cx.inputs[0], Some(list)])?;
+        cx.inputs.push(Some(mean));
+        return Ok(Arc::new(Binary::new(BinaryFn::Sub)));
+    }
+    Ok(Arc::new(MeanVariance { axes }))
 }
 
 pub(super) fn parse_lrn(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {

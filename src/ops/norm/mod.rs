@@ -35,7 +35,7 @@ const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "LayerNormalization", versions: &[17], parse: layer::parse },
     OpDef { domain: "", name: "RMSNormalization", versions: &[23], parse: layer::parse },
     OpDef { domain: "", name: "LpNormalization", versions: &[1, 22], parse: lp::parse_lp },
-    OpDef { domain: "", name: "MeanVarianceNormalization", versions: &[9, 13], parse: lp::parse_mvn },
+    OpDef { domain: "", name: "MeanVarianceNormalization", versions: &[1, 9, 13], parse: lp::parse_mvn },
     OpDef { domain: "", name: "LRN", versions: &[1, 13], parse: lp::parse_lrn },
 ];
 

@@ -289,7 +289,7 @@ pub(super) const OPS: &[OpDef] = defs! {
     "Not" [1], "Reciprocal" [1, 6, 13], "Relu" [1, 6, 13, 14], "Round" [11, 22], "Selu" [1, 6, 22],
     "Shrink" [9], "Sigmoid" [1, 6, 13], "Sign" [9, 13], "Sin" [7, 22], "Sinh" [9, 22],
     "Softplus" [1, 22], "Softsign" [1, 22], "Sqrt" [1, 6, 13], "Swish" [24], "Tan" [7, 22],
-    "Tanh" [1, 6, 13], "ThresholdedRelu" [10, 22],
+    "Tanh" [1, 6, 13], "ThresholdedRelu" [1, 10, 22],
 };
 
 pub(super) fn cpu(b: &mut CpuBindings) {
