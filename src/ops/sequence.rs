@@ -2,11 +2,10 @@
 
 use super::Family;
 use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
-use crate::base::checked;
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
-use crate::tensor::{DType, SequenceValue, Tensor, Value};
+use crate::tensor::{DType, SequenceValue, Tensor, Value, join};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
@@ -156,79 +155,12 @@ fn run(op: &Sequence, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>
         Sequence::Length => Value::Tensor(Tensor::scalar(items(&args[0])?.len() as i64)?),
         Sequence::Concat { axis, new_axis } => {
             let tensors = items(&args[0])?.iter().map(Value::as_tensor).collect::<Result<Vec<_>>>()?;
-            Value::Tensor(if *new_axis { stack(&tensors, *axis)? } else { concat(&tensors, *axis)? })
+            let Some(first) = tensors.first() else { bail!(Run, "nothing to join") };
+            let axis = resolve_axis(*axis, first.shape().len() + usize::from(*new_axis))?;
+            Value::Tensor(if *new_axis { join::stack(&tensors, axis)? } else { join::concat(&tensors, axis)? })
         }
         Sequence::Split { axis, keep_dims } => split(&args[0].tensor()?.to_tensor()?, second, *axis, *keep_dims)?,
     }])
-}
-
-/// Tensors of one type joined along an axis in which alone they may differ.
-pub fn concat(tensors: &[&Tensor], axis: i64) -> Result<Tensor> {
-    let Some(first) = tensors.first() else { bail!(Run, "nothing to join") };
-    let axis = resolve_axis(axis, first.shape().len())?;
-    let mut shape = first.shape().to_vec();
-    for t in &tensors[1..] {
-        let same = t.dtype() == first.dtype()
-            && t.shape().len() == shape.len()
-            && t.shape().iter().zip(&shape).enumerate().all(|(i, (a, b))| i == axis || a == b);
-        ensure!(same, Run, "{first:?} and {t:?} cannot be joined along axis {axis}");
-        shape[axis] += t.shape()[axis];
-    }
-    let outer = checked::product(&shape[..axis])?;
-    if first.dtype() == DType::String {
-        let inner = checked::product(&shape[axis + 1..])?;
-        let mut out = Vec::with_capacity(checked::product(&shape)?);
-        for o in 0..outer {
-            for t in tensors {
-                let n = t.shape()[axis] * inner;
-                out.extend_from_slice(&t.as_strings()?[o * n..(o + 1) * n]);
-            }
-        }
-        return Tensor::from_strings(&shape, out);
-    }
-    let size = first.dtype().size().ok_or_else(|| err!(Unsupported, "sequences of {}", first.dtype()))?;
-    let inner = checked::product(&shape[axis + 1..])? * size;
-    let mut out = Vec::with_capacity(first.dtype().byte_len(checked::product(&shape)?)?);
-    for o in 0..outer {
-        for t in tensors {
-            let n = t.shape()[axis] * inner;
-            out.extend_from_slice(&t.bytes()[o * n..(o + 1) * n]);
-        }
-    }
-    Tensor::from_bytes(first.dtype(), &shape, out.into())
-}
-
-/// Tensors of one shape along a new axis.
-fn stack(tensors: &[&Tensor], axis: i64) -> Result<Tensor> {
-    let Some(first) = tensors.first() else { bail!(Run, "nothing to stack") };
-    let at = resolve_axis(axis, first.shape().len() + 1)?;
-    let with_axis = tensors.iter().map(|t| {
-        let mut s = t.shape().to_vec();
-        s.insert(at.min(s.len()), 1);
-        t.reshaped(&s)
-    });
-    let with_axis = with_axis.collect::<Result<Vec<_>>>()?;
-    concat(&with_axis.iter().collect::<Vec<_>>(), at as i64)
-}
-
-/// Elements `from..to` of an axis.
-fn slice(t: &Tensor, axis: usize, from: usize, to: usize) -> Result<Tensor> {
-    let mut shape = t.shape().to_vec();
-    let n = shape[axis];
-    shape[axis] = to - from;
-    let outer = checked::product(&shape[..axis])?;
-    let inner = checked::product(&shape[axis + 1..])?;
-    if t.dtype() == DType::String {
-        let s = t.as_strings()?;
-        let part = (0..outer).flat_map(|o| s[(o * n + from) * inner..(o * n + to) * inner].iter().cloned());
-        return Tensor::from_strings(&shape, part.collect());
-    }
-    let size = t.dtype().size().ok_or_else(|| err!(Unsupported, "splitting {}", t.dtype()))?;
-    let mut out = Vec::with_capacity(checked::product(&shape)? * size);
-    for o in 0..outer {
-        out.extend_from_slice(&t.bytes()[(o * n + from) * inner * size..(o * n + to) * inner * size]);
-    }
-    Tensor::from_bytes(t.dtype(), &shape, out.into())
 }
 
 fn split(t: &Tensor, sizes: Option<&Arg<'_>>, axis: i64, keep_dims: bool) -> Result<Value> {
@@ -249,11 +181,12 @@ fn split(t: &Tensor, sizes: Option<&Arg<'_>>, axis: i64, keep_dims: bool) -> Res
             }
         }
     };
-    ensure!(sizes.iter().sum::<usize>() == n, Run, "parts of {sizes:?} do not make up an axis of {n}");
+    let total = sizes.iter().try_fold(0usize, |a, &s| a.checked_add(s));
+    ensure!(total == Some(n), Run, "parts of {sizes:?} do not make up an axis of {n}");
     let mut at = 0;
     let mut parts = Vec::with_capacity(sizes.len());
     for s in sizes {
-        let mut part = slice(t, axis, at, at + s)?;
+        let mut part = join::slice(t, axis, at, at + s)?;
         at += s;
         if squeeze {
             let mut shape = part.shape().to_vec();

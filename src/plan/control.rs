@@ -3,11 +3,10 @@
 use super::program::Program;
 use super::run::RunCtx;
 use crate::backend::cpu::Arg;
-use crate::base::checked;
 use crate::error::{Context, Result};
 use crate::ir::NodeId;
 use crate::ops::control::{If, Loop, Scan, SequenceMap};
-use crate::tensor::{DType, Tensor, Value, unpack_bits, write_packed};
+use crate::tensor::{DType, Tensor, Value, join};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
@@ -126,7 +125,7 @@ fn run_batch(op: &Scan, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Re
     };
     let mut results: Vec<Vec<Tensor>> = vec![Vec::new(); op.state + op.scan_outputs];
     for item in 0..batch {
-        let mut parts = tensors.iter().map(|t| slice_axis(t, 0, item)).collect::<Result<Vec<_>>>()?;
+        let mut parts = tensors.iter().map(|t| join::index(t, 0, item)).collect::<Result<Vec<_>>>()?;
         let sequences: Vec<_> = parts.split_off(op.state).into_iter().map(|t| (t, 0)).collect();
         let state = parts.into_iter().map(Value::Tensor).collect();
         let length = match &lengths {
@@ -162,7 +161,7 @@ fn scan(op: &Scan, body: &Program, cx: &RunCtx<'_>, values: Scanned, length: Opt
         let mut inputs = state.clone();
         for (k, (t, axis)) in sequences.iter().enumerate() {
             let at = if op.input_reversed.get(k).copied().unwrap_or(false) { n - 1 - i } else { i };
-            inputs.push(Value::Tensor(slice_axis(t, *axis, at)?));
+            inputs.push(Value::Tensor(join::index(t, *axis, at)?));
         }
         inputs.extend(captures.iter().cloned());
         let mut out = call(body, cx, &inputs).context(|| format!("scan body, iteration {i}"))?;
@@ -208,46 +207,6 @@ fn run_map(op: &SequenceMap, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) 
     Ok(results.into_iter().map(|r| Value::Sequence(Arc::new(r))).collect())
 }
 
-/// Packed elements in a byte each.
-fn unpacked(t: &Tensor) -> Result<Tensor> {
-    let mut out = Tensor::zeroed(DType::U8, t.shape())?;
-    let to = bytes_mut(&mut out)?;
-    unpack_bits(t.dtype(), t.bytes(), t.len(), |i, b| to[i] = b);
-    Ok(out)
-}
-
-/// The other way.
-fn packed(dtype: DType, t: &Tensor) -> Result<Tensor> {
-    let mut out = Tensor::zeroed(dtype, t.shape())?;
-    let from = t.bytes();
-    write_packed(dtype, bytes_mut(&mut out)?, t.len(), |i| from[i]);
-    Ok(out)
-}
-
-/// Element `at` of an axis, the axis gone.
-fn slice_axis(t: &Tensor, axis: usize, at: usize) -> Result<Tensor> {
-    let outer: usize = t.shape()[..axis].iter().product();
-    let inner: usize = t.shape()[axis + 1..].iter().product::<usize>();
-    let mut shape: Vec<usize> = t.shape().to_vec();
-    let n = shape.remove(axis);
-    let Some(size) = t.dtype().size() else {
-        if t.dtype() != DType::String {
-            return packed(t.dtype(), &slice_axis(&unpacked(t)?, axis, at)?);
-        }
-        let strings = t.as_strings()?;
-        let rows = (0..outer).flat_map(|o| &strings[(o * n + at) * inner..][..inner]);
-        return Tensor::from_strings(&shape, rows.cloned().collect());
-    };
-    let inner = inner * size;
-    let mut out = Tensor::zeroed(t.dtype(), &shape)?;
-    let src = t.bytes();
-    let dst = bytes_mut(&mut out)?;
-    for o in 0..outer {
-        dst[o * inner..][..inner].copy_from_slice(&src[(o * n + at) * inner..][..inner]);
-    }
-    Ok(out)
-}
-
 /// Tensors of one shape along a new axis; for none of them, `empty` tells the type and the shape of an element.
 fn stack(parts: &[Tensor], axis: i64, empty: &crate::ir::Fact) -> Result<Tensor> {
     let Some(first) = parts.first() else {
@@ -258,45 +217,6 @@ fn stack(parts: &[Tensor], axis: i64, empty: &crate::ir::Fact) -> Result<Tensor>
         shape.insert(axis, 0);
         return Tensor::zeroed(dtype, &shape);
     };
-    for p in parts {
-        ensure!(
-            p.shape() == first.shape() && p.dtype() == first.dtype(),
-            InvalidModel,
-            "scan outputs differ: {first:?} and {p:?}"
-        );
-    }
-    if first.dtype().is_packed() {
-        let parts = parts.iter().map(unpacked).collect::<Result<Vec<_>>>()?;
-        return packed(first.dtype(), &stack(&parts, axis, empty)?);
-    }
     let axis = crate::ir::op::resolve_axis(axis, first.shape().len() + 1)?;
-    let mut shape = first.shape().to_vec();
-    shape.insert(axis, parts.len());
-    let inner = checked::product(&first.shape()[axis..])?;
-    let outer = checked::product(&first.shape()[..axis])?;
-    let Some(size) = first.dtype().size() else {
-        let mut all = Vec::with_capacity(checked::product(&shape)?);
-        for o in 0..outer {
-            for p in parts {
-                all.extend_from_slice(&p.as_strings()?[o * inner..][..inner]);
-            }
-        }
-        return Tensor::from_strings(&shape, all);
-    };
-    let inner = inner * size;
-    let mut out = Tensor::zeroed(first.dtype(), &shape)?;
-    let dst = bytes_mut(&mut out)?;
-    for (k, p) in parts.iter().enumerate() {
-        for o in 0..outer {
-            dst[(o * parts.len() + k) * inner..][..inner].copy_from_slice(&p.bytes()[o * inner..][..inner]);
-        }
-    }
-    Ok(out)
-}
-
-fn bytes_mut(t: &mut Tensor) -> Result<&mut [u8]> {
-    let n = t.byte_len();
-    let p = t.data_mut_ptr().ok_or_else(|| err!(Internal, "a new tensor is shared"))?;
-    // SAFETY: the tensor's own bytes, all initialised, borrowed as long as the tensor.
-    Ok(if n == 0 { &mut [] } else { unsafe { std::slice::from_raw_parts_mut(p, n) } })
+    join::stack(parts, axis).context(|| "scan outputs".into())
 }

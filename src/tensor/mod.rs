@@ -1,6 +1,7 @@
 //! Element types, shapes, tensors and views.
 
 mod dtype;
+pub mod join;
 mod narrow;
 mod storage;
 mod value;
