@@ -93,6 +93,7 @@ impl TensorFact {
             Contents::Known(t) if t.len() <= MAX_CONTENTS => {
                 t.to_i64s().ok().map(|v| v.into_iter().map(Dim::Known).collect())
             }
+            Contents::Unknown if self.is_no_int() => Some(vec![]),
             _ => None,
         }
     }
@@ -101,8 +102,12 @@ impl TensorFact {
         match &self.contents {
             Contents::Known(t) => t.to_i64s().ok(),
             Contents::Dims(d) => d.iter().map(Dim::known).collect(),
-            Contents::Unknown => None,
+            Contents::Unknown => self.is_no_int().then(Vec::new),
         }
+    }
+    /// Whether it is known to hold no element, but might hold integers.
+    fn is_no_int(&self) -> bool {
+        self.dtype.is_int() && self.count().known() == Some(0)
     }
 }
 

@@ -94,9 +94,16 @@ impl<'a> InferCtx<'a> {
     pub fn dtype(&self, i: usize) -> Result<DType> {
         Ok(self.tensor(i)?.dtype)
     }
-    /// The integers in a small tensor input, if they are all known. `Ok(None)` if absent or not known.
+    /// An input that must be a list of integers (a shape, axes, ...), or one integer.
+    pub fn list(&self, i: usize) -> Result<&'a TensorFact> {
+        let t = self.tensor(i)?;
+        let is_list = t.dtype.is_int() && t.rank().is_none_or(|r| r <= 1);
+        ensure!(is_list, InvalidModel, "input {i} must be a list of integers, it is {t}");
+        Ok(t)
+    }
+    /// The integers in a list, if they are all known. `Ok(None)` if absent or not known.
     pub fn ints(&self, i: usize) -> Result<Option<Vec<i64>>> {
-        Ok(self.opt_tensor(i)?.and_then(TensorFact::ints))
+        if self.has(i) { Ok(self.list(i)?.ints()) } else { Ok(None) }
     }
     /// Fails unless the input has one of the types.
     pub fn expect_dtype(&self, i: usize, allowed: &[DType]) -> Result<()> {

@@ -280,7 +280,7 @@ impl Op for TopK {
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let x = cx.tensor(0)?;
-        let k = cx.tensor(1)?.int_dims().and_then(|k| k.into_iter().next()).unwrap_or_default();
+        let k = cx.list(1)?.int_dims().and_then(|k| k.into_iter().next()).unwrap_or_default();
         let Some(mut dims) = x.dims.clone() else {
             return Ok(vec![Fact::any_tensor(x.dtype), Fact::any_tensor(DType::I64)]);
         };

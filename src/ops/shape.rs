@@ -138,9 +138,9 @@ impl Op for Reshape {
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let x = cx.tensor(0)?;
-        cx.expect_dtype(1, &[DType::I64, DType::I32])?;
-        let Some(mut want) = cx.tensor(1)?.int_dims() else {
-            let rank = cx.tensor(1)?.count().size();
+        let shape = cx.list(1)?;
+        let Some(mut want) = shape.int_dims() else {
+            let rank = shape.count().size();
             return Ok(vec![match rank {
                 Some(r) if r <= 64 => Fact::tensor(x.dtype, vec![Dim::Unknown; r]),
                 _ => Fact::any_tensor(x.dtype),

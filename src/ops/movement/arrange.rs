@@ -100,7 +100,7 @@ impl Op for Expand {
         "Expand"
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
-        let (x, shape) = (cx.tensor(0)?, cx.tensor(1)?);
+        let (x, shape) = (cx.tensor(0)?, cx.list(1)?);
         let (Some(d), Some(want)) = (&x.dims, shape.int_dims().or_else(|| unknown_sizes(shape))) else {
             return Ok(vec![Fact::any_tensor(x.dtype)]);
         };
@@ -166,7 +166,7 @@ impl Op for Tile {
         "Tile"
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
-        let (x, repeats) = (cx.tensor(0)?, cx.tensor(1)?);
+        let (x, repeats) = (cx.tensor(0)?, cx.list(1)?);
         let Some(d) = &x.dims else { return Ok(vec![Fact::any_tensor(x.dtype)]) };
         let Some(r) = repeats.int_dims() else {
             return Ok(vec![Fact::tensor(x.dtype, vec![Dim::Unknown; d.len()])]);

@@ -47,7 +47,7 @@ impl Op for CenterCropPad {
         "CenterCropPad"
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
-        let (x, shape) = (cx.tensor(0)?, cx.tensor(1)?);
+        let (x, shape) = (cx.tensor(0)?, cx.list(1)?);
         let Some(d) = &x.dims else { return Ok(vec![Fact::any_tensor(x.dtype)]) };
         let mut out = d.clone();
         match (shape.int_dims(), &self.axes) {

@@ -59,7 +59,7 @@ impl Op for ConstantOfShape {
         "ConstantOfShape"
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
-        let shape = cx.tensor(0)?;
+        let shape = cx.list(0)?;
         let dtype = self.value.dtype();
         if let Some(r) = shape.rank() {
             ensure!(r == 1, InvalidModel, "a shape is a list, not a tensor of rank {r}");
@@ -148,7 +148,7 @@ impl Op for Range {
         } else if let (Some(s), Some(l), Some(&[1])) = (
             cx.tensor(0)?.int_dims().filter(|d| d.len() == 1),
             cx.tensor(1)?.int_dims().filter(|d| d.len() == 1),
-            cx.ints(2)?.as_deref(),
+            cx.tensor(2)?.ints().as_deref(),
         ) {
             let gap = l[0].clone() - s[0].clone();
             if s[0] == Dim::Known(0) && gap.is_size() { gap } else { gap.max(&Dim::Known(0)) }

@@ -241,7 +241,7 @@ impl Op for Split {
         let n = self.parts.unwrap_or(cx.outputs).max(cx.outputs);
         let Some(d) = &x.dims else { return Ok(vec![Fact::any_tensor(x.dtype); n]) };
         let axis = resolve_axis(self.axis, d.len())?;
-        let lengths: Vec<Dim> = match (cx.opt_tensor(1)?, d[axis].size()) {
+        let lengths: Vec<Dim> = match (cx.has(1).then(|| cx.list(1)).transpose()?, d[axis].size()) {
             (None, Some(size)) => self.lengths(size, None, n)?.into_iter().map(Dim::of).collect(),
             (Some(given), size) => match (given.ints(), size) {
                 (Some(v), Some(size)) => self.lengths(size, Some(&v), n)?.into_iter().map(Dim::of).collect(),

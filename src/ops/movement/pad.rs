@@ -54,7 +54,7 @@ impl Op for Pad {
         "Pad"
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
-        let (x, pads) = (cx.tensor(0)?, cx.tensor(1)?);
+        let (x, pads) = (cx.tensor(0)?, cx.list(1)?);
         if let Some(v) = cx.opt_tensor(2)? {
             ensure!(v.dtype == x.dtype, InvalidModel, "the constant is {}, the input {}", v.dtype, x.dtype);
             ensure!(v.count().known().is_none_or(|n| n == 1), InvalidModel, "the constant must be one value, not {v}");

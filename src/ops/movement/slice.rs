@@ -81,7 +81,7 @@ struct Bounds {
 /// `None` where axes or steps are not known yet.
 fn bounds(cx: &InferCtx<'_>, rank: usize) -> Result<Option<Bounds>> {
     let list = |i: usize| -> Result<Option<Vec<Dim>>> {
-        let t = cx.tensor(i)?;
+        let t = cx.list(i)?;
         Ok(t.int_dims().or_else(|| super::arrange::unknown_sizes(t)))
     };
     let (Some(starts), Some(ends)) = (list(1)?, list(2)?) else { return Ok(None) };

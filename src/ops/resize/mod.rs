@@ -198,6 +198,7 @@ impl Op for Resize {
         };
         let mut out = dims.clone();
         for list in [given(2)?, given(3)?].into_iter().flatten() {
+            ensure!(list.rank().is_none_or(|r| r <= 1), InvalidModel, "{list} is no list");
             if let Some(n) = list.count().size() {
                 self.axes_of(dims.len(), n)?;
             }

@@ -42,7 +42,7 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>, shape: Shape) -> Result<Arc<dyn Op>> 
 
 /// The integer in input `i`, which must not be negative, as a size; `Unknown` if it is not known yet.
 pub(super) fn size_at(cx: &InferCtx<'_>, i: usize) -> Result<Dim> {
-    let Some(d) = cx.tensor(i)?.int_dims() else { return Ok(Dim::Unknown) };
+    let Some(d) = cx.list(i)?.int_dims() else { return Ok(Dim::Unknown) };
     match d.as_slice() {
         [Dim::Known(n)] if *n < 0 => bail!(InvalidModel, "input {i} is {n}, it must not be negative"),
         [d] => Ok(d.clone()),

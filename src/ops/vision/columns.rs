@@ -47,7 +47,7 @@ impl Op for Col2Im {
         "Col2Im"
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
-        let (x, image, block) = (cx.tensor(0)?, cx.tensor(1)?, cx.tensor(2)?);
+        let (x, image, block) = (cx.tensor(0)?, cx.list(1)?, cx.list(2)?);
         let (n, c) = match &x.dims {
             Some(d) => match d.as_slice() {
                 [n, c, _] => (n.clone(), c.clone()),

@@ -288,7 +288,7 @@ impl Op for AffineGrid {
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32, DType::F64, DType::F16, DType::BF16])?;
-        let (theta, size) = (cx.tensor(0)?, cx.tensor(1)?);
+        let (theta, size) = (cx.tensor(0)?, cx.list(1)?);
         let n = match theta.dims.as_deref() {
             Some([n, r, c]) => {
                 if let (Some(r), Some(c)) = (r.known(), c.known()) {

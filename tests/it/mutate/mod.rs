@@ -55,7 +55,7 @@ fn run_all(folder: &Path) {
     // SAFETY: plain data, for this process, which is the test's own.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
     std::thread::spawn(watch);
-    let (own, fetched) = (models::own(folder), models::fetched());
+    let (own, others) = (models::own(folder), models::others());
     let last = std::fs::File::create(folder.join("last")).unwrap();
     let mut host = Host::new(folder);
     for m in &own {
@@ -65,7 +65,7 @@ fn run_all(folder: &Path) {
     let (mut codes, mut loaded, mut ran, mut faults) = (BTreeMap::<String, usize>::new(), 0, 0, Vec::new());
     for seed in first..first + count {
         let mut rng = Rng(seed);
-        let (bytes, said) = mutant(&own, &fetched, &mut rng);
+        let (bytes, said) = mutant(&own, &others, &mut rng);
         let line = format!("seed {seed}: {said}");
         last.set_len(0).unwrap();
         last.write_all_at(line.as_bytes(), 0).unwrap();
@@ -111,8 +111,8 @@ fn watch() {
 }
 
 /// A damaged model, and how it came to be.
-fn mutant(own: &[Model], fetched: &[Model], rng: &mut Rng) -> (Vec<u8>, String) {
-    let list = if fetched.is_empty() || rng.one_in(2) { own } else { fetched };
+fn mutant(own: &[Model], others: &[Model], rng: &mut Rng) -> (Vec<u8>, String) {
+    let list = if rng.one_in(2) { own } else { others };
     let (model, donor) = (rng.pick(list), rng.pick(list));
     let mut said = format!("{}: ", model.name);
     let mut fields = parse(&model.bytes, 0).unwrap_or_default();

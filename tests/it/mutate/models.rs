@@ -198,11 +198,11 @@ pub fn own(folder: &Path) -> Vec<Model> {
     all
 }
 
-/// What was fetched, in order of name.
-pub fn fetched() -> Vec<Model> {
+/// One node each: every version of every operator, then what was fetched, in order of name.
+pub fn others() -> Vec<Model> {
     const SMALL: u64 = 40_000;
-    let mut all = Vec::new();
-    for part in ["conformance", "models"] {
+    let mut all: Vec<Model> = crate::opsets::models().into_iter().map(|(name, bytes)| Model { name, bytes }).collect();
+    for part in ["conformance", "contrib", "models"] {
         let root = crate::cache::root().join(part);
         if !root.is_dir() {
             println!("skipped: models of {}: not fetched", root.display());

@@ -11,8 +11,7 @@ use ortx::tensor::DType;
 use prost::Message;
 use std::collections::BTreeSet;
 
-fn run(case: &Case, environment: &Environment) -> Result<(), String> {
-    let say = |e: ortx::Error| format!("{e:#}");
+fn bytes(case: &Case) -> Vec<u8> {
     let mut graph = case.graph.clone();
     graph.name = s("opsets");
     let import = |domain: &str, version| OperatorSetIdProto { domain: s(domain), version: Some(version) };
@@ -20,9 +19,18 @@ fn run(case: &Case, environment: &Environment) -> Result<(), String> {
     if !case.domain.is_empty() {
         opset_import.push(import("", 21));
     }
-    let model = ModelProto { ir_version: Some(8), graph: Some(graph), opset_import, ..Default::default() };
+    ModelProto { ir_version: Some(8), graph: Some(graph), opset_import, ..Default::default() }.encode_to_vec()
+}
+
+/// Names and bytes of all models.
+pub fn models() -> Vec<(String, Vec<u8>)> {
+    cases().iter().map(|c| (c.name.clone(), bytes(c))).collect()
+}
+
+fn run(case: &Case, environment: &Environment) -> Result<(), String> {
+    let say = |e: ortx::Error| format!("{e:#}");
     let options = SessionOptions { threads: 1, ..SessionOptions::default() };
-    let source = ModelSource::Bytes(model.encode_to_vec().into(), None);
+    let source = ModelSource::Bytes(bytes(case).into(), None);
     let session = Session::new(environment, source, &options).map_err(say)?;
     let mut outputs = vec![None; case.outputs.len()];
     session.run_values(&case.inputs, &mut outputs, &RunOptions::default()).map_err(say)?;
