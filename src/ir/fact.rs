@@ -93,7 +93,6 @@ impl TensorFact {
             Contents::Known(t) if t.len() <= MAX_CONTENTS => {
                 t.to_i64s().ok().map(|v| v.into_iter().map(Dim::Known).collect())
             }
-            Contents::Unknown if self.is_no_int() => Some(vec![]),
             _ => None,
         }
     }
@@ -102,12 +101,8 @@ impl TensorFact {
         match &self.contents {
             Contents::Known(t) => t.to_i64s().ok(),
             Contents::Dims(d) => d.iter().map(Dim::known).collect(),
-            Contents::Unknown => self.is_no_int().then(Vec::new),
+            Contents::Unknown => None,
         }
-    }
-    /// Whether it is known to hold no element, but might hold integers.
-    fn is_no_int(&self) -> bool {
-        self.dtype.is_int() && self.count().known() == Some(0)
     }
 }
 

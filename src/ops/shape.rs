@@ -139,7 +139,9 @@ impl Op for Reshape {
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let x = cx.tensor(0)?;
         let shape = cx.list(1)?;
-        let Some(mut want) = shape.int_dims() else {
+        // An empty list is known without its contents.
+        let empty = || (shape.count().known() == Some(0)).then(Vec::new);
+        let Some(mut want) = shape.int_dims().or_else(empty) else {
             let rank = shape.count().size();
             return Ok(vec![match rank {
                 Some(r) if r <= 64 => Fact::tensor(x.dtype, vec![Dim::Unknown; r]),
