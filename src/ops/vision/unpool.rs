@@ -75,7 +75,9 @@ impl Op for MaxUnpool {
         if let (Some(a), Some(b)) = (x.shape(), cx.tensor(1)?.shape()) {
             ensure!(a == b, InvalidModel, "places {b:?} of elements {a:?}");
         }
-        let Some(shape) = cx.has(2).then(|| cx.list(2)).transpose()? else { return Ok(vec![Fact::tensor(x.dtype, before)]) };
+        let Some(shape) = cx.has(2).then(|| cx.list(2)).transpose()? else {
+            return Ok(vec![Fact::tensor(x.dtype, before)]);
+        };
         let Some(want) = shape.int_dims() else { return Ok(vec![Fact::tensor(x.dtype, vec![Dim::Unknown; rank])]) };
         ensure!(want.len() == rank, InvalidModel, "an output of {} axes", want.len());
         for (w, b) in want.iter().zip(&before) {

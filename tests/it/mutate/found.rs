@@ -88,7 +88,8 @@ fn an_endless_axis_of_a_resize_is_refused() {
 /// A list of two axes counted as one without elements, a shape without elements as one that is not known yet.
 #[test]
 fn lists_have_one_axis() {
-    let ops = ["Reshape", "Expand", "Tile", "Pad", "Squeeze", "Unsqueeze", "ReduceSum", "TopK", "Split", "CenterCropPad"];
+    let ops =
+        ["Reshape", "Expand", "Tile", "Pad", "Squeeze", "Unsqueeze", "ReduceSum", "TopK", "Split", "CenterCropPad"];
     for op in ops {
         let g = Tiny::new("g").input("x", 1, &["0", "4"]).input("s", 7, &["0", "2"]);
         refused(g.node(op, &["x", "s"], &["y"]).output("y"), &[op, "input 1 must be a list of integers"]);
