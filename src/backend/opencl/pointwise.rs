@@ -256,6 +256,12 @@ fn expression(instruction: &Instruction, t: &str) -> String {
                     return format!("select({one}, {e}, isless({a}, {zero})) / ({one} + {e})");
                 }
                 UnaryOp::Softplus => return format!("fmax({a}, {zero}) + log1p(exp(-fabs({a})))"),
+                // Nothing cancels for negative numbers.
+                UnaryOp::Gelu => return format!("0.5f * {a} * erfc({a} * -0.70710678f)"),
+                UnaryOp::GeluTanh => {
+                    return format!("{a} / ({one} + exp({a} * ({a} * {a} * -0.071354816f - 1.5957691f)))");
+                }
+                UnaryOp::Mish => return format!("{a} * tanh(fmax({a}, {zero}) + log1p(exp(-fabs({a}))))"),
                 UnaryOp::Relu => return format!("select({a}, {zero}, islessequal({a}, {zero}))"),
                 UnaryOp::Not => return truth(format!("isequal({a}, {zero})")),
                 UnaryOp::IsNan => return truth(format!("isnan({a})")),
@@ -305,6 +311,7 @@ fn expression(instruction: &Instruction, t: &str) -> String {
                     let apart = format!("isless({r} * sign({b}), {zero})");
                     format!("select({r}, {r} + {b}, {apart})")
                 }
+                BinaryOp::Swish => format!("{a} / ({one} + exp(-({a} * {b})))"),
                 BinaryOp::Less => truth(format!("isless({a}, {b})")),
                 BinaryOp::LessOrEqual => truth(format!("islessequal({a}, {b})")),
                 BinaryOp::Equal => truth(format!("isequal({a}, {b})")),

@@ -89,28 +89,25 @@ impl Activation {
             Activation::Clip { min, max } => V::splat(max).min(V::splat(min).max(x)),
             Activation::LeakyRelu { alpha } => V::select(x.lt(V::zero()), x * V::splat(alpha), x),
             Activation::HardSigmoid { alpha, beta } => hard_sigmoid(x, alpha, beta),
-            Activation::HardSwish => x * hard_sigmoid(x, 1.0 / 6.0, 0.5),
+            Activation::HardSwish => {
+                // As the pointwise program has it: nothing cancels.
+                let sum = V::splat(6.0).min(V::zero().max(x + V::splat(3.0)));
+                x * (sum / V::splat(6.0))
+            }
             Activation::Sigmoid => vmath::sigmoid(x),
             Activation::Tanh => vmath::tanh(x),
-            Activation::Swish { alpha } => x * vmath::sigmoid(x * V::splat(alpha)),
-            Activation::Gelu => {
-                let half = V::splat(0.5) * x;
-                half.mul_add(vmath::erf(x * V::splat(std::f32::consts::FRAC_1_SQRT_2)), half)
-            }
-            Activation::GeluTanh => {
-                let cubic = V::splat(0.044715) * x * x;
-                let half = V::splat(0.5) * x;
-                half.mul_add(vmath::tanh(V::splat(0.797_884_6) * cubic.mul_add(x, x)), half)
-            }
+            Activation::Swish { alpha } => vmath::swish(x, V::splat(alpha)),
+            Activation::Gelu => vmath::gelu(x),
+            Activation::GeluTanh => vmath::gelu_tanh(x),
             Activation::Elu { alpha } => V::select(x.lt(V::zero()), V::splat(alpha) * vmath::expm1(x), x),
-            Activation::Mish => x * vmath::tanh(vmath::softplus(x)),
+            Activation::Mish => vmath::mish(x),
         }
     }
 }
 
 #[inline(always)]
 fn hard_sigmoid<V: F32>(x: V, alpha: f32, beta: f32) -> V {
-    let y = V::splat(alpha) * x + V::splat(beta);
+    let y = vmath::multiply_add(x, V::splat(alpha), V::splat(beta));
     V::splat(1.0).min(V::zero().max(y))
 }
 

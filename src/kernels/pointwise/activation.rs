@@ -44,16 +44,22 @@ impl ProgramBuilder {
     fn exponential_linear(&mut self, x: Register, alpha: f32, gamma: f32, divisor: f32) -> Register {
         let zero = self.constant(0.0);
         let positive = self.greater(x, zero);
-        let inner = if divisor == 1.0 {
-            x
+        let (inner, factor) = if divisor == 1.0 {
+            (x, (f64::from(gamma) * f64::from(alpha)) as f32)
         } else {
             let d = self.constant(divisor);
-            self.div(x, d)
+            (self.div(x, d), alpha)
         };
         let e = self.unary(UnaryOp::Expm1, inner);
-        let low = self.scaled(e, alpha);
-        let y = self.select(positive, x, low);
-        if gamma == 1.0 { y } else { self.scaled(y, gamma) }
+        let mut low = if factor == 1.0 { e } else { self.scaled(e, factor) };
+        if divisor != 1.0 && divisor == alpha {
+            // Next to zero the quotient may be a denormal, which has lost bits; there e^t - 1 is t.
+            let (a, small) = (self.unary(UnaryOp::Abs, inner), self.constant(f32::EPSILON / 4.0));
+            let near = self.binary(BinaryOp::Less, a, small);
+            low = self.select(near, x, low);
+        }
+        let high = if gamma == 1.0 { x } else { self.scaled(x, gamma) };
+        self.select(positive, high, low)
     }
     /// x where x > 0, else alpha (e^x - 1)
     pub fn elu(&mut self, x: Register, alpha: f32) -> Register {
@@ -75,38 +81,29 @@ impl ProgramBuilder {
     }
     /// x hard_sigmoid(x) with slope 1/6 and centre 1/2
     pub fn hard_swish(&mut self, x: Register) -> Register {
-        let s = self.hard_sigmoid(x, 1.0 / 6.0, 0.5);
+        // x + 3 is exact where it is small: nothing cancels.
+        let (three, six) = (self.constant(3.0), self.constant(6.0));
+        let sum = self.add(x, three);
+        let sum = self.clip(sum, Some(0.0), Some(6.0));
+        let s = self.div(sum, six);
         self.mul(x, s)
     }
     /// x sigmoid(alpha x)
     pub fn swish(&mut self, x: Register, alpha: f32) -> Register {
-        let inner = if alpha == 1.0 { x } else { self.scaled(x, alpha) };
-        let s = self.unary(UnaryOp::Sigmoid, inner);
-        self.mul(x, s)
+        let a = self.constant(alpha);
+        self.binary(BinaryOp::Swish, x, a)
     }
     /// ½ x (1 + erf(x / √2))
     pub fn gelu(&mut self, x: Register) -> Register {
-        let inner = self.scaled(x, std::f32::consts::FRAC_1_SQRT_2);
-        let e = self.unary(UnaryOp::Erf, inner);
-        let half = self.scaled(x, 0.5);
-        self.multiply_add(half, e, half)
+        self.unary(UnaryOp::Gelu, x)
     }
     /// ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
     pub fn gelu_tanh(&mut self, x: Register) -> Register {
-        let square = self.mul(x, x);
-        let root = (2.0 / std::f64::consts::PI).sqrt();
-        let (k, one) = (self.constant((root * 0.044_715) as f32), self.constant(root as f32));
-        let factor = self.multiply_add(square, k, one);
-        let inner = self.mul(x, factor);
-        let t = self.unary(UnaryOp::Tanh, inner);
-        let half = self.scaled(x, 0.5);
-        self.multiply_add(half, t, half)
+        self.unary(UnaryOp::GeluTanh, x)
     }
     /// x tanh(softplus(x))
     pub fn mish(&mut self, x: Register) -> Register {
-        let s = self.unary(UnaryOp::Softplus, x);
-        let t = self.unary(UnaryOp::Tanh, s);
-        self.mul(x, t)
+        self.unary(UnaryOp::Mish, x)
     }
     /// x / (1 + |x|)
     pub fn softsign(&mut self, x: Register) -> Register {

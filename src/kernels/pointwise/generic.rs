@@ -347,6 +347,9 @@ fn f64_loop(op: UnaryOp) -> Loop1 {
         Erf -> f64 = |x| scalar::erf64(x);
         Sigmoid -> f64 = |x| scalar::sigmoid64(x);
         Softplus -> f64 = |x| scalar::softplus64(x);
+        Gelu -> f64 = |x| scalar::gelu64(x);
+        GeluTanh -> f64 = |x| scalar::gelu_tanh64(x);
+        Mish -> f64 = |x| scalar::mish64(x);
         Relu -> f64 = |x| 0.0f64.most(x);
         Not -> u8 = |x| u8::from(x == 0.0);
         IsNan -> u8 = |x| u8::from(x.is_nan());

@@ -19,7 +19,7 @@ pub(super) fn evaluate(instruction: &Instruction, inputs: &[f32], values: &[f32]
         Instruction::Constant { value } => value,
         Instruction::Unary { op, a } => unary(op, at(a)),
         Instruction::Binary { op, a, b } => binary(op, at(a), at(b)),
-        Instruction::MultiplyAdd { a, b, c } => at(a) * at(b) + at(c),
+        Instruction::MultiplyAdd { a, b, c } => scalar::multiply_add(at(a), at(b), at(c)),
         Instruction::Select { condition, yes, no } => {
             if at(condition) != 0.0 {
                 at(yes)
@@ -62,6 +62,9 @@ fn unary(op: UnaryOp, a: f32) -> f32 {
         UnaryOp::Erf => scalar::erf(a),
         UnaryOp::Sigmoid => scalar::sigmoid(a),
         UnaryOp::Softplus => scalar::softplus(a),
+        UnaryOp::Gelu => scalar::gelu(a),
+        UnaryOp::GeluTanh => scalar::gelu_tanh(a),
+        UnaryOp::Mish => scalar::mish(a),
         UnaryOp::Relu => 0.0f32.most(a),
         UnaryOp::Not => truth(a == 0.0),
         UnaryOp::IsNan => truth(a.is_nan()),
@@ -80,6 +83,7 @@ fn binary(op: BinaryOp, a: f32, b: f32) -> f32 {
         BinaryOp::Pow => scalar::pow(a, b),
         BinaryOp::Fmod => a % b,
         BinaryOp::Mod => a.modulo(b),
+        BinaryOp::Swish => scalar::swish(a, b),
         BinaryOp::Less => truth(a < b),
         BinaryOp::LessOrEqual => truth(a <= b),
         BinaryOp::Equal => truth(a == b),
@@ -185,6 +189,9 @@ impl Kernel for Tile<'_> {
                 UnaryOp::Erf => over!(t, V; a = 0; vmath::erf(a)),
                 UnaryOp::Sigmoid => over!(t, V; a = 0; vmath::sigmoid(a)),
                 UnaryOp::Softplus => over!(t, V; a = 0; vmath::softplus(a)),
+                UnaryOp::Gelu => over!(t, V; a = 0; vmath::gelu(a)),
+                UnaryOp::GeluTanh => over!(t, V; a = 0; vmath::gelu_tanh(a)),
+                UnaryOp::Mish => over!(t, V; a = 0; vmath::mish(a)),
                 UnaryOp::Relu => over!(t, V; a = 0; V::zero().max(a)),
                 UnaryOp::Not => over!(t, V; a = 0; ones::<V>(a.eq(V::zero()))),
                 UnaryOp::IsNan => over!(t, V; a = 0; ones::<V>(a.is_nan())),
@@ -200,6 +207,7 @@ impl Kernel for Tile<'_> {
                 BinaryOp::Pow => over!(t, V; a = 0, b = 1; vmath::pow(a, b)),
                 BinaryOp::Fmod => over!(t, V; a = 0, b = 1; vmath::fmod(a, b)),
                 BinaryOp::Mod => over!(t, V; a = 0, b = 1; vmath::modulo(a, b)),
+                BinaryOp::Swish => over!(t, V; a = 0, b = 1; vmath::swish(a, b)),
                 BinaryOp::Less => over!(t, V; a = 0, b = 1; ones::<V>(a.lt(b))),
                 BinaryOp::LessOrEqual => over!(t, V; a = 0, b = 1; ones::<V>(a.le(b))),
                 BinaryOp::Equal => over!(t, V; a = 0, b = 1; ones::<V>(a.eq(b))),
@@ -207,7 +215,7 @@ impl Kernel for Tile<'_> {
                 BinaryOp::Or => over!(t, V; a = 0, b = 1; ones::<V>(is_true(a) | is_true(b))),
                 BinaryOp::Xor => over!(t, V; a = 0, b = 1; ones::<V>(is_true(a) ^ is_true(b))),
             },
-            Instruction::MultiplyAdd { .. } => over!(t, V; a = 0, b = 1, c = 2; a.mul_add(b, c)),
+            Instruction::MultiplyAdd { .. } => over!(t, V; a = 0, b = 1, c = 2; vmath::multiply_add(a, b, c)),
             Instruction::Select { .. } => over!(t, V; a = 0, b = 1, c = 2; V::select(is_true(a), b, c)),
         }
     }

@@ -71,6 +71,12 @@ pub enum UnaryOp {
     Sigmoid,
     /// ln(1 + e^a)
     Softplus,
+    /// a / 2 (1 + erf(a / √2))
+    Gelu,
+    /// a / 2 (1 + tanh(√(2/π) (a + 0.044715 a³)))
+    GeluTanh,
+    /// a tanh(ln(1 + e^a))
+    Mish,
     /// max(a, 0); NaN stays.
     Relu,
     /// 1 if a is zero, else 0.
@@ -83,12 +89,12 @@ pub enum UnaryOp {
 
 impl UnaryOp {
     /// Every operation.
-    pub const ALL: [UnaryOp; 34] = {
+    pub const ALL: [UnaryOp; 37] = {
         use UnaryOp::*;
         [
             Neg, Abs, Sign, Floor, Ceil, Round, Trunc, Sqrt, Rsqrt, Reciprocal, Exp, Exp2, Expm1, Log, Log1p, Sin, Cos,
-            Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh, Acosh, Atanh, Erf, Sigmoid, Softplus, Relu, Not, IsNan,
-            IsInf,
+            Tan, Asin, Acos, Atan, Sinh, Cosh, Tanh, Asinh, Acosh, Atanh, Erf, Sigmoid, Softplus, Gelu, GeluTanh, Mish,
+            Relu, Not, IsNan, IsInf,
         ]
     };
 }
@@ -115,6 +121,8 @@ pub enum BinaryOp {
     Fmod,
     /// The remainder with the sign of b, as Python has it.
     Mod,
+    /// a / (1 + e^-(a b))
+    Swish,
     /// a < b
     Less,
     /// a <= b
@@ -131,9 +139,9 @@ pub enum BinaryOp {
 
 impl BinaryOp {
     /// Every operation.
-    pub const ALL: [BinaryOp; 15] = {
+    pub const ALL: [BinaryOp; 16] = {
         use BinaryOp::*;
-        [Add, Sub, Mul, Div, Min, Max, Pow, Fmod, Mod, Less, LessOrEqual, Equal, And, Or, Xor]
+        [Add, Sub, Mul, Div, Min, Max, Pow, Fmod, Mod, Swish, Less, LessOrEqual, Equal, And, Or, Xor]
     };
     /// Whether the operands may change places.
     pub fn commutes(self) -> bool {

@@ -282,7 +282,7 @@ fn activations_mean_what_they_say() {
         for i in -600..600 {
             let x = i as f32 / 100.0;
             let (got, want) = (program.evaluate(&[x])[0], plain(f64::from(x)) as f32);
-            // Some f32 roundings in a row, and 1 + erf cancels on the left: the error is relative to |x|.
+            // Some f32 roundings in a row, and what is plain here cancels on the left: the error is relative to |x|.
             assert!(
                 (got - want).abs() <= 4e-7 * (want.abs() + x.abs().max(0.1)),
                 "activation {k} of {x}: {got}, not {want}"

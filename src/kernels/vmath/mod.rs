@@ -6,7 +6,9 @@ pub mod scalar;
 #[cfg(test)]
 mod tests;
 
+mod activation;
 mod power;
+pub use activation::{gelu, gelu_tanh, mish, multiply_add, swish};
 pub use power::pow;
 
 use super::simd::{F32, I32, Mask, scalar::F as ScalarVector};
@@ -141,7 +143,8 @@ pub fn expm1<V: F32>(x: V) -> V {
     // Half the result, since 2^128 is no f32.
     let s = two_to::<V>(n - V::I::splat(1));
     let half = s.mul_add(expm1_near_zero(r), s - V::splat(0.5));
-    (half + half).copysign(x)
+    // A denormal's half would lose a bit; near zero the function is x.
+    V::select(x.abs().lt(V::splat(1e-9)), x, half + half)
 }
 
 /// The logarithm of `u + c`, `u` positive and normal, `c` a correction far below it.

@@ -4,6 +4,8 @@
 unsafe extern "C" {
     #[link_name = "erf"]
     safe fn libm_erf(x: f64) -> f64;
+    #[link_name = "erfc"]
+    safe fn libm_erfc(x: f64) -> f64;
 }
 
 /// The error function in f64: the C library's.
@@ -20,6 +22,26 @@ pub fn softplus64(x: f64) -> f64 {
 pub fn sigmoid64(x: f64) -> f64 {
     // e^-x may be Inf, which gives 0 as it should.
     if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
+}
+
+/// `x / (1 + e^(-alpha x))` in f64.
+pub fn swish64(x: f64, alpha: f64) -> f64 {
+    x * sigmoid64(alpha * x)
+}
+
+/// `x / 2 (1 + erf(x / √2))` in f64, by the complement: nothing cancels for negative numbers.
+pub fn gelu64(x: f64) -> f64 {
+    0.5 * x * libm_erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+}
+
+/// `x / 2 (1 + tanh(√(2/π) (x + 0.044715 x³)))` in f64, by the sigmoid.
+pub fn gelu_tanh64(x: f64) -> f64 {
+    x * sigmoid64(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x))
+}
+
+/// `x tanh(ln(1 + e^x))` in f64.
+pub fn mish64(x: f64) -> f64 {
+    x * softplus64(x).tanh()
 }
 
 macro_rules! through_f64 {
@@ -50,6 +72,12 @@ through_f64! {
     sigmoid = |x| sigmoid64(x);
     /// ln(1 + e^x).
     softplus = |x| softplus64(x);
+    /// x / 2 (1 + erf(x / √2)).
+    gelu = |x| gelu64(x);
+    /// x / 2 (1 + tanh(√(2/π) (x + 0.044715 x³))).
+    gelu_tanh = |x| gelu_tanh64(x);
+    /// x tanh(ln(1 + e^x)).
+    mish = |x| mish64(x);
     /// Sine.
     sin = |x| x.sin();
     /// Cosine.
@@ -96,6 +124,16 @@ pub fn acosh64(x: f64) -> f64 {
 /// `a` to the power `b`.
 pub fn pow(a: f32, b: f32) -> f32 {
     f64::from(a).powf(f64::from(b)) as f32
+}
+
+/// x / (1 + e^(-alpha x)).
+pub fn swish(x: f32, alpha: f32) -> f32 {
+    swish64(f64::from(x), f64::from(alpha)) as f32
+}
+
+/// a b + c, the product exact.
+pub fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+    (f64::from(a) * f64::from(b) + f64::from(c)) as f32
 }
 
 /// The remainder with the sign of the divisor, as Python has it.

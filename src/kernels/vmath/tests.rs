@@ -52,8 +52,24 @@ fn sweep() -> Vec<f32> {
     bits.into_iter().map(f32::from_bits).collect()
 }
 
+/// Functions of two operands, one of them fixed.
+mod fixed {
+    use super::super::{F32, swish};
+    #[inline(always)]
+    pub fn silu<V: F32>(x: V) -> V {
+        swish(x, V::splat(1.0))
+    }
+    #[inline(always)]
+    pub fn quick_gelu<V: F32>(x: V) -> V {
+        swish(x, V::splat(1.702))
+    }
+}
+
 macro_rules! check {
     ($name:ident, $bound:expr, $reference:expr) => {
+        check!($name = super::$name, $bound, $reference);
+    };
+    ($name:ident = $function:path, $bound:expr, $reference:expr) => {
         #[test]
         fn $name() {
             struct Run<'a>(&'a [f32], &'a mut [f32]);
@@ -63,7 +79,7 @@ macro_rules! check {
                 fn run<V: F32>(self) {
                     for i in (0..self.0.len()).step_by(V::LANES) {
                         // SAFETY: both slices have a multiple of 16 elements.
-                        unsafe { super::$name(V::load(self.0.as_ptr().add(i))).store(self.1.as_mut_ptr().add(i)) }
+                        unsafe { $function(V::load(self.0.as_ptr().add(i))).store(self.1.as_mut_ptr().add(i)) }
                     }
                 }
             }
@@ -103,6 +119,11 @@ check!(tanh, 2, f64::tanh);
 check!(erf, 2, scalar::erf64);
 check!(sigmoid, 2, scalar::sigmoid64);
 check!(softplus, 2, scalar::softplus64);
+check!(gelu, 2, scalar::gelu64);
+check!(gelu_tanh, 2, scalar::gelu_tanh64);
+check!(mish, 2, scalar::mish64);
+check!(silu = fixed::silu, 2, |x| scalar::swish64(x, 1.0));
+check!(quick_gelu = fixed::quick_gelu, 2, |x| scalar::swish64(x, f64::from(1.702f32)));
 check!(sin, 2, f64::sin);
 check!(cos, 2, f64::cos);
 check!(tan, 2, f64::tan);
@@ -226,5 +247,44 @@ fn inverse_hyperbolics_in_f64_agree_with_std_where_it_is_good() {
         // std's formulas are good to about 1e-15 here.
         assert!((scalar::asinh64(x) / x.asinh() - 1.0).abs() < 1e-14);
         assert!((scalar::acosh64(x) / x.acosh() - 1.0).abs() < 1e-14);
+    }
+}
+
+#[test]
+fn infinities_and_nan() {
+    struct Run<'a>(&'a [f32; 3], &'a mut [[f32; 16]; 6]);
+    impl Kernel for Run<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run<V: F32>(self) {
+            let mut x = [0.0f32; 16];
+            x[..3].copy_from_slice(self.0);
+            // SAFETY: 16 is the most lanes there are.
+            let x = unsafe { V::load(x.as_ptr()) };
+            let nan = V::splat(f32::NAN);
+            let ys = [
+                super::gelu(x),
+                super::gelu_tanh(x),
+                super::mish(x),
+                swish(x, V::splat(1.0)),
+                swish(x, nan),
+                swish(x, V::splat(-1.0)),
+            ];
+            for (y, to) in ys.iter().zip(self.1) {
+                *to = y.to_array();
+            }
+        }
+    }
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    for isa in Isa::detect().levels() {
+        let mut ys = [[0.0; 16]; 6];
+        dispatch(isa, Run(&[inf, -inf, nan], &mut ys));
+        // Minus infinity times zero is NaN, as the formula says.
+        for (k, y) in ys.iter().enumerate() {
+            let want = [[inf, nan, nan], [nan; 3], [nan, -inf, nan]][[0, 0, 0, 0, 1, 2][k]];
+            for (got, want) in y.iter().zip(&want) {
+                assert!(got == want || got.is_nan() && want.is_nan(), "{isa:?} function {k}: {got}, not {want}");
+            }
+        }
     }
 }

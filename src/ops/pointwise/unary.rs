@@ -123,16 +123,13 @@ impl UnaryFn {
             UnaryFn::Elu { alpha } => elu(x, alpha, 1.0),
             UnaryFn::Selu { alpha, gamma } => elu(x, alpha, 1.0) * f64::from(gamma),
             UnaryFn::Celu { alpha } => elu(x, alpha, f64::from(alpha)),
-            UnaryFn::Gelu { tanh: false } => 0.5 * x * (1.0 + scalar::erf64(x * std::f64::consts::FRAC_1_SQRT_2)),
-            UnaryFn::Gelu { tanh: true } => {
-                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
-                0.5 * x * (1.0 + inner.tanh())
-            }
+            UnaryFn::Gelu { tanh: false } => scalar::gelu64(x),
+            UnaryFn::Gelu { tanh: true } => scalar::gelu_tanh64(x),
             UnaryFn::HardSigmoid { alpha, beta } => hard_sigmoid(x, f64::from(alpha), f64::from(beta)),
-            UnaryFn::HardSwish => x * hard_sigmoid(x, 1.0 / 6.0, 0.5),
-            UnaryFn::Mish => x * scalar::softplus64(x).tanh(),
+            UnaryFn::HardSwish => x * ((x + 3.0).most(0.0).least(6.0) / 6.0),
+            UnaryFn::Mish => scalar::mish64(x),
             UnaryFn::Softsign => x / (1.0 + x.abs()),
-            UnaryFn::Swish { alpha } => x * scalar::sigmoid64(f64::from(alpha) * x),
+            UnaryFn::Swish { alpha } => scalar::swish64(x, f64::from(alpha)),
             UnaryFn::ThresholdedRelu { alpha } => {
                 if x > f64::from(alpha) {
                     x
