@@ -21,6 +21,7 @@ mod opencl;
 mod operators;
 mod opsets;
 mod passes;
+mod properties;
 mod steady;
 mod tiny;
 mod toy_backend;

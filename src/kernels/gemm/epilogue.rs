@@ -80,35 +80,19 @@ impl Activation {
     pub(crate) fn is_clamp(self) -> bool {
         matches!(self, Activation::None | Activation::Relu | Activation::Clip { .. })
     }
-    /// The function itself, for a vector.
-    #[inline(always)]
-    pub(crate) fn apply<V: F32>(self, x: V) -> V {
-        match self {
-            Activation::None => x,
-            Activation::Relu => V::zero().max(x),
-            Activation::Clip { min, max } => V::splat(max).min(V::splat(min).max(x)),
-            Activation::LeakyRelu { alpha } => V::select(x.lt(V::zero()), x * V::splat(alpha), x),
-            Activation::HardSigmoid { alpha, beta } => hard_sigmoid(x, alpha, beta),
-            Activation::HardSwish => {
-                // As the pointwise program has it: nothing cancels.
-                let sum = V::splat(6.0).min(V::zero().max(x + V::splat(3.0)));
-                x * (sum / V::splat(6.0))
-            }
-            Activation::Sigmoid => vmath::sigmoid(x),
-            Activation::Tanh => vmath::tanh(x),
-            Activation::Swish { alpha } => vmath::swish(x, V::splat(alpha)),
-            Activation::Gelu => vmath::gelu(x),
-            Activation::GeluTanh => vmath::gelu_tanh(x),
-            Activation::Elu { alpha } => V::select(x.lt(V::zero()), V::splat(alpha) * vmath::expm1(x), x),
-            Activation::Mish => vmath::mish(x),
-        }
-    }
 }
 
 #[inline(always)]
 fn hard_sigmoid<V: F32>(x: V, alpha: f32, beta: f32) -> V {
     let y = vmath::multiply_add(x, V::splat(alpha), V::splat(beta));
     V::splat(1.0).min(V::zero().max(y))
+}
+
+/// As the pointwise program has it: nothing cancels next to -3.
+#[inline(always)]
+fn hard_swish<V: F32>(x: V) -> V {
+    let sum = V::splat(6.0).min(V::zero().max(x + V::splat(3.0)));
+    x * (sum / V::splat(6.0))
 }
 
 /// bias, residual and activation of one kernel; which of them there are, not where they lie.
@@ -132,44 +116,44 @@ pub(crate) unsafe fn activate(isa: Isa, act: Activation, c: *mut f32, rows: usiz
         #[inline(always)]
         fn run<V: F32>(self) {
             let Pass(act, c, rows, cols, stride) = self;
-            // One loop an activation: each sees a constant variant, so that the choice is made outside it.
+            // One loop an activation, with that function alone in it.
             macro_rules! each {
-                ($($act:pat => $same:expr),* $(,)?) => {
-                    match act { $($act => each::<V>(c, rows, cols, stride, $same)),* }
+                ($($act:pat => |$x:ident| $y:expr;)*) => {
+                    match act {$(
+                        $act => {
+                            for i in 0..rows {
+                                let mut j = 0;
+                                while j < cols {
+                                    let n = V::LANES.min(cols - j);
+                                    // SAFETY: j + n <= cols, within the caller's row.
+                                    unsafe {
+                                        let p = c.add(i * stride + j);
+                                        let $x = if n == V::LANES { V::load(p) } else { V::load_n(p, n) };
+                                        let y: V = $y;
+                                        if n == V::LANES { y.store(p) } else { y.store_n(p, n) }
+                                    }
+                                    j += n;
+                                }
+                            }
+                        }
+                    )*}
                 };
             }
             each!(
-                Activation::None => Activation::None,
-                Activation::Relu => Activation::Relu,
-                Activation::Clip { min, max } => Activation::Clip { min, max },
-                Activation::LeakyRelu { alpha } => Activation::LeakyRelu { alpha },
-                Activation::HardSigmoid { alpha, beta } => Activation::HardSigmoid { alpha, beta },
-                Activation::HardSwish => Activation::HardSwish,
-                Activation::Sigmoid => Activation::Sigmoid,
-                Activation::Tanh => Activation::Tanh,
-                Activation::Swish { alpha } => Activation::Swish { alpha },
-                Activation::Gelu => Activation::Gelu,
-                Activation::GeluTanh => Activation::GeluTanh,
-                Activation::Elu { alpha } => Activation::Elu { alpha },
-                Activation::Mish => Activation::Mish,
+                Activation::None => |x| x;
+                Activation::Relu => |x| V::zero().max(x);
+                Activation::Clip { min, max } => |x| V::splat(max).min(V::splat(min).max(x));
+                Activation::LeakyRelu { alpha } => |x| V::select(x.lt(V::zero()), x * V::splat(alpha), x);
+                Activation::HardSigmoid { alpha, beta } => |x| hard_sigmoid(x, alpha, beta);
+                Activation::HardSwish => |x| hard_swish(x);
+                Activation::Sigmoid => |x| vmath::sigmoid(x);
+                Activation::Tanh => |x| vmath::tanh(x);
+                Activation::Swish { alpha } => |x| vmath::swish(x, V::splat(alpha));
+                Activation::Gelu => |x| vmath::gelu(x);
+                Activation::GeluTanh => |x| vmath::gelu_tanh(x);
+                Activation::Elu { alpha } => |x| V::select(x.lt(V::zero()), V::splat(alpha) * vmath::expm1(x), x);
+                Activation::Mish => |x| vmath::mish(x);
             )
-        }
-    }
-    #[inline(always)]
-    fn each<V: F32>(c: *mut f32, rows: usize, cols: usize, stride: usize, act: Activation) {
-        for i in 0..rows {
-            let mut j = 0;
-            while j < cols {
-                let n = V::LANES.min(cols - j);
-                // SAFETY: j + n <= cols, within the caller's row.
-                unsafe {
-                    let p = c.add(i * stride + j);
-                    let v = if n == V::LANES { V::load(p) } else { V::load_n(p, n) };
-                    let v = act.apply(v);
-                    if n == V::LANES { v.store(p) } else { v.store_n(p, n) }
-                }
-                j += n;
-            }
         }
     }
     dispatch(isa, Pass(act, c, rows, cols, row_stride))

@@ -47,7 +47,8 @@ fn part(n: i64, start: i64, end: i64, step: i64) -> (i64, i64, i64) {
         let (s, e) = (start.clamp(0, n), end.clamp(0, n));
         (s, step, if e > s { (e - s - 1) / step + 1 } else { 0 })
     } else {
-        let (s, e) = (start.clamp(-1, n - 1), end.clamp(-1, n - 1));
+        // A start before the axis is its first element, which Python's slices leave out.
+        let (s, e) = (start.max(0).min(n - 1), end.clamp(-1, n - 1));
         // The negated step fits but for i64::MIN, which takes one element at most.
         (s, step, if s > e { (s - e - 1) / step.checked_neg().unwrap_or(i64::MAX) + 1 } else { 0 })
     }
@@ -192,8 +193,8 @@ mod tests {
     use super::part;
 
     #[test]
-    fn parts_are_those_of_python() {
-        // n, start, end, step -> count, as len(range(n)[start:end:step]).
+    fn parts_are_those_of_the_standard() {
+        // n, start, end, step -> count, as len(range(n)[start:end:step]) but for starts before the axis.
         let cases = [
             (10, 0, 10, 1, 10),
             (10, 2, i64::MAX, 3, 3),
@@ -205,6 +206,8 @@ mod tests {
             (10, 3, 3, 1, 0),
             (0, 0, 5, 1, 0),
             (0, 0, -5, -1, 0),
+            (2, -4, -4, -1, 1),
+            (3, -4, 0, -1, 0),
             (5, 4, 0, i64::MIN, 1),
             (5, 0, 5, i64::MAX, 1),
         ];
