@@ -11,6 +11,7 @@ use super::segment::{DynamicItem, Item, Segment, Slot, SlotKind, Tail};
 use crate::backend::cpu::evaluate;
 use crate::backend::step::NO_VALUE;
 use crate::backend::{Layout, Operand};
+use crate::base::alloc::ALIGN;
 use crate::base::parallel::Parallel;
 use crate::error::{Context, Result};
 use crate::ir::build::{describe_with_inputs, infer_op};
@@ -385,11 +386,16 @@ impl<'p> Specialiser<'p> {
         });
         let late_aliases = late_aliases.collect();
         let scratch = self.items.iter().map(|i| if let Item::Step(s) = i { s.step.scratch_bytes() } else { 0 }).max();
+        // Each thread's begins at a cache line.
+        let scratch = scratch
+            .unwrap_or(0)
+            .checked_next_multiple_of(ALIGN)
+            .ok_or_else(|| err!(OutOfMemory, "a step's scratch memory passes the address space"))?;
         Ok(Segment {
             items: self.items,
             slots: self.slots,
             arena,
-            scratch: scratch.unwrap_or(0),
+            scratch,
             direct_outputs: direct,
             output_slots,
             copied_outputs: copied,
