@@ -88,8 +88,12 @@ fn unary(d: &mut Draw) -> Option<Case> {
 }
 
 fn unary_of_integers(d: &mut Draw) -> Option<Case> {
-    let (op, f): (&'static str, fn(i128) -> i128) =
-        d.pick(&[("Abs", i128::abs as fn(i128) -> i128), ("Neg", |x| -x), ("Sign", i128::signum), ("Relu", |x| x.max(0))]);
+    let (op, f): (&'static str, fn(i128) -> i128) = d.pick(&[
+        ("Abs", i128::abs as fn(i128) -> i128),
+        ("Neg", |x| -x),
+        ("Sign", i128::signum),
+        ("Relu", |x| x.max(0)),
+    ]);
     let dtype = match op {
         "Neg" | "Relu" => d.pick(&INTS[..4]),
         _ => d.pick(&INTS),
@@ -109,7 +113,20 @@ fn extremes(d: &mut Draw, dtype: DType, shape: &[usize]) -> Tensor {
     let mut v: Vec<i128> = ints(&seeds).into_iter().map(|x| (x as i64 >> shift) as i128).collect();
     for x in v.iter_mut().step_by(5) {
         if d.one_in(4) {
-            *x = d.pick(&[0, 1, -1, 127, -128, 255, 32767, -32768, i32::MAX as i128, i32::MIN as i128, i64::MAX as i128, i64::MIN as i128]);
+            *x = d.pick(&[
+                0,
+                1,
+                -1,
+                127,
+                -128,
+                255,
+                32767,
+                -32768,
+                i32::MAX as i128,
+                i32::MIN as i128,
+                i64::MAX as i128,
+                i64::MIN as i128,
+            ]);
         }
     }
     int_tensor(dtype, shape, &v)
@@ -124,7 +141,12 @@ fn activation(d: &mut Draw) -> Option<Case> {
     type With = Box<dyn Fn(f64) -> f64>;
     let (op, version, attrs, f): (&'static str, u32, Vec<(&'static str, Attr)>, With) = match d.below(10) {
         0 => ("LeakyRelu", 16, vec![("alpha", Attr::Float(a))], Box::new(move |x| if x < 0.0 { alpha * x } else { x })),
-        1 => ("Elu", 22, vec![("alpha", Attr::Float(a))], Box::new(move |x| if x > 0.0 { x } else { alpha * x.exp_m1() })),
+        1 => (
+            "Elu",
+            22,
+            vec![("alpha", Attr::Float(a))],
+            Box::new(move |x| if x > 0.0 { x } else { alpha * x.exp_m1() }),
+        ),
         2 => {
             let f = move |x: f64| gamma * if x > 0.0 { x } else { alpha * x.exp_m1() };
             ("Selu", 22, vec![("alpha", Attr::Float(a)), ("gamma", Attr::Float(g))], Box::new(f))
@@ -252,7 +274,11 @@ fn shifts_and_powers(d: &mut Draw) -> Option<Case> {
     let (base, exponent) = (d.pick(&[I32, I64]), d.pick(&[I32, I64, U8, F32]));
     let a = d.values(base, &sa, -9.0, 9.0);
     let b = d.values(exponent, &sb, 0.0, 5.0);
-    let b = if exponent == F32 { tensor(F32, &sb, &Array::of(&b).data.iter().map(|x| x.round()).collect::<Vec<_>>()) } else { b };
+    let b = if exponent == F32 {
+        tensor(F32, &sb, &Array::of(&b).data.iter().map(|x| x.round()).collect::<Vec<_>>())
+    } else {
+        b
+    };
     let (x, y) = (Array::of(&a), Array::of(&b));
     let want = Array::from_fn(&shape, |i| x.spread(i).powf(y.spread(i)).round()).tensor(base);
     Some(case("Pow", 15, vec![d.place(a), d.place(b)], vec![], vec![want], 0.0, 0.0))

@@ -258,7 +258,8 @@ fn non_zero(d: &mut Draw) -> Option<Case> {
     let x = d.values(dtype, &shape, 0.0, if dtype == Bool { 1.0 } else { 2.4 });
     let whole: Vec<f64> = Array::of(&x).data.iter().map(|x| x.floor()).collect();
     let x = tensor(dtype, &shape, &whole);
-    let found: Vec<Vec<usize>> = indices(&shape).into_iter().zip(&whole).filter(|(_, x)| **x != 0.0).map(|p| p.0).collect();
+    let found: Vec<Vec<usize>> =
+        indices(&shape).into_iter().zip(&whole).filter(|(_, x)| **x != 0.0).map(|p| p.0).collect();
     let v: Vec<i64> = (0..shape.len()).flat_map(|a| found.iter().map(move |i| i[a] as i64)).collect();
     let want = Tensor::from_slice(&[shape.len(), found.len()], &v).unwrap();
     let input: CaseInput = d.place(x);

@@ -65,7 +65,8 @@ fn product(a: &Array, b: &Array, out: &[usize]) -> Array {
     let rank = full.len();
     let at = |t: &Array, outer: &[usize], i: usize, j: usize| {
         let kept = t.shape.len() - 2;
-        let mut index: Vec<usize> = outer[outer.len() - kept..].iter().zip(&t.shape).map(|(&i, &n)| if n == 1 { 0 } else { i }).collect();
+        let mut index: Vec<usize> =
+            outer[outer.len() - kept..].iter().zip(&t.shape).map(|(&i, &n)| if n == 1 { 0 } else { i }).collect();
         index.extend([i, j]);
         t.at(&index)
     };
@@ -161,8 +162,7 @@ fn matmul_of_bytes(d: &mut Draw) -> Option<Case> {
 fn einsum(d: &mut Draw) -> Option<Case> {
     let letters = ['a', 'b', 'c', 'd', 'e'];
     let sizes: Vec<usize> = letters.iter().map(|_| 1 + d.below(6)).collect();
-    let terms: Vec<Vec<usize>> =
-        (0..1 + d.below(3)).map(|_| (0..d.below(5)).map(|_| d.below(5)).collect()).collect();
+    let terms: Vec<Vec<usize>> = (0..1 + d.below(3)).map(|_| (0..d.below(5)).map(|_| d.below(5)).collect()).collect();
     let used: Vec<usize> = (0..5).filter(|l| terms.iter().any(|t| t.contains(l))).collect();
     let mut out: Vec<usize> = used.iter().copied().filter(|_| d.flag()).collect();
     let explicit = d.flag();

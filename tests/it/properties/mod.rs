@@ -67,7 +67,7 @@ fn family(name: &str, draw: impl Fn(&mut Draw) -> Option<Case>) {
         println!("{name}: not supported, {times} times: {what}");
     }
     if let Err(e) = outcome {
-        panic!("{name}: {e}");
+        panic!("{name}: {}", e.to_string().split("\nminimal failing input").next().unwrap());
     }
 }
 

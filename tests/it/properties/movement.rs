@@ -16,7 +16,13 @@ fn anything(d: &mut Draw, shape: &[usize]) -> Tensor {
     d.values(dtype, shape, 0.0, if dtype == Bool { 1.0 } else { 99.0 })
 }
 
-fn exact(op: &'static str, version: u32, inputs: Vec<CaseInput>, attrs: Vec<(&'static str, Attr)>, want: Vec<Tensor>) -> Option<Case> {
+fn exact(
+    op: &'static str,
+    version: u32,
+    inputs: Vec<CaseInput>,
+    attrs: Vec<(&'static str, Attr)>,
+    want: Vec<Tensor>,
+) -> Option<Case> {
     Some(case(op, version, inputs, attrs, want, 0.0, 0.0))
 }
 
@@ -120,7 +126,8 @@ fn flatten_squeeze_unsqueeze(d: &mut Draw) -> Option<Case> {
             let total = rank + d.below(3);
             let chosen: Vec<usize> = shuffled(d, total).into_iter().take(total - rank).collect();
             let mut rest = shape.iter();
-            let out: Vec<usize> = (0..total).map(|i| if chosen.contains(&i) { 1 } else { *rest.next().unwrap() }).collect();
+            let out: Vec<usize> =
+                (0..total).map(|i| if chosen.contains(&i) { 1 } else { *rest.next().unwrap() }).collect();
             let want = x.reshaped(&out).unwrap();
             let list: Vec<i64> = chosen.iter().map(|&i| i as i64 - if d.flag() { total as i64 } else { 0 }).collect();
             exact("Unsqueeze", 21, vec![d.place(x), d.list(&list)], vec![], vec![want])
@@ -134,7 +141,8 @@ fn slice(d: &mut Draw) -> Option<Case> {
     let x = anything(d, &shape);
     let count = 1 + d.below(rank);
     let by_order = d.flag();
-    let axes: Vec<usize> = if by_order { (0..count).collect() } else { shuffled(d, rank).into_iter().take(count).collect() };
+    let axes: Vec<usize> =
+        if by_order { (0..count).collect() } else { shuffled(d, rank).into_iter().take(count).collect() };
     let (mut starts, mut ends, mut steps) = (vec![], vec![], vec![]);
     // For each axis its start, step and count.
     let mut plan: Vec<(i64, i64, usize)> = shape.iter().map(|&n| (0, 1, n)).collect();
@@ -230,7 +238,8 @@ fn pad(d: &mut Draw) -> Option<Case> {
     let mode = d.pick(&["constant", "edge", "reflect", "wrap"]);
     let x = anything(d, &shape);
     let some = d.one_in(3);
-    let axes: Vec<usize> = if some { shuffled(d, rank).into_iter().take(1 + d.below(rank)).collect() } else { (0..rank).collect() };
+    let axes: Vec<usize> =
+        if some { shuffled(d, rank).into_iter().take(1 + d.below(rank)).collect() } else { (0..rank).collect() };
     let mut pads = vec![(0i64, 0i64); rank];
     for &a in &axes {
         let n = shape[a] as i64;

@@ -111,12 +111,16 @@ fn layer(d: &mut Draw) -> Option<Case> {
     let (scale, bias) = affine(d, dtype, &few);
     let with_bias = !rms && d.flag();
     let eps = d.pick(&[1e-5f32, 0.1]);
-    let normal = by_parts(&Array::of(&x), |i| i[..axis].to_vec(), |v| {
-        let (mean, var) = mean_and_variance(v);
-        let square = v.iter().map(|x| x * x).sum::<f64>() / v.len() as f64;
-        let (mean, var) = if rms { (0.0, square) } else { (mean, var) };
-        v.iter().map(|x| (x - mean) / (var + f64::from(eps)).sqrt()).collect()
-    });
+    let normal = by_parts(
+        &Array::of(&x),
+        |i| i[..axis].to_vec(),
+        |v| {
+            let (mean, var) = mean_and_variance(v);
+            let square = v.iter().map(|x| x * x).sum::<f64>() / v.len() as f64;
+            let (mean, var) = if rms { (0.0, square) } else { (mean, var) };
+            v.iter().map(|x| (x - mean) / (var + f64::from(eps)).sqrt()).collect()
+        },
+    );
     let (s, b) = (Array::of(&scale), Array::of(&bias));
     let want = Array::from_fn(&shape, |i| normal.at(i) * s.spread(i) + if with_bias { b.spread(i) } else { 0.0 });
     let mut inputs = vec![d.place(x), d.place(scale)];
@@ -142,10 +146,14 @@ fn groups_and_instances(d: &mut Draw) -> Option<Case> {
     let (scale, bias) = affine(d, dtype, &c);
     let eps = d.pick(&[1e-3f32, 0.1]);
     let a_group = if instance { 1 } else { shape[1] / groups };
-    let normal = by_parts(&Array::of(&x), |i| vec![i[0], i[1] / a_group], |v| {
-        let (mean, var) = mean_and_variance(v);
-        v.iter().map(|x| (x - mean) / (var + f64::from(eps)).sqrt()).collect()
-    });
+    let normal = by_parts(
+        &Array::of(&x),
+        |i| vec![i[0], i[1] / a_group],
+        |v| {
+            let (mean, var) = mean_and_variance(v);
+            v.iter().map(|x| (x - mean) / (var + f64::from(eps)).sqrt()).collect()
+        },
+    );
     let (s, b) = (Array::of(&scale).data, Array::of(&bias).data);
     let want = Array::from_fn(&shape, |i| normal.at(i) * s[i[1]] + b[i[1]]);
     let inputs = vec![d.place(x), d.place(scale), d.place(bias)];
@@ -171,7 +179,8 @@ fn others(d: &mut Draw) -> Option<Case> {
                 k
             };
             let want = by_parts(&Array::of(&x), key, |v| {
-                let norm = if p == 1 { v.iter().map(|x| x.abs()).sum() } else { v.iter().map(|x| x * x).sum::<f64>().sqrt() };
+                let norm =
+                    if p == 1 { v.iter().map(|x| x.abs()).sum() } else { v.iter().map(|x| x * x).sum::<f64>().sqrt() };
                 v.iter().map(|x| x / norm).collect()
             });
             let attrs = vec![("axis", Attr::Int(signed)), ("p", Attr::Int(p))];

@@ -112,11 +112,8 @@ fn dynamic(d: &mut Draw) -> Option<Case> {
     let scale = (top - least) / 255.0;
     let zero = (0.0 - least / scale).clamp(0.0, 255.0).round_ties_even();
     let v: Vec<f64> = a.iter().map(|&x| f64::from(((x / scale).round_ties_even() + zero).clamp(0.0, 255.0))).collect();
-    let want = vec![
-        tensor(U8, &shape, &v),
-        Tensor::from_slice(&[], &[scale]).unwrap(),
-        tensor(U8, &[], &[f64::from(zero)]),
-    ];
+    let want =
+        vec![tensor(U8, &shape, &v), Tensor::from_slice(&[], &[scale]).unwrap(), tensor(U8, &[], &[f64::from(zero)])];
     Some(case("DynamicQuantizeLinear", 11, vec![d.place(x)], vec![], want, 0.0, 0.0))
 }
 

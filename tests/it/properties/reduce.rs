@@ -47,8 +47,16 @@ fn axes(d: &mut Draw, rank: usize) -> (Vec<i64>, Vec<bool>) {
 }
 
 const KINDS: [&str; 10] = [
-    "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
-    "ReduceLogSum", "ReduceLogSumExp",
+    "ReduceSum",
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceSumSquare",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
 ];
 
 fn fold(op: &str, v: &[f64]) -> f64 {
@@ -222,11 +230,8 @@ fn the_greatest(d: &mut Draw) -> Option<Case> {
         from[axis] = places.at(i) as usize;
         a.at(&from)
     });
-    let attrs = vec![
-        ("axis", Attr::Int(signed)),
-        ("largest", Attr::Int(largest.into())),
-        ("sorted", Attr::Int(sorted.into())),
-    ];
+    let attrs =
+        vec![("axis", Attr::Int(signed)), ("largest", Attr::Int(largest.into())), ("sorted", Attr::Int(sorted.into()))];
     let want = vec![values.tensor(dtype), places.tensor(I64)];
     Some(case("TopK", 11, vec![d.place(x), d.list(&[k as i64])], attrs, want, 0.0, 0.0))
 }

@@ -25,7 +25,8 @@ fn coordinate(mode: &str, a: Axis, x: usize) -> f64 {
             n / 2.0 * (1.0 - adjustment) + (x + 0.5) / a.scale - 0.5
         }
         "pytorch_half_pixel" if a.to > 1 => (x + 0.5) / a.scale - 0.5,
-        "align_corners" if a.to > 1 => x * (n - 1.0) / (a.to as f64 - 1.0),
+        // The new length before it was rounded, as the suite's cases have it.
+        "align_corners" if a.to > 1 => x * (n - 1.0) / (a.scale * n - 1.0),
         "asymmetric" => x / a.scale,
         _ => 0.0,
     }
@@ -75,8 +76,7 @@ fn resize(d: &mut Draw) -> Option<Case> {
     }
     let mode = d.pick(&["nearest", "linear", "cubic"]);
     let how = d.pick(&["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]);
-    let place =
-        d.pick(&["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]);
+    let place = d.pick(&["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]);
     let by_size = d.flag();
     let chosen: Vec<usize> = (0..rank).filter(|_| !d.one_in(3)).collect();
     let mut axes: Vec<Axis> = shape.iter().map(|&n| Axis { from: n, to: n, scale: 1.0 }).collect();
@@ -124,7 +124,13 @@ fn resize(d: &mut Draw) -> Option<Case> {
         .map(|&a| {
             // An axis that keeps its length is left alone.
             let same = a.from == a.to && a.scale == 1.0;
-            let tap = |i: usize| if same { vec![(i, 1.0)] } else { taps(mode, how, a, coordinate(place, a, i), f64::from(cubic), exclude) };
+            let tap = |i: usize| {
+                if same {
+                    vec![(i, 1.0)]
+                } else {
+                    taps(mode, how, a, coordinate(place, a, i), f64::from(cubic), exclude)
+                }
+            };
             (0..a.to).map(tap).collect()
         })
         .collect();
