@@ -65,6 +65,9 @@ pub struct InspectArgs {
     /// Show the plan: steps with kernels, layouts and memory, for the given input sizes
     #[arg(long)]
     pub plan: bool,
+    /// Show how often each optimiser pass fired, and why it did not where it nearly did
+    #[arg(long)]
+    pub passes: bool,
     /// List all nodes that have a problem, not only the first of each kind
     #[arg(long)]
     pub all: bool,
@@ -160,6 +163,9 @@ pub struct SessionArgs {
     /// Leave out an optimiser pass. May be repeated
     #[arg(long, value_name = "PASS")]
     pub without_pass: Vec<String>,
+    /// The last optimiser pass to run: finds the one that changes an answer
+    #[arg(long, value_name = "PASS")]
+    pub stop_after: Option<String>,
 }
 
 impl SessionArgs {
@@ -171,6 +177,7 @@ impl SessionArgs {
             devices: self.device.clone(),
             optimize: !self.no_optimize,
             disabled_passes: self.without_pass.clone(),
+            stop_after: self.stop_after.clone(),
             ..SessionOptions::default()
         }
     }

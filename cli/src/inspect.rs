@@ -4,7 +4,7 @@ use crate::args::InspectArgs;
 use crate::fail::{Failure, Result};
 use crate::report::Report;
 use crate::ui::{self, BAD, DIM, GOOD, NAME, Spinner, TITLE, Table, WARN};
-use crate::{inputs, plan};
+use crate::{inputs, passes, plan};
 use anstyle::Style;
 use ortx::import::{Gap, Reason};
 use ortx::plan::{Check, Refusal};
@@ -25,13 +25,16 @@ pub fn inspect(a: &InspectArgs) -> Result<Report> {
     let file_bytes = std::fs::metadata(&a.model).map_or(0, |m| m.len());
     let shapes = inputs::shapes(&found.inputs, &a.inputs)?;
     let mut verdict = Verdict { gaps: &found.gaps, fault: found.fault.as_ref().map(ToString::to_string), check: None };
-    let mut plan = None;
+    let (mut plan, mut optimised) = (None, None);
     if found.gaps.is_empty() && found.fault.is_none() {
         spinner.say("trying each node");
         match Session::new(&env, source, &a.session.options()) {
             Ok(session) => {
                 ui::warn(&session);
                 verdict.check = Some(session.check(&shapes)?);
+                if a.passes {
+                    optimised = Some(passes::show(&session, a.all));
+                }
                 if a.plan {
                     spinner.say("planning");
                     plan = Some(plan::show(&session, &a.inputs)?);
@@ -42,14 +45,20 @@ pub fn inspect(a: &InspectArgs) -> Result<Report> {
             Err(e) => verdict.fault = Some(e.to_string()),
         }
     }
-    if a.plan && plan.is_none() {
+    if a.plan && plan.is_none() || a.passes && optimised.is_none() {
         return Err(Failure::new("there is no plan: the model cannot be loaded")
-            .hint("`ortx inspect MODEL` without --plan says why"));
+            .hint("`ortx inspect MODEL` without --plan and --passes says why"));
     }
     drop(spinner);
-    let (human, json) = match plan {
-        Some((human, json)) => (human, json!({ "model": a.model.display().to_string(), "plan": json })),
-        None => (describe(a, &found, file_bytes) + &verdict.human(a.all), to_json(a, &found, file_bytes, &verdict)),
+    let (human, json) = match (optimised, plan) {
+        (Some((one, passes)), Some((two, plan))) => {
+            (one + "\n" + &two, json!({ "model": a.model.display().to_string(), "passes": passes, "plan": plan }))
+        }
+        (Some((human, json)), None) => (human, json!({ "model": a.model.display().to_string(), "passes": json })),
+        (None, Some((human, json))) => (human, json!({ "model": a.model.display().to_string(), "plan": json })),
+        (None, None) => {
+            (describe(a, &found, file_bytes) + &verdict.human(a.all), to_json(a, &found, file_bytes, &verdict))
+        }
     };
     let code = match &verdict.fault {
         _ if !a.check => 0,

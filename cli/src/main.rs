@@ -8,6 +8,7 @@ mod inputs;
 mod inspect;
 mod npy;
 mod npz;
+mod passes;
 mod plan;
 mod report;
 mod run;

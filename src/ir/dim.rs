@@ -92,6 +92,19 @@ impl Dim {
     pub fn same(&self, other: &Dim) -> bool {
         *self != Dim::Unknown && self == other
     }
+    /// Whether it is the smaller one of `other` and a number that is not 1: then it broadcasts to `other` only by being it.
+    pub fn is_capped(&self, other: &Dim) -> bool {
+        match self {
+            Dim::Expr(e) => match &**e {
+                Expr::Binary(DimOp::Min, a, b) => {
+                    let cap = |x: &Dim| x.known().is_some_and(|n| n != 1);
+                    cap(a) && b.same(other) || cap(b) && a.same(other)
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
     /// Whether it is certainly not negative: made of sizes without subtraction.
     pub fn is_size(&self) -> bool {
         match self {

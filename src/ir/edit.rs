@@ -11,12 +11,22 @@ use std::sync::Arc;
 pub struct Editor<'g> {
     graph: &'g mut Graph,
     changed: bool,
+    /// The nodes that read each value, one entry a reading input.
+    users: Vec<Vec<NodeId>>,
+    /// How many of the graph's outputs each value is.
+    asked: Vec<u32>,
 }
 
 impl<'g> Editor<'g> {
     /// Begins to edit.
     pub fn new(graph: &'g mut Graph) -> Self {
-        Editor { graph, changed: false }
+        let mut users = vec![Vec::new(); graph.values.len()];
+        for (i, n) in graph.nodes.iter().enumerate() {
+            n.iter().flat_map(|n| n.inputs.iter().flatten()).for_each(|v| users[v.index()].push(NodeId(i as u32)));
+        }
+        let mut asked = vec![0; graph.values.len()];
+        graph.outputs.iter().for_each(|v| asked[v.index()] += 1);
+        Editor { graph, changed: false, users, asked }
     }
     /// The graph as it stands. Its order does not yet have nodes in place that were added since.
     pub fn graph(&self) -> &Graph {
@@ -41,24 +51,52 @@ impl<'g> Editor<'g> {
             .enumerate()
             .map(|(i, f)| self.graph.new_value(if i == 0 { name.into() } else { format!("{name}:{i}").into() }, f))
             .collect();
-        self.graph.push_node(Node { outputs: values.iter().copied().map(Some).collect(), ..node });
+        let inputs = node.inputs.clone();
+        let id = self.graph.push_node(Node { outputs: values.iter().copied().map(Some).collect(), ..node });
+        self.users.resize_with(self.graph.values.len(), Vec::new);
+        inputs.iter().flatten().for_each(|v| self.users[v.index()].push(id));
         self.changed = true;
         Ok(values)
     }
     /// Puts another operator and inputs in a node's place; its outputs stay the same values.
     pub fn replace_op(&mut self, id: NodeId, op: Arc<dyn Op>, inputs: Vec<Option<ValueId>>) {
+        self.users.resize_with(self.graph.values.len(), Vec::new);
         if let Some(n) = self.graph.nodes[id.index()].as_mut() {
+            inputs.iter().flatten().for_each(|v| self.users[v.index()].push(id));
+            let old = std::mem::replace(&mut n.inputs, inputs);
             n.op = op;
-            n.inputs = inputs;
             self.changed = true;
+            self.forget(id, &old);
+        }
+    }
+    /// Takes a node off the users of what it read.
+    fn forget(&mut self, id: NodeId, inputs: &[Option<ValueId>]) {
+        for v in inputs.iter().flatten() {
+            let users = &mut self.users[v.index()];
+            if let Some(at) = users.iter().position(|&u| u == id) {
+                users.swap_remove(at);
+            }
         }
     }
     /// Makes every user of `from` (nodes and graph outputs) use `to`.
     pub fn replace_uses(&mut self, from: ValueId, to: ValueId) {
-        for n in self.graph.nodes.iter_mut().flatten() {
-            n.inputs.iter_mut().flatten().filter(|v| **v == from).for_each(|v| *v = to);
+        if from == to {
+            return;
         }
-        self.graph.outputs.iter_mut().filter(|v| **v == from).for_each(|v| *v = to);
+        self.users.resize_with(self.graph.values.len(), Vec::new);
+        self.asked.resize(self.graph.values.len(), 0);
+        let moved = std::mem::take(&mut self.users[from.index()]);
+        for &u in &moved {
+            if let Some(n) = self.graph.nodes[u.index()].as_mut() {
+                n.inputs.iter_mut().flatten().filter(|v| **v == from).for_each(|v| *v = to);
+            }
+        }
+        self.users[to.index()].extend(moved);
+        let asked = std::mem::take(&mut self.asked[from.index()]);
+        if asked > 0 {
+            self.graph.outputs.iter_mut().filter(|v| **v == from).for_each(|v| *v = to);
+            self.asked[to.index()] += asked;
+        }
         self.changed = true;
     }
     /// Lets node `id` make `value` as output `place`, instead of the value it made there.
@@ -95,14 +133,20 @@ impl<'g> Editor<'g> {
         if let Some(n) = self.graph.nodes[id.index()].take() {
             n.outputs.iter().flatten().for_each(|v| self.graph.values[v.index()].producer = None);
             self.changed = true;
+            self.forget(id, &n.inputs);
         }
     }
-    /// How many node inputs and graph outputs use each value, nodes added since the last `finish` included.
-    pub fn live_use_counts(&self) -> Vec<u32> {
-        let mut n = vec![0; self.graph.values.len()];
-        let inputs = self.graph.nodes.iter().flatten().flat_map(|node| node.inputs.iter().flatten());
-        inputs.chain(&self.graph.outputs).for_each(|v| n[v.index()] += 1);
-        n
+    /// The nodes that read a value, one entry a reading input.
+    pub fn users(&self, v: ValueId) -> &[NodeId] {
+        self.users.get(v.index()).map_or(&[], Vec::as_slice)
+    }
+    /// Whether the value is an output of the graph.
+    pub fn is_output(&self, v: ValueId) -> bool {
+        self.asked.get(v.index()).is_some_and(|&n| n > 0)
+    }
+    /// How many node inputs and graph outputs use a value.
+    pub fn uses(&self, v: ValueId) -> usize {
+        self.users(v).len() + self.asked.get(v.index()).map_or(0, |&n| n as usize)
     }
     /// Removes dead nodes, restores the order, and frees the contents of constants that nobody uses. Returns whether
     /// anything changed.

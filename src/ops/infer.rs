@@ -20,8 +20,10 @@ pub fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>> {
                 (Some(_), None) => x,
                 (None, Some(_)) => y,
                 (None, None) => {
-                    if x.same(&y) {
+                    if x.same(&y) || y.is_capped(&x) {
                         x
+                    } else if x.is_capped(&y) {
+                        y
                     } else {
                         Dim::Unknown
                     }

@@ -2,6 +2,7 @@
 
 pub mod pass;
 pub mod passes;
+pub mod pattern;
 pub mod pipeline;
 
 pub use pass::{Pass, PassCtx, PassReport};

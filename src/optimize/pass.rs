@@ -2,8 +2,11 @@
 
 use crate::backend::cpu::CpuBackend;
 use crate::error::Result;
+use crate::ir::build::infer_op;
 use crate::ir::edit::Editor;
-use crate::ir::{Graph, Node, NodeId, Op, ValueId};
+use crate::ir::{Dim, Fact, Graph, Node, NodeId, Op, ValueId};
+use crate::tensor::{DType, Tensor};
+use std::sync::Arc;
 
 /// One rewriting of a graph. It must keep what the graph computes, up to rounding.
 pub trait Pass: Send + Sync {
@@ -35,10 +38,10 @@ pub struct PassCtx<'a, 'g> {
     pub edit: Editor<'g>,
     /// For folding.
     pub cpu: &'a CpuBackend,
-    /// How many users each value has, by index. Kept by the helper methods.
-    pub uses: Vec<u32>,
     /// What happened.
     pub report: PassReport,
+    /// Near-misses by node: one that another rewrite swallows later was none.
+    pub(super) missed: Vec<(NodeId, String)>,
 }
 
 impl PassCtx<'_, '_> {
@@ -66,7 +69,7 @@ impl PassCtx<'_, '_> {
     }
     /// Whether exactly one node input or graph output uses the value.
     pub fn used_once(&self, v: ValueId) -> bool {
-        self.uses.get(v.index()) == Some(&1)
+        self.edit.uses(v) == 1
     }
     /// Counts one rewrite.
     pub fn fired(&mut self) {
@@ -74,29 +77,108 @@ impl PassCtx<'_, '_> {
     }
     /// Notes a near-miss.
     pub fn miss(&mut self, id: NodeId, why: impl FnOnce() -> String) {
-        if self.report.misses.len() < PassReport::MAX_MISSES {
+        if self.missed.len() < 8 * PassReport::MAX_MISSES && !self.missed.iter().any(|m| m.0 == id) {
             let name = self.node(id).map_or_else(String::new, |n| n.describe());
-            let line = format!("CheckFailed: {name}: {}", why());
-            self.report.misses.push(line);
+            self.missed.push((id, format!("CheckFailed: {name}: {}", why())));
+        }
+    }
+    /// The report, with the near-misses of nodes that still stand.
+    pub(super) fn finish_report(&mut self) -> PassReport {
+        let missed = std::mem::take(&mut self.missed);
+        let standing = missed.into_iter().filter(|m| self.graph().has_node(m.0)).map(|m| m.1);
+        self.report.misses = standing.take(PassReport::MAX_MISSES).collect();
+        std::mem::take(&mut self.report)
+    }
+    /// The one element of a constant of a float type, whatever its rank.
+    pub fn scalar(&self, v: ValueId) -> Option<f64> {
+        number(self.graph().fact(v).constant()?)
+    }
+    /// The one integer of a constant.
+    pub fn integer(&self, v: ValueId) -> Option<i64> {
+        match self.graph().fact(v).as_tensor()?.ints()?[..] {
+            [n] => Some(n),
+            _ => None,
+        }
+    }
+    /// The axes of a value.
+    pub fn dims(&self, v: ValueId) -> Option<&[Dim]> {
+        self.graph().fact(v).as_tensor()?.dims.as_deref()
+    }
+    /// The element type of a value.
+    pub fn dtype(&self, v: ValueId) -> Option<DType> {
+        self.graph().fact(v).dtype()
+    }
+    /// The node that makes a value as its first output.
+    pub fn made_by(&self, v: ValueId) -> Option<(NodeId, &Node)> {
+        let (id, place) = self.graph().value(v).producer?;
+        (place == 0).then_some(())?;
+        Some((id, self.node(id)?))
+    }
+    /// Puts one operator in the place of whatever makes `value`, which keeps its name and users. What made it goes if
+    /// nobody else needs it. False, and nothing changed, where the new result would not have the shape and type of the old.
+    pub fn substitute(&mut self, value: ValueId, op: Arc<dyn Op>, inputs: Vec<Option<ValueId>>) -> Result<bool> {
+        let Some((old, place)) = self.graph().value(value).producer else { return Ok(false) };
+        let facts: Vec<&Fact> = inputs.iter().map(|v| v.map_or(&Fact::Absent, |v| self.graph().fact(v))).collect();
+        let Ok(new) = infer_op(&op, &facts, 1) else { return Ok(false) };
+        if !new.first().is_some_and(|n| fits(n, self.graph().fact(value))) {
+            return Ok(false);
+        }
+        if place == 0 && self.graph().node(old).outputs.iter().flatten().count() == 1 {
+            let gone = self.graph().node(old).inputs.clone();
+            self.edit.replace_op(old, op, inputs);
+            self.prune(gone);
+        } else {
+            let name = self.graph().value(value).name.clone();
+            let made = self.edit.node(&name, op, inputs, 1)?;
+            if let Some((id, _)) = self.graph().value(made[0]).producer {
+                self.edit.move_output(id, 0, value);
+            }
+        }
+        self.fired();
+        Ok(true)
+    }
+    /// Removes the nodes behind values that nobody uses any more.
+    pub fn prune(&mut self, mut values: Vec<Option<ValueId>>) {
+        while let Some(v) = values.pop() {
+            let Some(v) = v.filter(|&v| self.edit.uses(v) == 0) else { continue };
+            let Some((id, _)) = self.graph().value(v).producer else { continue };
+            let Some(node) = self.node(id) else { continue };
+            if node.outputs.iter().flatten().all(|&o| self.edit.uses(o) == 0) {
+                values.extend(node.inputs.iter().copied());
+                self.edit.remove(id);
+            }
         }
     }
     /// Lets node `id`, changed to `op` with `inputs`, make `value` (the output of a later node that it swallows).
-    pub fn absorb(
-        &mut self,
-        id: NodeId,
-        op: std::sync::Arc<dyn Op>,
-        inputs: Vec<Option<ValueId>>,
-        later: NodeId,
-        value: ValueId,
-    ) {
+    pub fn absorb(&mut self, id: NodeId, op: Arc<dyn Op>, inputs: Vec<Option<ValueId>>, later: NodeId, value: ValueId) {
         self.edit.replace_op(id, op, inputs);
         self.edit.move_output(id, 0, value);
         self.edit.remove(later);
-        self.recount();
         self.fired();
     }
-    /// Counts the users anew.
-    pub fn recount(&mut self) {
-        self.uses = self.edit.live_use_counts();
+}
+
+/// The one element of a float tensor.
+pub fn number(t: &Tensor) -> Option<f64> {
+    if t.len() != 1 {
+        return None;
     }
+    match t.dtype() {
+        DType::F32 => t.as_slice::<f32>().ok()?.first().map(|&x| f64::from(x)),
+        DType::F64 => t.as_slice::<f64>().ok()?.first().copied(),
+        DType::F16 => t.as_slice::<half::f16>().ok()?.first().map(|x| x.to_f64()),
+        DType::BF16 => t.as_slice::<half::bf16>().ok()?.first().map(|x| x.to_f64()),
+        _ => None,
+    }
+}
+
+/// Whether both are tensors of one type and rank, and no size contradicts.
+fn fits(a: &Fact, b: &Fact) -> bool {
+    let (Some(a), Some(b)) = (a.as_tensor(), b.as_tensor()) else { return false };
+    let agree = |x: &Dim, y: &Dim| x.known().is_none() || y.known().is_none() || x == y;
+    a.dtype == b.dtype
+        && match (&a.dims, &b.dims) {
+            (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| agree(a, b)),
+            _ => false,
+        }
 }

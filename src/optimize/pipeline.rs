@@ -48,11 +48,11 @@ fn run(graph: &mut Graph, cpu: &CpuBackend, options: &Options, reports: &mut Vec
 }
 
 fn one(pass: &dyn Pass, graph: &mut Graph, cpu: &CpuBackend, reports: &mut Vec<PassReport>) -> Result<bool> {
-    let uses = graph.use_counts();
-    let mut cx =
-        PassCtx { edit: Editor::new(graph), cpu, uses, report: PassReport { pass: pass.name(), ..Default::default() } };
+    let report = PassReport { pass: pass.name(), ..Default::default() };
+    let mut cx = PassCtx { edit: Editor::new(graph), cpu, report, missed: Vec::new() };
     pass.run(&mut cx)?;
-    let PassCtx { edit, report, .. } = cx;
+    let report = cx.finish_report();
+    let edit = cx.edit;
     let fired = report.fired > 0;
     edit.finish()?;
     if cfg!(debug_assertions) {

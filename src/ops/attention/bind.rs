@@ -1,6 +1,7 @@
 //! Attention on the CPU: where its operands lie, the joining of past and new keys, and the kernel.
 
 use super::core::{Attention, Cache, Packing};
+use super::views::Role;
 use crate::backend::cpu::CpuCtx;
 use crate::backend::step::split;
 use crate::backend::{Operand, Step, StepArgs};
@@ -88,6 +89,14 @@ fn lie_of(o: &Operand, heads: usize, rows: usize, size: usize) -> Lie {
 }
 
 fn sources(op: &Attention, cx: &CpuCtx<'_>, n: &Known) -> Result<[Source; 3]> {
+    if let Some(views) = &op.views {
+        let mut all = [Source::input(0, 0, Lie::default()); 3];
+        for (i, to) in all.iter_mut().enumerate() {
+            let (offset, lie) = views.lie(i, &cx.input(i)?.shape)?;
+            *to = Source::input(i, offset, lie);
+        }
+        return Ok(all);
+    }
     let (q, d, v) = (cx.input(0)?, n.size, n.value_size);
     Ok(match op.packing {
         Packing::Apart => [
@@ -120,7 +129,7 @@ fn sources(op: &Attention, cx: &CpuCtx<'_>, n: &Known) -> Result<[Source; 3]> {
 }
 
 /// A mask that is broadcast to batch, heads, rows, keys; fewer keys than there are mean that the rest is out.
-fn mask(o: &Operand, n: &Known, fill: f32) -> Result<Mask> {
+fn mask(o: &Operand, n: &Known, fill: f32, broadcasts: bool) -> Result<Mask> {
     ensure!(o.shape.len() <= 4, InvalidModel, "an attention mask of {} axes", o.shape.len());
     let mut shape = [1; 4];
     shape[4 - o.shape.len()..].copy_from_slice(&o.shape);
@@ -131,7 +140,9 @@ fn mask(o: &Operand, n: &Known, fill: f32) -> Result<Mask> {
     ensure!(c <= n.keys, InvalidModel, "a mask over {c} keys, there are {}", n.keys);
     let stride = |size: usize, s: usize| if size == 1 { 0 } else { s };
     let lie = Lie { batch: stride(b, h * r * c), head: stride(h, r * c), row: stride(r, c) };
-    Ok(Mask { elem: need_elem(o.dtype, "an attention mask")?, lie, col: 1, cols: c, fill })
+    let (col, cols) = if broadcasts && c == 1 { (0, n.keys) } else { (1, c) };
+    ensure!(!broadcasts || cols == n.keys, InvalidModel, "a mask over {cols} keys, there are {}", n.keys);
+    Ok(Mask { elem: need_elem(o.dtype, "an attention mask")?, lie, col, cols, fill })
 }
 
 /// Keys that take part: `[batch, keys]` or `[batch, rows, keys]`.
@@ -244,7 +255,7 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 
     let mut masks = [None, None];
     if let Some(o) = cx.opt_input(3) {
-        masks[0] = Some(mask(o, &n, op.fill)?);
+        masks[0] = Some(mask(o, &n, op.fill, op.mask_broadcasts)?);
     }
     if let Some(o) = cx.opt_input(7) {
         masks[1] = Some(key_mask(o, &n, op.fill)?);
@@ -266,7 +277,15 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         q: q_at.lie,
         k: k_at.lie,
         v: v_at.lie,
-        y: if n.heads_first {
+        y: if let Some(views) = &op.views {
+            views.result_lie(|r| match r {
+                Role::Batch => n.batch,
+                Role::Head => n.heads,
+                Role::Row => n.rows,
+                Role::Size => n.value_size,
+                Role::Place => 1,
+            })
+        } else if n.heads_first {
             Lie::heads_first(n.heads, n.rows, n.value_size)
         } else {
             Lie::rows_first(n.heads, n.rows, n.value_size)

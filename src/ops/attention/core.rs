@@ -1,11 +1,13 @@
 //! The canonical attention operator: what ONNX's Attention and the contrib operators of its kind become.
 
+use super::views::Views;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op};
 use crate::kernels::attention::Scores;
 use crate::ops::norm::FLOATS;
 use crate::tensor::DType;
 use crate::{bail, ensure};
+use std::sync::Arc;
 
 /// How queries, keys and values are found in inputs 0 to 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,10 @@ pub struct Attention {
     pub cache: Cache,
     /// Past keys and values are one input 4, present ones one output 1: `[2, batch, heads, keys, size]`.
     pub stacked: bool,
+    /// Where the operands and the result lie, where that is not said by `packing`.
+    pub views: Option<Arc<Views>>,
+    /// The mask broadcasts along the keys too; else one that is shorter leaves the rest out.
+    pub mask_broadcasts: bool,
 }
 
 /// ONNX's defaults.
@@ -86,6 +92,8 @@ impl Default for Attention {
             rows_end: true,
             cache: Cache::Join,
             stacked: false,
+            views: None,
+            mask_broadcasts: false,
         }
     }
 }
@@ -116,6 +124,11 @@ impl Attention {
             Some(n) if n > 0 => Ok(Dim::of(n)),
             _ => bail!(InvalidModel, "the number of {what} heads must be given and positive"),
         };
+        if let Some(views) = &self.views {
+            let Some(mut s) = views.sizes(dims)? else { return Ok(None) };
+            self.past_sizes(&mut s, dims, total)?;
+            return Ok(Some(s));
+        }
         let Some(q) = dims(0) else { return Ok(None) };
         let (h, g) = (|| heads(self.heads, "query"), || heads(self.kv_heads, "key"));
         let mut s = match (self.packing, q.as_slice()) {
@@ -183,6 +196,12 @@ impl Attention {
             }
             _ => {}
         }
+        self.past_sizes(&mut s, dims, total)?;
+        Ok(Some(s))
+    }
+
+    /// Adds past and present to the sizes.
+    fn past_sizes(&self, s: &mut Sizes, dims: &dyn Fn(usize) -> Option<Vec<Dim>>, total: Option<Dim>) -> Result<()> {
         if let Some(past) = dims(4) {
             let past = match (self.stacked, past.as_slice()) {
                 (true, [two, rest @ ..]) => {
@@ -211,7 +230,7 @@ impl Attention {
         if let (Some(h), Some(g)) = (s.heads.known(), s.kv_heads.known()) {
             ensure!(g > 0 && h % g == 0, InvalidModel, "{h} query heads cannot share {g} key heads");
         }
-        Ok(Some(s))
+        Ok(())
     }
 }
 
@@ -283,7 +302,9 @@ impl Op for Attention {
         let Some(s) = self.sizes(&dims, total)? else {
             return Ok([q, types[1], types[2], q].map(Fact::any_tensor).to_vec());
         };
-        let y = if s.heads_first {
+        let y = if let Some(views) = &self.views {
+            views.result_dims(&s)
+        } else if s.heads_first {
             vec![s.batch.clone(), s.heads.clone(), s.rows.clone(), s.value_size.clone()]
         } else {
             vec![s.batch.clone(), s.rows.clone(), s.heads.clone() * s.value_size.clone()]

@@ -6,10 +6,12 @@ mod core;
 mod flex;
 pub(super) mod recurrent;
 mod rotary;
+mod views;
 
 pub use self::core::{Attention, Cache, Packing};
 pub use recurrent::{CausalConvWithState, LinearAttention, UpdateRule};
 pub use rotary::{Positions, RotaryEmbedding};
+pub use views::{Axis, Role, View, Views};
 
 use super::Family;
 use crate::backend::cpu::CpuBindings;

@@ -65,6 +65,7 @@ fn symbolic(n: &Dim, start: &Dim, end: &Dim) -> Dim {
         // The last -s elements.
         (Some(s), _) if s < 0 && whole_end && s != i64::MIN => n.min(&Dim::Known(-s)),
         (Some(0), Some(e)) if e >= 0 => n.min(&Dim::Known(e)),
+        (Some(0), None) if end.is_size() => end.min(n),
         (Some(0), Some(e)) => (n.clone() + Dim::Known(e)).max(&zero),
         (Some(s), Some(e)) if s > 0 && e < 0 => (n.clone() + Dim::Known(e) - Dim::Known(s)).max(&zero),
         _ => Dim::Unknown,

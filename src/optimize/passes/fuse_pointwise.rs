@@ -61,7 +61,6 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<bool> {
         let Some(dtype) = cx.graph().fact(out).dtype() else { continue };
         cx.edit.replace_op(id, Arc::new(Pointwise { program, dtypes: vec![dtype] }), inputs);
         cx.edit.remove(maker);
-        cx.recount();
         cx.fired();
         return Ok(true);
     }

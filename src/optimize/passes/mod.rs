@@ -1,12 +1,15 @@
 //! The passes, one a file.
 
 mod activation;
+mod activations;
+mod attention;
 mod conv_batch_norm;
 mod conv_epilogue;
 mod fold;
 mod fuse_pointwise;
 mod identity;
 mod matmul_bias;
+mod norms;
 
 use super::Pass;
 
@@ -15,6 +18,9 @@ pub fn all() -> Vec<Box<dyn Pass>> {
     vec![
         Box::new(fold::Fold),
         Box::new(identity::Identity),
+        Box::new(activations::Activations),
+        Box::new(norms::Norms),
+        Box::new(attention::FuseAttention),
         Box::new(matmul_bias::MatMulBias),
         Box::new(conv_batch_norm::ConvBatchNorm),
         Box::new(conv_epilogue::ConvEpilogue),

@@ -1,0 +1,442 @@
+//! Attention that exporters write out as two products and a softmax becomes the operator whose kernel never stores the scores.
+
+mod mask;
+mod trace;
+
+use self::mask::Mask;
+use self::trace::{Operand, trace};
+use crate::error::Result;
+use crate::ir::{Dim, Fact, NodeId, ValueId};
+use crate::kernels::gemm::Activation;
+use crate::kernels::normalise::SoftmaxKind;
+use crate::kernels::pointwise::UnaryOp;
+use crate::kernels::reduce::ReduceKind;
+use crate::ops::attention::{Attention, Role, Views};
+use crate::ops::cast::Cast;
+use crate::ops::linear::MatMul;
+use crate::ops::movement::Transpose;
+use crate::ops::pointwise::{BinaryFn, Where};
+use crate::ops::reduce::Reduce;
+use crate::ops::shape::{Identity, Reshape};
+use crate::ops::softmax::Softmax;
+use crate::optimize::pattern::{binary, is_op};
+use crate::optimize::{Pass, PassCtx};
+use crate::tensor::{DType, Tensor};
+use std::sync::Arc;
+
+/// `softmax(scale * Q K' + mask) V`, with Q, K and V wherever they lie.
+///
+/// A row whose every key is masked by minus infinity gives 0, where the softmax of the written-out form gives NaN.
+pub struct FuseAttention;
+
+impl Pass for FuseAttention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+    fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
+        for id in cx.order() {
+            match fuse(cx, id) {
+                Ok(()) | Err(Stop::No) => {}
+                Err(Stop::Near(why)) => cx.miss(id, || why),
+                Err(Stop::Error(e)) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no fusion.
+enum Stop {
+    /// It is something else.
+    No,
+    /// It is attention, but for this.
+    Near(String),
+    Error(crate::error::Error),
+}
+
+impl From<crate::error::Error> for Stop {
+    fn from(e: crate::error::Error) -> Stop {
+        Stop::Error(e)
+    }
+}
+
+fn near<T>(why: impl Into<String>) -> std::result::Result<T, Stop> {
+    Err(Stop::Near(why.into()))
+}
+
+/// What lies between the two products.
+struct Between {
+    scores: NodeId,
+    masks: Vec<Mask>,
+    scale: f64,
+    cap: f64,
+}
+
+fn is_product(op: &MatMul) -> bool {
+    op.activation == Activation::None && !op.trans_a
+}
+
+fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
+    let plain = |m: &&MatMul| is_product(m) && !m.trans_b && m.alpha == 1.0;
+    let Some(_) = cx.op::<MatMul>(id).filter(plain) else { return Err(Stop::No) };
+    let node = cx.graph().node(id).clone();
+    let (&[Some(p), Some(v)], &[Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return Err(Stop::No) };
+    let b = between(cx, p)?;
+    let first = cx.graph().node(b.scores).clone();
+    let (&[Some(q), Some(k)], &[Some(s)]) = (&first.inputs[..], &first.outputs[..]) else { return Err(Stop::No) };
+    let Some(product) = cx.op::<MatMul>(b.scores).cloned() else { return Err(Stop::No) };
+    let Some(scores) = cx.dims(s).map(<[Dim]>::to_vec) else { return near("the rank of the scores is not known") };
+    let roles = match scores.len() {
+        2 => &[Role::Row, Role::Size][..],
+        3 => &[Role::Head, Role::Row, Role::Size],
+        4 => &[Role::Batch, Role::Head, Role::Row, Role::Size],
+        n => return near(format!("the scores have {n} axes")),
+    };
+    let dtype = cx.dtype(q);
+    if [k, v].iter().any(|&x| cx.dtype(x) != dtype) || !dtype.is_some_and(is_float) {
+        return near("queries, keys and values are of different types");
+    }
+    let Some(dtype) = dtype else { return Err(Stop::No) };
+    let mut turned = roles.to_vec();
+    if !product.trans_b {
+        let n = turned.len();
+        turned.swap(n - 1, n - 2);
+    }
+    // Batches and heads must not be broadcast; grouped heads are found by tracing.
+    let lead = |x: ValueId| cx.dims(x).and_then(|d| Some(d.get(..d.len().checked_sub(2)?)?.to_vec()));
+    let (Some(lq), Some(lk), Some(lv)) = (lead(q), lead(k), lead(v)) else {
+        return near("an operand's rank is not known");
+    };
+    let same = |a: &[Dim], b: &[Dim]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b));
+    if lq.len() != roles.len() - 2 || !same(&lq, &lk) || !same(&lq, &lv) {
+        return near(format!("batches or heads are not known to be the same: {lq:?}, {lk:?}, {lv:?}"));
+    }
+    let found = [trace(cx, q, roles), trace(cx, k, &turned), trace(cx, v, roles)];
+    let [Some(mut q_at), Some(mut k_at), Some(mut v_at)] = found else {
+        return near("an operand lies so that its rows are not contiguous");
+    };
+    // Past keys and past values go together, and queries have none.
+    if q_at.past.is_some() || k_at.past.is_some() != v_at.past.is_some() || scores.len() != 4 && k_at.past.is_some() {
+        return near("past keys or values without the other");
+    }
+    if v_at.scale != 1.0 {
+        return near("the values are scaled");
+    }
+    for m in &b.masks {
+        let v = match *m {
+            Mask::Added(v) => v,
+            Mask::Chosen { by, .. } => by,
+        };
+        if !mask::broadcasts(cx, v, &scores) {
+            let have = cx.dims(v).map(|d| format!("{d:?}")).unwrap_or_default();
+            return near(format!("a mask of {have} is not known to broadcast to the scores' {scores:?}"));
+        }
+        if matches!(m, Mask::Added(v) if !cx.dtype(*v).is_some_and(is_float)) {
+            return near("a mask is not of floats");
+        }
+    }
+    // Without a past and with as many keys as rows a constant triangle need not be read.
+    let causal = k_at.past.is_none() && matches!(b.masks[..], [m] if mask::is_causal(cx, m));
+    let scale = b.scale * f64::from(product.alpha) * q_at.scale * k_at.scale;
+    // A narrow type rounds the usual scale; the operator knows it exactly.
+    let digits = if dtype == DType::F16 { 1e-3 } else { 8e-3 };
+    let narrow = matches!(dtype, DType::F16 | DType::BF16);
+    let size = cx.dims(q).and_then(|d| d.last()?.size()).filter(|&n| n > 0 && narrow);
+    let usual = size.is_some_and(|n| (scale * (n as f64).sqrt() - 1.0).abs() < digits);
+    let mut op = Attention {
+        causal,
+        scale: (!usual).then_some(scale as f32),
+        cap: b.cap as f32,
+        mask_broadcasts: true,
+        ..Attention::default()
+    };
+    let mut inputs = vec![None; 3];
+    if !causal && let Some((m, fill)) = mask::combined(cx, &b.masks, dtype)? {
+        op.fill = fill;
+        inputs.push(Some(m));
+    } else if !causal && !b.masks.is_empty() {
+        return near("masks of two kinds in a narrow type");
+    }
+    // A transposition after it is only another order of the result's axes.
+    let (mut result, mut order, mut last) = (out, roles.to_vec(), None);
+    if let &[user] = cx.edit.users(out)
+        && !cx.edit.is_output(out)
+        && let Some(t) = cx.op::<Transpose>(user)
+    {
+        let perm = t.perm.clone().unwrap_or_else(|| (0..roles.len()).rev().collect());
+        let turned: Option<Vec<Role>> = perm.iter().map(|&i| roles.get(i).copied()).collect();
+        let to = cx.graph().node(user).outputs.first().copied().flatten();
+        if let (Some(turned), Some(to)) = (turned.filter(|t| t.last() == Some(&Role::Size)), to) {
+            (result, order, last) = (to, turned, Some(user));
+        }
+    }
+    let all_plain = q_at.is_plain() && k_at.is_plain() && v_at.is_plain() && order == roles && scores.len() == 4;
+    if all_plain && [&q_at, &k_at, &v_at].iter().all(|o| o.shape.is_none()) {
+        op.views = None;
+    } else {
+        let operands = [&mut q_at, &mut k_at, &mut v_at].map(|o| std::mem::take(&mut o.view));
+        op.views = Some(Arc::new(Views { operands, result: order }));
+    }
+    for (i, o) in [&q_at, &k_at, &v_at].into_iter().enumerate() {
+        inputs[i] = Some(shaped(cx, o)?);
+    }
+    place(cx, id, op, inputs, (k_at.past, v_at.past), result, last)
+}
+
+/// Puts the operator in the place of the second product.
+fn place(
+    cx: &mut PassCtx<'_, '_>,
+    id: NodeId,
+    op: Attention,
+    mut inputs: Vec<Option<ValueId>>,
+    past: (Option<(ValueId, ValueId)>, Option<(ValueId, ValueId)>),
+    result: ValueId,
+    last: Option<NodeId>,
+) -> std::result::Result<(), Stop> {
+    let op: Arc<dyn crate::ir::Op> = Arc::new(op);
+    let mut presents = [None, None];
+    if let (Some((pk, k)), Some((pv, v))) = past {
+        inputs.resize(4, None);
+        inputs.extend([Some(pk), Some(pv)]);
+        presents = [Some(k), Some(v)];
+    }
+    let outputs = if presents[0].is_some() { 3 } else { 1 };
+    let facts: Vec<&Fact> = inputs.iter().map(|v| v.map_or(&Fact::Absent, |v| cx.graph().fact(v))).collect();
+    let made = match crate::ir::build::infer_op(&op, &facts, outputs) {
+        Ok(f) => f,
+        Err(e) => return near(e.to_string()),
+    };
+    let rank = |f: &Fact| f.as_tensor().and_then(|t| t.rank());
+    if made.first().map(rank) != Some(rank(cx.graph().fact(result))) {
+        return near("the result would have another rank");
+    }
+    let name = cx.graph().value(result).name.clone();
+    let gone = cx.graph().node(id).inputs.clone();
+    let values = cx.edit.node(&name, op, inputs, outputs)?;
+    let Some((attention, _)) = cx.graph().value(values[0]).producer else { return Err(Stop::No) };
+    cx.edit.move_output(attention, 0, result);
+    for (i, v) in presents.into_iter().enumerate() {
+        let Some(v) = v else { continue };
+        let joined = cx.graph().value(v).producer;
+        cx.edit.move_output(attention, i + 1, v);
+        if let Some((join, _)) = joined {
+            cx.edit.remove(join);
+        }
+    }
+    cx.edit.remove(id);
+    if let Some(t) = last {
+        cx.edit.remove(t);
+    }
+    cx.prune(gone);
+    cx.fired();
+    Ok(())
+}
+
+fn is_float(d: DType) -> bool {
+    matches!(d, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
+}
+
+/// The operand's tensor, under the shape that its axes ask for.
+fn shaped(cx: &mut PassCtx<'_, '_>, o: &Operand) -> Result<ValueId> {
+    let Some(shape) = &o.shape else { return Ok(o.value) };
+    let name = format!("{}.axes", cx.graph().value(o.value).name);
+    let shape = cx.edit.constant(&format!("{name}.shape"), Tensor::from_slice(&[shape.len()], shape)?);
+    let op = Arc::new(Reshape { allow_zero: false });
+    Ok(cx.edit.node(&name, op, vec![Some(o.value), Some(shape)], 1)?[0])
+}
+
+/// From the probabilities up to the first product.
+fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Stop> {
+    let mut guard = None;
+    let mut v = p;
+    // After the softmax: conversions, and what makes rows of nothing 0.
+    let softmax = loop {
+        let Some((id, node)) = cx.made_by(v) else { return Err(Stop::No) };
+        let x = node.inputs.first().copied().flatten();
+        if let Some(s) = node.op.downcast::<Softmax>() {
+            let rank = cx.dims(v).map_or(0, <[Dim]>::len) as i64;
+            let on_last = s.axis == -1 || s.axis == rank - 1;
+            if s.kind != SoftmaxKind::Softmax || !on_last {
+                return Err(Stop::No);
+            }
+            break (id, x);
+        } else if node.op.is::<Identity>() || node.op.downcast::<Cast>().is_some_and(|c| c.to.is_some_and(is_float)) {
+            let Some(x) = x else { return Err(Stop::No) };
+            v = x;
+        } else if node.op.is::<Where>() && guard.is_none() {
+            let &[Some(test), Some(zero), Some(x)] = &node.inputs[..] else { return Err(Stop::No) };
+            let same = match (cx.dims(x), cx.dims(v)) {
+                (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b)),
+                _ => false,
+            };
+            if cx.scalar(zero) != Some(0.0) || !same {
+                return Err(Stop::No);
+            }
+            guard = Some((id, test));
+            v = x;
+        } else {
+            return Err(Stop::No);
+        }
+        if v != p && !cx.used_once(v) && guard.is_none() {
+            return Err(Stop::No);
+        }
+    };
+    let Some(mut s) = softmax.1 else { return Err(Stop::No) };
+    let mut b = Between { scores: softmax.0, masks: Vec::new(), scale: 1.0, cap: 0.0 };
+    let mut wide = false;
+    loop {
+        let Some((id, node)) = cx.made_by(s) else { return Err(Stop::No) };
+        let at = |i: usize| node.inputs.get(i).copied().flatten();
+        let (Some(x), y) = (at(0), at(1)) else { return Err(Stop::No) };
+        if node.op.downcast::<MatMul>().is_some_and(is_product) {
+            b.scores = id;
+            break;
+        }
+        if node.op.is::<Identity>() {
+            s = x;
+        } else if let Some(c) = node.op.downcast::<Cast>() {
+            if !c.to.is_some_and(is_float) {
+                return Err(Stop::No);
+            }
+            wide |= c.to == Some(DType::F64) && cx.dtype(x) != Some(DType::F64);
+            s = x;
+        } else if let Some((scores, m)) = mask::chosen(cx, id) {
+            b.masks.push(m);
+            s = scores;
+        } else {
+            match (binary(&*node.op), y) {
+                (Some(BinaryFn::Add), Some(y)) => {
+                    let Some(scores) = [x, y].into_iter().find(|&v| leads_to_product(cx, v)) else {
+                        return Err(Stop::No);
+                    };
+                    b.masks.push(Mask::Added(if scores == x { y } else { x }));
+                    s = scores;
+                }
+                (Some(f @ (BinaryFn::Mul | BinaryFn::Div)), Some(y)) => {
+                    let (from, k) = match (f, cx.scalar(x), cx.scalar(y)) {
+                        (BinaryFn::Mul, Some(k), _) => (y, k),
+                        (BinaryFn::Mul, _, Some(k)) => (x, k),
+                        (BinaryFn::Div, _, Some(k)) => (x, 1.0 / k),
+                        _ => return Err(Stop::No),
+                    };
+                    match soft_cap(cx, from, k).filter(|_| b.cap == 0.0) {
+                        Some((inner, scale)) => {
+                            (b.cap, b.scale, s) = (k, b.scale * scale, inner);
+                        }
+                        None => {
+                            b.scale *= k;
+                            s = from;
+                        }
+                    }
+                }
+                _ => return Err(Stop::No),
+            }
+            if b.scale != 1.0 && b.masks.is_empty() && ends_in_mask(cx, s) {
+                return near("the mask is added before the scale");
+            }
+        }
+        if b.masks.len() > 3 {
+            return near("there are more than three masks");
+        }
+    }
+    // Everything on the way is for this alone.
+    for &o in cx.graph().node(softmax.0).outputs.iter().flatten() {
+        let allowed = if guard.is_some() { 2 } else { 1 };
+        if cx.edit.uses(o) > allowed || cx.edit.is_output(o) {
+            return near("the probabilities have other users");
+        }
+    }
+    if wide {
+        return near("the softmax is computed in float64");
+    }
+    if let Some((_, test)) = guard
+        && !guards(cx, test, &b)
+    {
+        return near("what follows the softmax is not the test for rows without keys");
+    }
+    alone(cx, p, b)
+}
+
+/// Checks that each value between the first product and the probabilities has one user.
+fn alone(cx: &PassCtx<'_, '_>, p: ValueId, b: Between) -> std::result::Result<Between, Stop> {
+    if !cx.used_once(p) {
+        return near("the probabilities have other users");
+    }
+    let Some(&Some(s)) = cx.graph().node(b.scores).outputs.first() else { return Err(Stop::No) };
+    if !cx.used_once(s) {
+        return near("the scores have other users");
+    }
+    Ok(b)
+}
+
+/// `cap * tanh(x * k)`: x, and what scales it.
+fn soft_cap(cx: &PassCtx<'_, '_>, v: ValueId, cap: f64) -> Option<(ValueId, f64)> {
+    let (_, tanh) = cx.made_by(v).filter(|(_, n)| is_op(&*n.op, UnaryOp::Tanh))?;
+    let x = tanh.inputs.first().copied().flatten()?;
+    let (_, inner) = cx.made_by(x)?;
+    let at = |i: usize| inner.inputs.get(i).copied().flatten();
+    let (from, k) = match (binary(&*inner.op)?, at(0)?, at(1)?) {
+        (BinaryFn::Mul, x, y) => match (cx.scalar(x), cx.scalar(y)) {
+            (_, Some(k)) => (x, k),
+            (Some(k), _) => (y, k),
+            _ => return None,
+        },
+        (BinaryFn::Div, x, y) => (x, 1.0 / cx.scalar(y)?),
+        _ => return None,
+    };
+    let scale = cap * k;
+    // Not scaled but by rounding.
+    Some((from, if (scale - 1.0).abs() < 1e-3 { 1.0 } else { scale }))
+}
+
+/// Whether a chain of single users leads up to a product.
+fn leads_to_product(cx: &PassCtx<'_, '_>, mut v: ValueId) -> bool {
+    for _ in 0..16 {
+        let Some((_, node)) = cx.made_by(v).filter(|_| cx.used_once(v)) else { return false };
+        if node.op.is::<MatMul>() {
+            return true;
+        }
+        let mut next = node.inputs.iter().flatten().copied().filter(|&x| !cx.graph().is_constant(x));
+        let through = binary(&*node.op).is_some()
+            || node.op.is::<Cast>()
+            || node.op.is::<Identity>()
+            || is_op(&*node.op, UnaryOp::Tanh);
+        let chosen = node.op.is::<Where>();
+        let up = if chosen {
+            node.inputs.iter().skip(1).flatten().copied().find(|&x| cx.scalar(x).is_none())
+        } else if through {
+            next.find(|&x| cx.made_by(x).is_some() && cx.used_once(x))
+        } else {
+            None
+        };
+        let Some(up) = up else { return false };
+        v = up;
+    }
+    false
+}
+
+/// Whether the next thing above is a mask.
+fn ends_in_mask(cx: &PassCtx<'_, '_>, s: ValueId) -> bool {
+    cx.made_by(s).is_some_and(|(id, n)| binary(&*n.op) == Some(BinaryFn::Add) || mask::chosen(cx, id).is_some())
+}
+
+/// Whether a test is true for rows of which every key is masked: NaN in the probabilities, or a mask of minus infinity alone.
+/// The operator makes such rows 0 by itself.
+fn guards(cx: &PassCtx<'_, '_>, test: ValueId, b: &Between) -> bool {
+    if let Some(t) = cx.graph().fact(test).constant() {
+        return t.dtype() == DType::Bool && t.bytes().iter().all(|&x| x == 0);
+    }
+    let Some((_, node)) = cx.made_by(test) else { return false };
+    if is_op(&*node.op, UnaryOp::IsNan) {
+        let of = node.inputs.first().copied().flatten();
+        return of.and_then(|v| cx.made_by(v)).is_some_and(|(_, n)| n.op.is::<Softmax>() || n.op.is::<Cast>());
+    }
+    let &[Some(most), Some(low)] = &node.inputs[..] else { return false };
+    if binary(&*node.op) != Some(BinaryFn::Equal) || cx.scalar(low) != Some(f64::NEG_INFINITY) {
+        return false;
+    }
+    let Some((_, reduce)) = cx.made_by(most) else { return false };
+    let is_most = reduce.op.downcast::<Reduce>().is_some_and(|r| r.kind == ReduceKind::Max);
+    let of = reduce.inputs.first().copied().flatten();
+    is_most && matches!((&b.masks[..], of), ([Mask::Added(m)], Some(v)) if *m == v)
+}

@@ -1,0 +1,348 @@
+//! Follows an operand of attention up through what only rearranges it, to the tensor it is a part of.
+//!
+//! The operand is seen as axes, each with its role, over the dense memory of some value. A reshape leaves that memory as it is;
+//! a transposition permutes the axes; cutting (Split, Slice, Gather of one place) makes an axis part of a longer one; repeating
+//! key heads drops an axis; a number that multiplies is kept for the scale.
+
+use crate::ir::{Dim, ValueId};
+use crate::ops::attention::{Axis, Role, View};
+use crate::ops::movement::{Concat, Expand, Gather, Slice, Split, Transpose};
+use crate::ops::pointwise::BinaryFn;
+use crate::ops::shape::{Identity, Reshape, Squeeze, Unsqueeze};
+use crate::optimize::PassCtx;
+use crate::optimize::pattern::binary;
+
+/// An axis of the dense memory under an operand.
+#[derive(Clone, Debug)]
+struct Part {
+    role: Role,
+    /// Its whole length.
+    size: Dim,
+    first: usize,
+    count: Option<usize>,
+    /// The faster half of an axis that was cut in two.
+    minor: bool,
+}
+
+impl Part {
+    fn whole(role: Role, size: Dim) -> Part {
+        Part { role, size, first: 0, count: None, minor: false }
+    }
+    fn is_one(&self) -> bool {
+        self.size.known() == Some(1)
+    }
+}
+
+/// An operand found.
+#[derive(Clone, Debug)]
+pub struct Operand {
+    /// The tensor it is a part of.
+    pub value: ValueId,
+    /// The shape under which its axes have the roles, in Reshape's terms, if it is not its own.
+    pub shape: Option<Vec<i64>>,
+    /// The axes.
+    pub view: View,
+    /// What the numbers on the way multiply it with.
+    pub scale: f64,
+    /// Past rows before it, and the value that holds both.
+    pub past: Option<(ValueId, ValueId)>,
+}
+
+impl Operand {
+    /// Whether it is a whole tensor of batch, heads, rows, size, in this order.
+    pub fn is_plain(&self) -> bool {
+        let roles: Vec<Role> = self.view.iter().map(|a| a.role).collect();
+        let whole = self.view.iter().all(|a| a.first == 0 && a.count.is_none());
+        whole && roles == [Role::Batch, Role::Head, Role::Row, Role::Size]
+    }
+}
+
+/// Steps followed at most.
+const STEPS: usize = 32;
+
+/// Finds what `value`, whose axes have the given roles, is a part of. `None` if it cannot be given to the operator even as it is.
+pub fn trace(cx: &PassCtx<'_, '_>, value: ValueId, roles: &[Role]) -> Option<Operand> {
+    let dims = cx.dims(value)?;
+    (dims.len() == roles.len()).then_some(())?;
+    let parts = roles.iter().zip(dims).map(|(&r, d)| Part::whole(r, d.clone())).collect();
+    let mut t = Trace { cx, value, parts, exact: true, scale: 1.0, past: None };
+    let mut best = t.operand();
+    for _ in 0..STEPS {
+        if t.step().is_none() {
+            break;
+        }
+        best = t.operand().or(best);
+    }
+    best
+}
+
+struct Trace<'c, 'a, 'g> {
+    cx: &'c PassCtx<'a, 'g>,
+    value: ValueId,
+    parts: Vec<Part>,
+    /// The parts are the value's own axes.
+    exact: bool,
+    scale: f64,
+    past: Option<(ValueId, ValueId)>,
+}
+
+impl Trace<'_, '_, '_> {
+    /// The state as an operand, if the operator takes it.
+    fn operand(&self) -> Option<Operand> {
+        // Neighbours of one role are one axis; axes of length 1 that count nothing go.
+        let mut parts: Vec<Part> = Vec::new();
+        for p in &self.parts {
+            if p.is_one() && (p.role == Role::Place || !self.exact && !matches!(p.role, Role::Size)) {
+                continue;
+            }
+            match parts.last_mut() {
+                Some(l)
+                    if l.role == p.role && whole(l) && whole(p) && p.role != Role::Place && (p.minor || !l.minor) =>
+                {
+                    l.size = l.size.clone() * p.size.clone();
+                }
+                _ => parts.push(p.clone()),
+            }
+        }
+        (parts.last()?.role == Role::Size).then_some(())?;
+        for r in [Role::Batch, Role::Head, Role::Row, Role::Size] {
+            (parts.iter().filter(|p| p.role == r).count() <= 1).then_some(())?;
+        }
+        let own = self.cx.dims(self.value)?;
+        let same = parts.len() == own.len()
+            && (self.exact && parts.len() == self.parts.len() || parts.iter().zip(own).all(|(p, d)| p.size.same(d)));
+        let shape = if same { None } else { Some(shape_of(&parts, own)?) };
+        let view = parts.iter().map(|p| Axis { role: p.role, first: p.first, count: p.count }).collect();
+        Some(Operand { value: self.value, shape, view, scale: self.scale, past: self.past })
+    }
+
+    /// One step up. `None` where the way ends.
+    fn step(&mut self) -> Option<()> {
+        let (id, place) = self.cx.graph().value(self.value).producer?;
+        let node = self.cx.node(id)?;
+        let x = node.inputs.first().copied().flatten()?;
+        let op = &*node.op;
+        let second = node.inputs.get(1).copied().flatten();
+        if op.is::<Identity>() {
+            self.value = x;
+            return Some(());
+        }
+        if op.is::<Reshape>() || op.is::<Squeeze>() || op.is::<Unsqueeze>() {
+            // Sizes must be known well enough to be found again.
+            self.value = x;
+            self.exact = false;
+            return self.cx.dims(x).map(|_| ());
+        }
+        if let Some(f) = binary(op).filter(|_| self.past.is_none()) {
+            let y = second?;
+            let (from, k) = match (f, self.cx.scalar(x), self.cx.scalar(y)) {
+                (BinaryFn::Mul, _, Some(k)) => (x, k),
+                (BinaryFn::Mul, Some(k), _) => (y, k),
+                (BinaryFn::Div, _, Some(k)) => (x, 1.0 / k),
+                _ => return None,
+            };
+            let rank = |v| self.cx.dims(v).map(<[Dim]>::len);
+            (rank(from) == rank(self.value)).then_some(())?;
+            self.value = from;
+            self.scale *= k;
+            return Some(());
+        }
+        if let Some(t) = op.downcast::<Transpose>() {
+            let groups = self.groups(self.value)?;
+            let perm = t.perm.clone().unwrap_or_else(|| (0..groups.len()).rev().collect());
+            let mut back: Vec<Vec<Part>> = vec![Vec::new(); groups.len()];
+            for (g, &p) in groups.into_iter().zip(&perm) {
+                *back.get_mut(p)? = g;
+            }
+            self.parts = back.into_iter().flatten().collect();
+            self.value = x;
+            return Some(());
+        }
+        if let Some(c) = op.downcast::<Concat>() {
+            return self.join(c.axis, x, second.filter(|_| node.inputs.len() == 2)?);
+        }
+        if op.is::<Expand>() {
+            return self.repeat(x);
+        }
+        let rank = self.cx.dims(x)?.len();
+        let axis = |a: i64| usize::try_from(if a < 0 { a + rank as i64 } else { a }).ok().filter(|&a| a < rank);
+        let length = |a: usize| self.cx.dims(x)?.get(a)?.size();
+        if let Some(s) = op.downcast::<Split>() {
+            let a = axis(s.axis)?;
+            // The parts' lengths are known where their axes are.
+            let of = |i: usize| self.cx.dims(node.outputs.get(i).copied().flatten()?)?.get(a)?.size();
+            let given = second.and_then(|v| self.cx.graph().fact(v).as_tensor()?.ints());
+            let before: usize = match &given {
+                Some(v) => v.iter().take(place as usize).map(|&n| usize::try_from(n).ok()).sum::<Option<usize>>()?,
+                None => (0..place as usize).map(|i| of(i).or_else(|| of(place as usize))).sum::<Option<usize>>()?,
+            };
+            return self.cut(x, a, before, of(place as usize)?, length(a)?);
+        }
+        if let Some(g) = op.downcast::<Gather>() {
+            let a = axis(g.axis)?;
+            let at =
+                second.filter(|&v| self.cx.dims(v).is_some_and(<[Dim]>::is_empty)).and_then(|v| self.cx.integer(v))?;
+            let n = length(a)?;
+            let at = usize::try_from(if at < 0 { at + n as i64 } else { at }).ok().filter(|&i| i < n)?;
+            let mut groups = self.groups(self.value)?;
+            groups.insert(a, vec![Part { first: at, count: Some(1), ..Part::whole(Role::Place, Dim::of(n)) }]);
+            self.parts = groups.into_iter().flatten().collect();
+            self.value = x;
+            return Some(());
+        }
+        if op.is::<Slice>() {
+            let list = |i: usize| self.cx.graph().fact(node.inputs.get(i).copied().flatten()?).as_tensor()?.ints();
+            let (starts, ends) = (list(1)?, list(2)?);
+            if node.inputs.get(4).copied().flatten().is_some() && list(4)?.iter().any(|&s| s != 1) {
+                return None;
+            }
+            let axes = if node.inputs.get(3).copied().flatten().is_some() { list(3)? } else { vec![0] };
+            let ([start], [_], [a]) = (&starts[..], &ends[..], &axes[..]) else { return None };
+            let a = axis(*a)?;
+            let (n, count) = (length(a)?, self.cx.dims(self.value)?.get(a)?.size()?);
+            let start = if *start < 0 { start + n as i64 } else { *start };
+            let start = usize::try_from(start.max(0)).ok()?.min(n);
+            return self.cut(x, a, start, count, n);
+        }
+        None
+    }
+
+    /// The parts by the axes of a value over the same memory.
+    fn groups(&self, value: ValueId) -> Option<Vec<Vec<Part>>> {
+        let dims = self.cx.dims(value)?;
+        if self.exact && dims.len() == self.parts.len() {
+            return Some(self.parts.iter().map(|p| vec![p.clone()]).collect());
+        }
+        align(&self.parts, dims)
+    }
+
+    /// The value is `count` places from `first` on of an axis of `x` that is `n` long.
+    fn cut(&mut self, x: ValueId, axis: usize, first: usize, count: usize, n: usize) -> Option<()> {
+        let mut groups = self.groups(self.value)?;
+        let group = groups.get_mut(axis)?;
+        let Some((outer, inner)) = group.split_first_mut() else {
+            *group = vec![Part { first, count: Some(1), ..Part::whole(Role::Place, Dim::of(n)) }];
+            (count == 1).then_some(())?;
+            self.exact = false;
+            self.parts = groups.into_iter().flatten().collect();
+            self.value = x;
+            return Some(());
+        };
+        let each = Dim::product(inner.iter().map(|p| &p.size)).size().filter(|&e| e > 0)?;
+        (first.is_multiple_of(each) && n.is_multiple_of(each) && count.is_multiple_of(each)).then_some(())?;
+        (outer.size.size()? == count / each).then_some(())?;
+        outer.count = Some(outer.count.unwrap_or(count / each));
+        outer.first += first / each;
+        outer.size = Dim::of(n / each);
+        self.parts = groups.into_iter().flatten().collect();
+        self.value = x;
+        Some(())
+    }
+
+    /// The value is past rows and new ones.
+    fn join(&mut self, axis: i64, past: ValueId, fresh: ValueId) -> Option<()> {
+        self.past.is_none().then_some(())?;
+        let roles = [Role::Batch, Role::Head, Role::Row, Role::Size];
+        let groups = self.groups(self.value)?;
+        let plain = groups.len() == 4
+            && groups.iter().zip(roles).all(|(g, r)| match &g[..] {
+                [] => r == Role::Batch || r == Role::Head,
+                g => g.iter().all(|p| p.role == r && whole(p)),
+            });
+        (plain && (axis == 2 || axis == -2)).then_some(())?;
+        let dims = self.cx.dims(fresh)?;
+        (dims.len() == 4 && self.cx.dims(past)?.len() == 4).then_some(())?;
+        self.parts = roles.iter().zip(dims).map(|(&r, d)| Part::whole(r, d.clone())).collect();
+        self.exact = true;
+        self.past = Some((past, self.value));
+        self.value = fresh;
+        Some(())
+    }
+
+    /// The value repeats `x`: key heads for groups of query heads.
+    fn repeat(&mut self, x: ValueId) -> Option<()> {
+        let (from, to) = (self.cx.dims(x)?, self.cx.dims(self.value)?);
+        let mut groups = self.groups(self.value)?;
+        (from.len() == to.len()).then_some(())?;
+        for (i, (a, b)) in from.iter().zip(to).enumerate() {
+            if a.same(b) {
+                continue;
+            }
+            // Each key head stands for neighbouring query heads: the faster part of the axis.
+            let heads = |p: &Part| p.role == Role::Head && whole(p);
+            let (g, others) = (groups.get(i)?, groups.iter().enumerate().filter(|(j, _)| *j != i));
+            let mut others = others.flat_map(|(_, g)| g).filter(|p| p.role == Role::Head && !p.is_one()).peekable();
+            let faster = others.peek().is_none() || g.iter().all(|p| p.minor) && others.all(|p| !p.minor);
+            (a.known() == Some(1) && faster && !g.is_empty() && g.iter().all(heads)).then_some(())?;
+            groups[i] = Vec::new();
+        }
+        self.parts = groups.into_iter().flatten().collect();
+        self.exact = false;
+        self.value = x;
+        Some(())
+    }
+}
+
+fn whole(p: &Part) -> bool {
+    p.first == 0 && p.count.is_none()
+}
+
+/// The shape, in Reshape's terms, that gives `own` the parts as axes.
+fn shape_of(parts: &[Part], own: &[Dim]) -> Option<Vec<i64>> {
+    let mut open = None;
+    let mut shape = Vec::with_capacity(parts.len());
+    for (i, p) in parts.iter().enumerate() {
+        shape.push(match p.size.known() {
+            Some(n) if n > 0 => n,
+            Some(_) => return None,
+            None if own.get(i).is_some_and(|d| d.same(&p.size)) => 0,
+            None => {
+                open.is_none().then_some(())?;
+                open = Some(i);
+                -1
+            }
+        });
+    }
+    Some(shape)
+}
+
+/// Deals the parts out to axes of the given sizes, cutting one in two where it spans more.
+fn align(parts: &[Part], dims: &[Dim]) -> Option<Vec<Vec<Part>>> {
+    let mut left: std::collections::VecDeque<Part> = parts.iter().cloned().collect();
+    let mut out: Vec<Vec<Part>> = Vec::with_capacity(dims.len());
+    for d in dims {
+        let mut group: Vec<Part> = Vec::new();
+        if d.known() == Some(1) {
+            if left.front().is_some_and(Part::is_one) {
+                group.extend(left.pop_front());
+            }
+            out.push(group);
+            continue;
+        }
+        let mut size = Dim::Known(1);
+        while !size.same(d) {
+            let mut p = left.pop_front()?;
+            if let (Some(have), Some(want), Some(n)) = (size.known(), d.known(), p.size.known())
+                && have > 0
+                && have * n > want
+            {
+                let outer = want / have;
+                (whole(&p) && outer > 0 && want % have == 0 && n % outer == 0).then_some(())?;
+                left.push_front(Part { size: Dim::Known(n / outer), minor: true, ..p.clone() });
+                p.size = Dim::Known(outer);
+            }
+            size = size * p.size.clone();
+            group.push(p);
+        }
+        out.push(group);
+    }
+    // Ones that are left over may stand anywhere.
+    if left.iter().any(|p| !p.is_one()) {
+        return None;
+    }
+    match out.last_mut() {
+        Some(l) => l.extend(left),
+        None => return left.is_empty().then_some(out),
+    }
+    Some(out)
+}

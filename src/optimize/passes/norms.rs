@@ -1,0 +1,276 @@
+//! Normalisations that exporters write out: layer, root mean square, instance and group.
+
+use crate::error::Result;
+use crate::ir::{Dim, NodeId, Op, ValueId};
+use crate::kernels::reduce::ReduceKind;
+use crate::ops::cast::Cast;
+use crate::ops::norm::{ChannelNorm, LayerNormalization};
+use crate::ops::pointwise::BinaryFn;
+use crate::ops::reduce::Reduce;
+use crate::ops::shape::Reshape;
+use crate::optimize::pattern::{
+    Factor, Match, Number, P, any, binary, closed, find, maybe_cast, minus, node, product, sum,
+};
+use crate::optimize::{Pass, PassCtx};
+use crate::tensor::{DType, Tensor};
+use half::{bf16, f16};
+use std::sync::Arc;
+
+/// Means, deviations and what is done with them become one operator.
+pub struct Norms;
+
+/// The pattern's letters.
+const X: usize = 0;
+const SCALE: usize = 1;
+const SHIFT: usize = 2;
+
+fn is_mean(o: &dyn Op) -> bool {
+    o.downcast::<Reduce>().is_some_and(|r| r.kind == ReduceKind::Mean && r.keep_dims)
+}
+fn mean(x: P) -> P {
+    node(is_mean, x)
+}
+fn square(x: P) -> P {
+    product(1.0, [x.clone(), x])
+}
+fn plus_epsilon(x: P) -> P {
+    P::Sum(vec![x], Number::Keep(0))
+}
+
+struct Formula {
+    pattern: P,
+    rms: bool,
+}
+
+/// The formulas over x, scale and shift; the outermost operator is a sum in the first lot.
+fn formulas() -> Vec<Formula> {
+    let x = || any(X);
+    let centred = || minus(x(), mean(x()));
+    let deviation = || Factor::InverseRoot(plus_epsilon(mean(square(centred()))));
+    let root = || Factor::InverseRoot(plus_epsilon(mean(square(x()))));
+    let one = Number::Is(1.0);
+    let scaled = |x: P, f: Factor| {
+        P::Either(vec![
+            P::Product(vec![Factor::Of(x.clone()), f.clone(), Factor::Rest(SCALE)], one),
+            // Normalised in a wider type, scaled in the narrow one.
+            P::Product(vec![Factor::Of(maybe_cast(P::Product(vec![Factor::Of(x), f], one))), Factor::Rest(SCALE)], one),
+        ])
+    };
+    let layer = || scaled(centred(), deviation());
+    // x * g + (shift - mean * g), where g = scale / deviation
+    let g = || P::Product(vec![deviation(), Factor::Rest(SCALE)], one);
+    let folded = sum([product(1.0, [x(), g()]), minus(any(SHIFT), product(1.0, [mean(x()), g()]))], 0.0);
+    vec![
+        Formula { pattern: sum([layer(), any(SHIFT)], 0.0), rms: false },
+        Formula { pattern: folded, rms: false },
+        Formula { pattern: layer(), rms: false },
+        Formula { pattern: scaled(x(), root()), rms: true },
+    ]
+}
+
+/// `scale * reshape(InstanceNormalization(reshape(x))) + shift`
+fn grouped() -> P {
+    let is_reshape = |o: &dyn Op| o.is::<Reshape>();
+    let inner = node(|o| o.downcast::<ChannelNorm>().is_some_and(|c| c.groups.is_none()), node(is_reshape, any(X)));
+    let scaled = P::Product(vec![Factor::Of(node(is_reshape, inner)), Factor::Rest(SCALE)], Number::Is(1.0));
+    sum([scaled, any(SHIFT)], 0.0)
+}
+
+impl Pass for Norms {
+    fn name(&self) -> &'static str {
+        "norms"
+    }
+    fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
+        let (formulas, grouped) = (formulas(), grouped());
+        for id in cx.order().into_iter().rev() {
+            let Some(n) = cx.node(id) else { continue };
+            let is_root = matches!(binary(&*n.op), Some(BinaryFn::Add | BinaryFn::Mul | BinaryFn::Div));
+            let (true, &[Some(out)]) = (is_root, &n.outputs[..]) else { continue };
+            let mut done = false;
+            for f in &formulas {
+                if let Some(m) = found(cx, id, &f.pattern, out) {
+                    done = written_out(cx, id, &m, out, f.rms)?;
+                }
+                if done {
+                    break;
+                }
+            }
+            if !done && let Some(m) = found(cx, id, &grouped, out) {
+                groups(cx, id, &m, out)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn found(cx: &mut PassCtx<'_, '_>, id: NodeId, p: &P, out: ValueId) -> Option<Match> {
+    let m = find(cx, p, out).ok()?;
+    match closed(cx, &m, out) {
+        Ok(()) => Some(m),
+        Err(why) => {
+            cx.miss(id, || why);
+            None
+        }
+    }
+}
+
+/// The axes that all means of a match reduce, in order.
+fn reduced(cx: &PassCtx<'_, '_>, m: &Match, rank: usize) -> Option<Vec<usize>> {
+    let mut all: Option<Vec<usize>> = None;
+    for &id in &m.nodes {
+        let Some(r) = cx.op::<Reduce>(id) else { continue };
+        let axes = match cx.node(id)?.inputs.get(1).copied().flatten() {
+            Some(v) => cx.graph().fact(v).as_tensor()?.ints()?,
+            None => Vec::new(),
+        };
+        if axes.is_empty() && r.noop {
+            return None;
+        }
+        let mut axes: Vec<usize> = axes
+            .iter()
+            .map(|&a| usize::try_from(if a < 0 { a + rank as i64 } else { a }).ok().filter(|&a| a < rank))
+            .collect::<Option<_>>()?;
+        if axes.is_empty() {
+            axes = (0..rank).collect();
+        }
+        axes.sort_unstable();
+        if all.as_ref().is_some_and(|a| *a != axes) {
+            return None;
+        }
+        all = Some(axes);
+    }
+    all
+}
+
+/// A constant list of one number.
+fn filled(cx: &mut PassCtx<'_, '_>, name: &str, dtype: DType, shape: &[usize], x: f32) -> Result<Option<ValueId>> {
+    let n = crate::base::checked::product(shape)?;
+    let t = match dtype {
+        DType::F32 => Tensor::from_slice(shape, &vec![x; n])?,
+        DType::F64 => Tensor::from_slice(shape, &vec![f64::from(x); n])?,
+        DType::F16 => Tensor::from_slice(shape, &vec![f16::from_f32(x); n])?,
+        DType::BF16 => Tensor::from_slice(shape, &vec![bf16::from_f32(x); n])?,
+        _ => return Ok(None),
+    };
+    Ok(Some(cx.edit.constant(name, t)))
+}
+
+fn written_out(cx: &mut PassCtx<'_, '_>, id: NodeId, m: &Match, out: ValueId, rms: bool) -> Result<bool> {
+    let (Some(mut x), Some(epsilon)) = (m.value(X), m.number(0)) else { return Ok(false) };
+    // Normalised in a wider type than it comes in and goes out: the operator does that itself.
+    let dtype = cx.dtype(out);
+    if cx.dtype(x) != dtype
+        && let Some((cast, _)) = cx.maker::<Cast>(x)
+        && let Some(&Some(narrow)) = cx.graph().node(cast).inputs.first()
+        && cx.dtype(narrow) == dtype
+    {
+        x = narrow;
+    }
+    let (Some(dims), Some(dtype)) = (cx.dims(x).map(<[Dim]>::to_vec), dtype) else { return Ok(false) };
+    let rank = dims.len();
+    let Some(axes) = reduced(cx, m, rank) else {
+        cx.miss(id, || "the means are not over the same, known axes".into());
+        return Ok(false);
+    };
+    let first = axes.first().copied().unwrap_or(0);
+    if rank == 0 || axes != (first..rank).collect::<Vec<_>>() {
+        cx.miss(id, || format!("the axes {axes:?} are not the last of {rank}"));
+        return Ok(false);
+    }
+    let name = cx.graph().node(id).name.clone();
+    let (scale, shift) = (m.value(SCALE), m.value(SHIFT));
+    let sizes: Option<Vec<usize>> = dims[first..].iter().map(Dim::size).collect();
+    let fits = |cx: &PassCtx<'_, '_>, v: ValueId| -> bool {
+        let Some(d) = cx.dims(v) else { return false };
+        let own = d.len().min(rank - first);
+        let (lead, own) = d.split_at(d.len() - own);
+        lead.iter().all(|d| d.known() == Some(1)) && own.iter().rev().zip(dims.iter().rev()).all(|(a, b)| a.same(b))
+    };
+    if [scale, shift].into_iter().flatten().all(|v| fits(cx, v)) {
+        let scale = match (scale, sizes) {
+            (Some(s), _) => Some(s),
+            (None, Some(sizes)) => filled(cx, &format!("{name}.scale"), dtype, &sizes, 1.0)?,
+            (None, None) => None,
+        };
+        let Some(scale) = scale else { return Ok(false) };
+        let op =
+            LayerNormalization { rms, axis: first as i64 - rank as i64, epsilon: epsilon as f32, stash: DType::F32 };
+        let mut inputs = vec![Some(x), Some(scale)];
+        inputs.extend(shift.map(Some));
+        return cx.substitute(out, Arc::new(op), inputs);
+    }
+    // By channel: each picture's channels on their own.
+    let channels = dims.get(1).and_then(Dim::size);
+    let (false, 2, true, Some(channels)) = (rms, first, rank > 2, channels) else {
+        cx.miss(id, || "scale or shift are not of the normalised axes".into());
+        return Ok(false);
+    };
+    let lists = [(scale, 1.0, "scale"), (shift, 0.0, "shift")];
+    let mut inputs = vec![Some(x)];
+    for (v, default, what) in lists {
+        let list = match v {
+            None => filled(cx, &format!("{name}.{what}"), dtype, &[channels], default)?,
+            Some(v) => by_channel(cx, v, rank, channels),
+        };
+        let Some(list) = list else {
+            cx.miss(id, || format!("the {what} is not one constant a channel"));
+            return Ok(false);
+        };
+        inputs.push(Some(list));
+    }
+    cx.substitute(out, Arc::new(ChannelNorm { groups: None, by_group: false, epsilon: epsilon as f32 }), inputs)
+}
+
+/// A constant of shape `[C, 1, ..]` as `[C]`.
+fn by_channel(cx: &mut PassCtx<'_, '_>, v: ValueId, rank: usize, channels: usize) -> Option<ValueId> {
+    let t = cx.graph().fact(v).constant()?.clone();
+    let s = t.shape();
+    let at = (s.len() + 1).checked_sub(rank)?;
+    let one = s.iter().enumerate().all(|(i, &d)| if i == at { d == channels } else { d == 1 });
+    if !one || s.len() > rank || at >= s.len() {
+        return None;
+    }
+    let name = cx.graph().value(v).name.clone();
+    Some(cx.edit.constant(&name, t.reshaped(&[channels]).ok()?))
+}
+
+fn groups(cx: &mut PassCtx<'_, '_>, id: NodeId, m: &Match, out: ValueId) -> Result<()> {
+    let Some(x) = m.value(X) else { return Ok(()) };
+    let Some(norm) = m.nodes.iter().copied().find(|&n| cx.op::<ChannelNorm>(n).is_some()) else { return Ok(()) };
+    let inner = cx.graph().node(norm).clone();
+    let Some(epsilon) = cx.op::<ChannelNorm>(norm).map(|c| c.epsilon) else { return Ok(()) };
+    let (Some(dims), Some(dtype)) = (cx.dims(x).map(<[Dim]>::to_vec), cx.dtype(x)) else { return Ok(()) };
+    let all = |v: Option<ValueId>, want: f32| -> bool {
+        let t = v.and_then(|v| cx.graph().fact(v).constant()).filter(|t| t.dtype() == DType::F32);
+        t.and_then(|t| t.as_slice::<f32>().ok()).is_some_and(|s| s.iter().all(|&x| x == want))
+    };
+    let inside = inner.inputs.first().copied().flatten().and_then(|v| cx.dims(v)).map(<[Dim]>::to_vec);
+    let plain = all(inner.inputs.get(1).copied().flatten(), 1.0) && all(inner.inputs.get(2).copied().flatten(), 0.0);
+    let (Some(inside), true) = (inside, plain) else {
+        cx.miss(id, || "the inner normalisation has a scale and shift of its own".into());
+        return Ok(());
+    };
+    // [N, C, ...] as [N, G, the rest].
+    let (Some(n), Some(g)) = (dims.first(), inside.get(1).and_then(Dim::size)) else { return Ok(()) };
+    let Some(channels) = dims.get(1).and_then(Dim::size).filter(|c| g > 0 && c % g == 0) else { return Ok(()) };
+    if inside.len() != 3 || !inside[0].same(n) {
+        cx.miss(id, || "the groups are not cut along the channels".into());
+        return Ok(());
+    }
+    let rank = dims.len();
+    let mut inputs = vec![Some(x)];
+    let name = cx.graph().node(id).name.clone();
+    for (v, default, what) in [(m.value(SCALE), 1.0, "scale"), (m.value(SHIFT), 0.0, "shift")] {
+        let list = match v {
+            None => filled(cx, &format!("{name}.{what}"), dtype, &[channels], default)?,
+            Some(v) => by_channel(cx, v, rank, channels),
+        };
+        let Some(list) = list else {
+            cx.miss(id, || format!("the {what} is not one constant a channel"));
+            return Ok(());
+        };
+        inputs.push(Some(list));
+    }
+    cx.substitute(out, Arc::new(ChannelNorm { groups: Some(g), by_group: false, epsilon }), inputs)?;
+    Ok(())
+}

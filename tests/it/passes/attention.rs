@@ -1,0 +1,189 @@
+//! Attention that is written out.
+
+use super::*;
+
+fn perm(p: &[i64]) -> Vec<(&'static str, Attr)> {
+    vec![("perm", ints(p))]
+}
+
+/// `[batch, rows, heads * size]` as `[batch, heads, rows, size]`, or with the last two turned.
+fn split_heads(d: &mut Draft, name: &str, x: ValueId, heads: i64, turned: bool) -> ValueId {
+    let shape = d.ints(&format!("{name}.shape"), &[0, 0, heads, -1]);
+    let r = d.op(&format!("{name}.r"), "Reshape", &[x, shape], vec![]);
+    d.op(&format!("{name}.t"), "Transpose", &[r], perm(if turned { &[0, 2, 3, 1] } else { &[0, 2, 1, 3] }))
+}
+
+fn merge_heads(d: &mut Draft, y: ValueId, width: i64) -> ValueId {
+    let t = d.op("t", "Transpose", &[y], perm(&[0, 2, 1, 3]));
+    let shape = d.ints("merged", &[0, 0, width]);
+    d.op("y", "Reshape", &[t, shape], vec![])
+}
+
+#[test]
+fn bert_with_named_axes() {
+    let mut d = Draft::new();
+    let axes = ["batch", "seq", ""];
+    let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &axes, &[2, 9, 24]));
+    let m = d.named_input("m", &["batch", "", "", "seq"], &[2, 1, 1, 9]);
+    let (q, k, v) = (split_heads(&mut d, "q", q, 3, false), split_heads(&mut d, "k", k, 3, true), {
+        split_heads(&mut d, "v", v, 3, false)
+    });
+    let k8 = d.number(8f32.sqrt());
+    let s = d.op("s", "MatMul", &[q, k], vec![]);
+    let s = d.op("scaled", "Div", &[s, k8], vec![]);
+    let s = d.op("masked", "Add", &[s, m], vec![]);
+    let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+    let y = d.op("o", "MatMul", &[p, v], vec![]);
+    let y = merge_heads(&mut d, y, 24);
+    let (before, after, report) = d.check("attention", vec![y]);
+    assert_eq!(before.len(), 13);
+    assert_eq!(
+        after,
+        [
+            "q.axes = Reshape(%q, #q.axes.shape)",
+            "k.axes = Reshape(%k, #k.axes.shape)",
+            "v.axes = Reshape(%v, #v.axes.shape)",
+            "t = Attention(%q.axes, %k.axes, %v.axes, %m)",
+            "y = Reshape(%t, #merged)"
+        ],
+        "{:?}",
+        report.misses
+    );
+}
+
+/// Scaled by the square root on both sides, as torch's own function is exported, and a causal triangle.
+#[test]
+fn scale_on_both_sides_and_a_triangle() {
+    for added in [true, false] {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[2, 3, 5, 8]));
+        let root = d.number(8f32.powf(-0.25));
+        let qs = d.op("qs", "Mul", &[q, root], vec![]);
+        let kt = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+        let ks = d.op("ks", "Mul", &[root, kt], vec![]);
+        let mut s = d.op("s", "MatMul", &[qs, ks], vec![]);
+        let low: Vec<f32> = (0..25).map(|i| if i % 5 <= i / 5 { 0.0 } else { f32::NEG_INFINITY }).collect();
+        if added {
+            let m = d.b.constant("m", Tensor::from_slice(&[1, 1, 5, 5], &low).unwrap());
+            s = d.op("masked", "Add", &[s, m], vec![]);
+        } else {
+            let on: Vec<bool> = low.iter().map(|&x| x == 0.0).collect();
+            let on =
+                Tensor::from_bytes(DType::Bool, &[5, 5], on.iter().map(|&b| u8::from(b)).collect::<Vec<_>>().into());
+            let (on, out) = (d.b.constant("on", on.unwrap()), d.number(-1e9));
+            s = d.op("masked", "Where", &[on, s, out], vec![]);
+        }
+        let p = d.op("p", "Softmax", &[s], vec![]);
+        let y = d.op("y", "MatMul", &[p, v], vec![]);
+        let (_, after, report) = d.check("attention", vec![y]);
+        assert_eq!(after, ["y = Attention(%q, %k, %v)"], "{:?}", report.misses);
+    }
+}
+
+/// A packed product that is split, with a past: no step of movement is left.
+#[test]
+fn packed_with_a_past() {
+    let mut d = Draft::new();
+    let x = d.named_input("x", &["batch", "seq", ""], &[2, 3, 48]);
+    let pk = d.named_input("pk", &["batch", "", "past", ""], &[2, 2, 4, 8]);
+    let pv = d.named_input("pv", &["batch", "", "past", ""], &[2, 2, 4, 8]);
+    let m = d.named_input("m", &["batch", "", "seq", "total"], &[2, 1, 3, 7]);
+    let parts = {
+        let sizes = d.ints("sizes", &[16, 16, 16]);
+        d.split("parts", x, sizes, 2, 3)
+    };
+    let [q, k, v] = [0, 1, 2].map(|i| split_heads(&mut d, ["q", "k", "v"][i], parts[i], 2, false));
+    let nk = d.op("nk", "Concat", &[pk, k], vec![("axis", Attr::Int(2))]);
+    let nv = d.op("nv", "Concat", &[pv, v], vec![("axis", Attr::Int(2))]);
+    let kt = d.op("kt", "Transpose", &[nk], perm(&[0, 1, 3, 2]));
+    let s = d.op("s", "MatMul", &[q, kt], vec![]);
+    let s = d.op("masked", "Add", &[m, s], vec![]);
+    let p = d.op("p", "Softmax", &[s], vec![]);
+    let y = d.op("o", "MatMul", &[p, nv], vec![]);
+    let y = merge_heads(&mut d, y, 16);
+    let (_, after, report) = d.check("attention", vec![y, nk, nv]);
+    assert_eq!(report.fired, 1, "{:?}", report.misses);
+    assert!(
+        !after.iter().any(|l| l.contains("Transpose") || l.contains("Split") || l.contains("Concat")),
+        "{after:#?}"
+    );
+}
+
+/// Key heads shared by neighbouring query heads, written as Expand and Reshape.
+#[test]
+fn grouped_heads() {
+    let mut d = Draft::new();
+    let q = d.input("q", &[2, 6, 4, 8]);
+    let [k, v] = ["k", "v"].map(|n| d.input(n, &[2, 2, 5, 8]));
+    let (wide, flat) = (d.ints("wide", &[2, 2, 3, 5, 8]), d.ints("flat", &[2, 6, 5, 8]));
+    let two = d.ints("two", &[2]);
+    let mut repeat = |n: &str, x: ValueId| {
+        let u = d.op(&format!("{n}.u"), "Unsqueeze", &[x, two], vec![]);
+        let e = d.op(&format!("{n}.e"), "Expand", &[u, wide], vec![]);
+        d.op(&format!("{n}.r"), "Reshape", &[e, flat], vec![])
+    };
+    let (k, v) = (repeat("k", k), repeat("v", v));
+    let kt = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+    let s = d.op("s", "MatMul", &[q, kt], vec![]);
+    let p = d.op("p", "Softmax", &[s], vec![]);
+    let y = d.op("y", "MatMul", &[p, v], vec![]);
+    let (_, after, report) = d.check("attention", vec![y]);
+    assert_eq!(after.len(), 1, "{after:#?} {:?}", report.misses);
+    assert!(after[0].starts_with("y = Attention(%q, %k, %v)"), "{after:#?}");
+}
+
+/// Rows before items, three axes, a bounded score, a test for NaN.
+#[test]
+fn rows_first_with_a_cap_and_a_guard() {
+    let mut d = Draft::new();
+    let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[5, 3, 8]));
+    let mut heads = |n: &str, x: ValueId| d.op(&format!("{n}.t"), "Transpose", &[x], perm(&[1, 0, 2]));
+    let (q, k, v) = (heads("q", q), heads("k", k), heads("v", v));
+    let kt = d.op("kt", "Transpose", &[k], perm(&[0, 2, 1]));
+    let (cap, zero) = (d.number(5.0), d.number(0.0));
+    let s = d.op("s", "MatMul", &[q, kt], vec![]);
+    let s = d.op("s1", "Div", &[s, cap], vec![]);
+    let s = d.op("s2", "Tanh", &[s], vec![]);
+    let s = d.op("s3", "Mul", &[s, cap], vec![]);
+    let p = d.op("p", "Softmax", &[s], vec![]);
+    let nan = d.op("nan", "IsNaN", &[p], vec![]);
+    let p = d.op("safe", "Where", &[nan, zero, p], vec![]);
+    let y = d.op("o", "MatMul", &[p, v], vec![]);
+    let y = d.op("y", "Transpose", &[y], perm(&[1, 0, 2]));
+    let (_, after, report) = d.check("attention", vec![y]);
+    assert_eq!(after, ["y = Attention(%q, %k, %v)"], "{:?}", report.misses);
+}
+
+#[test]
+fn what_is_nearly_attention_stays() {
+    type Change = fn(&mut Draft, ValueId, ValueId) -> (ValueId, Option<ValueId>);
+    let cases: [(&str, Change); 3] = [
+        ("other users", |d, s, _| {
+            let p = d.op("p", "Softmax", &[s], vec![]);
+            (p, Some(p))
+        }),
+        ("before the scale", |d, s, m| {
+            let k = d.number(0.5);
+            let s = d.op("masked", "Add", &[s, m], vec![]);
+            let s = d.op("scaled", "Mul", &[s, k], vec![]);
+            (d.op("p", "Softmax", &[s], vec![]), None)
+        }),
+        ("not known to broadcast", |d, s, _| {
+            let m = d.named_input("rows", &["rows", "", "", ""], &[2, 1, 5, 5]);
+            let s = d.op("masked", "Add", &[s, m], vec![]);
+            (d.op("p", "Softmax", &[s], vec![]), None)
+        }),
+    ];
+    for (why, change) in cases {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[2, 3, 5, 8]));
+        let m = d.input("m", &[2, 1, 5, 5]);
+        let kt = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+        let s = d.op("s", "MatMul", &[q, kt], vec![]);
+        let (p, also) = change(&mut d, s, m);
+        let y = d.op("y", "MatMul", &[p, v], vec![]);
+        let (before, after, report) = d.check("attention", [Some(y), also].into_iter().flatten().collect());
+        assert_eq!(before, after, "{why}");
+        assert!(report.misses[0].contains(why), "{:?}", report.misses);
+    }
+}

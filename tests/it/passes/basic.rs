@@ -1,0 +1,109 @@
+//! Folding, identities, sums with products, chains of elementwise operators.
+
+use super::*;
+
+#[test]
+fn fold_computes_constants() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3]);
+    let (a, b) = (d.constant("a", &[2, 3], -1.0, 1.0), d.constant("b", &[3], -1.0, 1.0));
+    let c = d.op("c", "Add", &[a, b], vec![]);
+    let y = d.op("y", "Mul", &[x, c], vec![]);
+    let (before, after, report) = d.check("fold", vec![y]);
+    assert_eq!(before, ["c = Add(#a, #b)", "y = Mul(%x, %c)"]);
+    assert_eq!(after, ["y = Mul(%x, #c)"]);
+    assert_eq!(report.fired, 1);
+}
+
+#[test]
+fn fold_does_not_grow_a_model() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[1]);
+    let one = d.constant("one", &[1], 1.0, 1.0);
+    let shape = d.b.constant("shape", Tensor::from_slice(&[2], &[300i64, 300]).unwrap());
+    let wide = d.op("wide", "Expand", &[one, shape], vec![]);
+    let y = d.op("y", "Add", &[wide, x], vec![]);
+    let (before, after, report) = d.check("fold", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("360000 bytes"), "{:?}", report.misses);
+}
+
+#[test]
+fn identity_goes() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3]);
+    let same = d.b.constant("same", Tensor::from_slice(&[2], &[2i64, 3]).unwrap());
+    let other = d.b.constant("other", Tensor::from_slice(&[2], &[3i64, 2]).unwrap());
+    let i = d.op("i", "Identity", &[x], vec![]);
+    let r = d.op("r", "Reshape", &[i, same], vec![]);
+    let z = d.op("z", "Reshape", &[r, other], vec![]);
+    let y = d.op("y", "Relu", &[z], vec![]);
+    let (before, after, report) = d.check("identity", vec![y]);
+    assert_eq!(before.len(), 4);
+    assert_eq!(after, ["z = Reshape(%x, #other)", "y = Relu(%z)"], "a view that changes the shape stays");
+    assert_eq!(report.fired, 2);
+}
+
+#[test]
+fn matmul_takes_a_row() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[5, 4]);
+    let (w, c) = (d.constant("w", &[4, 3], -1.0, 1.0), d.constant("c", &[3], -1.0, 1.0));
+    let m = d.op("m", "MatMul", &[x, w], vec![]);
+    let y = d.op("y", "Add", &[c, m], vec![]);
+    let (before, after, _) = d.check("matmul_bias", vec![y]);
+    assert_eq!(before, ["m = MatMul(%x, #w)", "y = Add(#c, %m)"]);
+    assert_eq!(after, ["y = MatMul(%x, #w, #c)"]);
+}
+
+#[test]
+fn matmul_leaves_what_is_no_row_or_is_used_twice() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[3, 4]);
+    let (w, c) = (d.constant("w", &[4, 3], -1.0, 1.0), d.constant("c", &[3, 1], -1.0, 1.0));
+    let m = d.op("m", "MatMul", &[x, w], vec![]);
+    let y = d.op("y", "Add", &[m, c], vec![]);
+    let (before, after, report) = d.check("matmul_bias", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("not one value a column"), "{:?}", report.misses);
+
+    let mut d = Draft::new();
+    let x = d.input("x", &[3, 4]);
+    let (w, c) = (d.constant("w", &[4, 3], -1.0, 1.0), d.constant("c", &[3], -1.0, 1.0));
+    let m = d.op("m", "MatMul", &[x, w], vec![]);
+    let y = d.op("y", "Add", &[m, c], vec![]);
+    let (before, after, report) = d.check("matmul_bias", vec![y, m]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("other users"), "{:?}", report.misses);
+}
+
+#[test]
+fn pointwise_chains_become_one() {
+    let mut d = Draft::new();
+    let (a, b) = (d.input("a", &[2, 5]), d.input("b", &[5]));
+    let s = d.op("s", "Sigmoid", &[a], vec![]);
+    let m = d.op("m", "Mul", &[a, s], vec![]);
+    let y = d.op("y", "Add", &[m, b], vec![]);
+    let (before, after, report) = d.check("fuse_pointwise", vec![y]);
+    assert_eq!(before.len(), 3);
+    assert_eq!(after, ["y = Pointwise(%a, %b)"]);
+    assert_eq!(report.fired, 2);
+}
+
+#[test]
+fn pointwise_leaves_what_would_be_computed_twice() {
+    let mut d = Draft::new();
+    let (a, b) = (d.input("a", &[2, 5]), d.input("b", &[5]));
+    let e = d.op("e", "Exp", &[b], vec![]);
+    let y = d.op("y", "Add", &[a, e], vec![]);
+    let (before, after, report) = d.check("fuse_pointwise", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("broadcast"), "{:?}", report.misses);
+
+    let mut d = Draft::new();
+    let a = d.input("a", &[2, 5]);
+    let e = d.op("e", "Exp", &[a], vec![]);
+    let y = d.op("y", "Neg", &[e], vec![]);
+    let (before, after, _) = d.check("fuse_pointwise", vec![y, e]);
+    assert_eq!(before, after, "an output of the graph stays");
+}

@@ -1,0 +1,133 @@
+//! Every pass: the graph before and after it, near-misses, and the same answers from both.
+
+use crate::cases::{cpu as cpu_at, run_graph};
+use ortx::backend::cpu::CpuBackend;
+use ortx::ir::build::GraphBuilder;
+use ortx::ir::parse::Attr;
+use ortx::ir::{Dim, Fact, Graph, ParseCtx, ValueId, dump};
+use ortx::kernels::isa::Isa;
+use ortx::ops;
+use ortx::ops::case::{close, random};
+use ortx::optimize::{Options, PassReport, optimize, passes};
+use ortx::{DType, Tensor, Value};
+
+mod activations;
+mod attention;
+mod basic;
+mod conv;
+mod models;
+mod norms;
+
+/// A graph made line by line.
+struct Draft {
+    b: GraphBuilder,
+    inputs: Vec<Value>,
+}
+
+impl Draft {
+    fn new() -> Draft {
+        Draft { b: GraphBuilder::new("g"), inputs: Vec::new() }
+    }
+    /// An input of seeded f32 values.
+    fn input(&mut self, name: &str, shape: &[usize]) -> ValueId {
+        let seed = self.inputs.len() as u64;
+        self.inputs.push(Value::Tensor(random(DType::F32, shape, -2.0, 2.0, seed).unwrap()));
+        self.b.input(name, Fact::sized(DType::F32, shape))
+    }
+    /// The same, whose axes have names where a text is given: the pass sees those, the run the sizes.
+    fn named_input(&mut self, name: &str, axes: &[&str], shape: &[usize]) -> ValueId {
+        let seed = self.inputs.len() as u64;
+        self.inputs.push(Value::Tensor(random(DType::F32, shape, -2.0, 2.0, seed).unwrap()));
+        let dims = axes.iter().zip(shape).map(|(a, &n)| if a.is_empty() { Dim::of(n) } else { Dim::symbol(a) });
+        self.b.input(name, Fact::tensor(DType::F32, dims.collect()))
+    }
+    /// A constant of integers.
+    fn ints(&mut self, name: &str, v: &[i64]) -> ValueId {
+        self.b.constant(name, Tensor::from_slice(&[v.len()], v).unwrap())
+    }
+    /// A constant number.
+    fn number(&mut self, x: f32) -> ValueId {
+        self.b.constant(&format!("{x}"), Tensor::scalar(x).unwrap())
+    }
+    /// A constant of seeded f32 values.
+    fn constant(&mut self, name: &str, shape: &[usize], low: f64, high: f64) -> ValueId {
+        self.b.constant(name, random(DType::F32, shape, low, high, name.len() as u64 + 7).unwrap())
+    }
+    /// `name = op(inputs)`, in operator set 20.
+    fn op(&mut self, name: &str, op: &str, inputs: &[ValueId], attrs: Vec<(&'static str, Attr)>) -> ValueId {
+        let registry = ops::registry();
+        let def = registry.find("", op).unwrap();
+        let ids = inputs.iter().map(|&v| Some(v)).collect();
+        let mut cx = ParseCtx::new(&mut self.b, name, op, 20, ids, &[true], attrs);
+        let parsed = (def.parse)(&mut cx).unwrap();
+        let inputs = std::mem::take(&mut cx.inputs);
+        self.b.node(name, parsed, inputs, &[Some(name)]).unwrap()[0].unwrap()
+    }
+    /// `Split` in the lengths given, along an axis.
+    fn split(&mut self, name: &str, x: ValueId, lengths: ValueId, axis: i64, parts: usize) -> Vec<ValueId> {
+        let registry = ops::registry();
+        let def = registry.find("", "Split").unwrap();
+        let asked = vec![true; parts];
+        let ids = vec![Some(x), Some(lengths)];
+        let mut cx = ParseCtx::new(&mut self.b, name, "Split", 18, ids, &asked, vec![("axis", Attr::Int(axis))]);
+        let parsed = (def.parse)(&mut cx).unwrap();
+        let inputs = std::mem::take(&mut cx.inputs);
+        let names: Vec<String> = (0..parts).map(|i| format!("{name}.{i}")).collect();
+        let names: Vec<Option<&str>> = names.iter().map(|n| Some(n.as_str())).collect();
+        self.b.node(name, parsed, inputs, &names).unwrap().into_iter().flatten().collect()
+    }
+    /// Runs the pass alone, and holds the answers of both graphs against each other at every ISA level. Returns the operators
+    /// before and after it (with what they were given), and the pass's report.
+    fn check(self, pass: &str, outputs: Vec<ValueId>) -> (Vec<String>, Vec<String>, PassReport) {
+        let before = self.b.finish(outputs).unwrap();
+        let mut after = before.clone();
+        let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+        let others = passes::all().iter().map(|p| p.name().to_string()).filter(|n| n != pass).collect();
+        let reports = optimize(&mut after, &cpu, &Options { disabled: others, stop_after: None }).unwrap();
+        for isa in Isa::detect().levels() {
+            let run = |g: &Graph| run_graph(g.clone(), cpu_at(isa), &self.inputs).unwrap();
+            for (want, got) in run(&before).iter().zip(&run(&after)) {
+                // Other roundings in another order: some ten of f32, for values of a few units.
+                close(want, got, 1e-5, 1e-5).unwrap_or_else(|e| panic!("{pass} at {}: {e}", isa.level().name()));
+            }
+        }
+        let report = reports.into_iter().find(|r| r.pass == pass).unwrap();
+        (lines(&before), lines(&after), report)
+    }
+}
+
+/// `y = Op(a, b)` for each node.
+fn lines(g: &Graph) -> Vec<String> {
+    let text = dump::dump(g);
+    let nodes = text.lines().filter(|l| l.contains(" = "));
+    nodes
+        .map(|l| {
+            let (left, right) = l.trim().split_once(" = ").unwrap();
+            let name = left.split(' ').next().unwrap().trim_start_matches('%');
+            let call = &right[..right.find(')').unwrap() + 1];
+            format!("{name} = {call}")
+        })
+        .collect()
+}
+
+fn ints(v: &[i64]) -> Attr {
+    Attr::Ints(v.to_vec())
+}
+
+#[test]
+fn every_pass_is_tested_here() {
+    let tested = [
+        "activations",
+        "attention",
+        "conv_batch_norm",
+        "conv_epilogue",
+        "fold",
+        "fuse_pointwise",
+        "identity",
+        "matmul_bias",
+        "norms",
+    ];
+    let mut all: Vec<_> = passes::all().iter().map(|p| p.name()).collect();
+    all.sort_unstable();
+    assert_eq!(all, tested);
+}

@@ -1,0 +1,129 @@
+//! Normalisations that are written out.
+
+use super::*;
+
+/// `x - mean(x)` and `1 / sqrt(mean((x - mean(x))^2) + epsilon)` over axes.
+fn centred(d: &mut Draft, x: ValueId, axes: &[i64]) -> (ValueId, ValueId) {
+    let (two, eps) = (d.number(2.0), d.number(1e-5));
+    let m = d.op("mean", "ReduceMean", &[x, axes_of(d, axes)], vec![]);
+    let c = d.op("c", "Sub", &[x, m], vec![]);
+    let s = d.op("square", "Pow", &[c, two], vec![]);
+    let v = d.op("var", "ReduceMean", &[s, axes_of(d, axes)], vec![]);
+    let v = d.op("var_eps", "Add", &[v, eps], vec![]);
+    (c, d.op("root", "Sqrt", &[v], vec![]))
+}
+
+fn axes_of(d: &Draft, axes: &[i64]) -> ValueId {
+    let name = format!("axes{axes:?}");
+    let all = d.b.graph();
+    (0..all.value_count() as u32).map(ValueId).find(|&v| *all.value(v).name == *name).unwrap()
+}
+
+#[test]
+fn layer_norm_in_its_forms() {
+    let mut d = Draft::new();
+    d.ints("axes[-1]", &[-1]);
+    let x = d.input("x", &[2, 3, 8]);
+    let (w, b) = (d.constant("w", &[8], 0.5, 1.5), d.constant("b", &[8], -1.0, 1.0));
+    let (c, root) = centred(&mut d, x, &[-1]);
+    let n = d.op("n", "Div", &[c, root], vec![]);
+    let s = d.op("s", "Mul", &[n, w], vec![]);
+    let y = d.op("y", "Add", &[s, b], vec![]);
+    let (before, after, report) = d.check("norms", vec![y]);
+    assert_eq!(before.len(), 9);
+    assert_eq!(after, ["y = LayerNormalization(%x, #w, #b)"]);
+    assert_eq!(report.fired, 1);
+
+    // Without scale and shift, over two axes.
+    let mut d = Draft::new();
+    d.ints("axes[1, 2]", &[1, 2]);
+    let x = d.input("x", &[2, 3, 8]);
+    let (c, root) = centred(&mut d, x, &[1, 2]);
+    let y = d.op("y", "Div", &[c, root], vec![]);
+    let (_, after, _) = d.check("norms", vec![y]);
+    assert_eq!(after, ["y = LayerNormalization(%x, #y.scale)"]);
+
+    // tf2onnx: x * g + (shift - mean * g)
+    let mut d = Draft::new();
+    d.ints("axes[-1]", &[-1]);
+    let x = d.input("x", &[5, 8]);
+    let (w, b) = (d.constant("w", &[8], 0.5, 1.5), d.constant("b", &[8], -1.0, 1.0));
+    let (_, root) = centred(&mut d, x, &[-1]);
+    let r = d.op("r", "Reciprocal", &[root], vec![]);
+    let g = d.op("g", "Mul", &[r, w], vec![]);
+    let m = d.op("mean", "ReduceMean", &[x, axes_of(&d, &[-1])], vec![]);
+    let (xg, mg) = (d.op("xg", "Mul", &[x, g], vec![]), d.op("mg", "Mul", &[m, g], vec![]));
+    let rest = d.op("rest", "Sub", &[b, mg], vec![]);
+    let y = d.op("y", "Add", &[xg, rest], vec![]);
+    let (_, after, _) = d.check("norms", vec![y]);
+    assert_eq!(after, ["y = LayerNormalization(%x, #w, #b)"]);
+}
+
+#[test]
+fn rms_norm() {
+    let mut d = Draft::new();
+    d.ints("axes[-1]", &[-1]);
+    let x = d.input("x", &[2, 3, 8]);
+    let (w, eps, one) = (d.constant("w", &[8], 0.5, 1.5), d.number(1e-6), d.number(1.0));
+    let s = d.op("square", "Mul", &[x, x], vec![]);
+    let v = d.op("v", "ReduceMean", &[s, axes_of(&d, &[-1])], vec![]);
+    let v = d.op("ve", "Add", &[eps, v], vec![]);
+    let r = d.op("root", "Sqrt", &[v], vec![]);
+    let r = d.op("r", "Div", &[one, r], vec![]);
+    let n = d.op("n", "Mul", &[x, r], vec![]);
+    let y = d.op("y", "Mul", &[w, n], vec![]);
+    let (before, after, _) = d.check("norms", vec![y]);
+    assert_eq!(before.len(), 7);
+    assert_eq!(after, ["y = RMSNormalization(%x, #w)"]);
+}
+
+#[test]
+fn instance_and_group_norm() {
+    let mut d = Draft::new();
+    d.ints("axes[2, 3]", &[2, 3]);
+    let x = d.input("x", &[2, 6, 4, 5]);
+    let (w, b) = (d.constant("w", &[6, 1, 1], 0.5, 1.5), d.constant("b", &[1, 6, 1, 1], -1.0, 1.0));
+    let (c, root) = centred(&mut d, x, &[2, 3]);
+    let n = d.op("n", "Div", &[c, root], vec![]);
+    let s = d.op("s", "Mul", &[n, w], vec![]);
+    let y = d.op("y", "Add", &[s, b], vec![]);
+    let (_, after, _) = d.check("norms", vec![y]);
+    assert_eq!(after, ["y = InstanceNormalization(%x, #w, #b)"]);
+
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 6, 4, 5]);
+    let (w, b) = (d.constant("w", &[6, 1, 1], 0.5, 1.5), d.constant("b", &[6, 1, 1], -1.0, 1.0));
+    let (one, zero) = (d.constant("one", &[3], 1.0, 1.0), d.constant("zero", &[3], 0.0, 0.0));
+    let (cut, back) = (d.ints("cut", &[0, 3, -1]), d.ints("back", &[2, 6, 4, 5]));
+    let r = d.op("r", "Reshape", &[x, cut], vec![]);
+    let n = d.op("n", "InstanceNormalization", &[r, one, zero], vec![]);
+    let r = d.op("r2", "Reshape", &[n, back], vec![]);
+    let s = d.op("s", "Mul", &[r, w], vec![]);
+    let y = d.op("y", "Add", &[s, b], vec![]);
+    let (before, after, _) = d.check("norms", vec![y]);
+    assert_eq!(before.len(), 5);
+    assert_eq!(after, ["y = GroupNormalization(%x, #w, #b)"]);
+}
+
+#[test]
+fn what_is_nearly_a_norm_stays() {
+    // The mean of other axes than the variance.
+    let mut d = Draft::new();
+    d.ints("axes[1]", &[1]);
+    let x = d.input("x", &[2, 3, 8]);
+    let (c, root) = centred(&mut d, x, &[1]);
+    let y = d.op("y", "Div", &[c, root], vec![]);
+    let (before, after, report) = d.check("norms", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("are not the last"), "{:?}", report.misses);
+
+    // A deviation that is asked for.
+    let mut d = Draft::new();
+    d.ints("axes[-1]", &[-1]);
+    let x = d.input("x", &[2, 3, 8]);
+    let (c, root) = centred(&mut d, x, &[-1]);
+    let y = d.op("y", "Div", &[c, root], vec![]);
+    let (before, after, report) = d.check("norms", vec![y, root]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("other users"), "{:?}", report.misses);
+}
