@@ -8,6 +8,7 @@ pub mod col2im;
 pub mod conv;
 pub mod convert;
 pub mod elem;
+pub mod experts;
 pub mod fft;
 pub mod gemm;
 pub mod gemm_plain;

@@ -1,6 +1,6 @@
 //! A task of attention: a block of rows over a part of the keys; packing before, merging after.
 
-use super::rows::{Dots, Rows};
+use super::rows::{Dots, Rows, Scale, Scaled};
 use super::{Attention, AttentionPtrs, Path, Scores, plain};
 use crate::kernels::convert::{load_strided, store_strided};
 use crate::kernels::elem::Elem;
@@ -58,26 +58,48 @@ impl Attention {
         let count = self.block_rows.min(self.shared_rows - first);
         if self.path == Path::Plain {
             // SAFETY: the caller's contract.
-            return unsafe { plain::rows::<f64>(self, item, first, count, p, scratch.cast()) };
+            return unsafe { plain::rows(self, item, first, count, p, scratch.cast()) };
         }
         let (batch, head) = (item / s.kv_heads, item % s.kv_heads);
         let at = |n: usize| scratch.wrapping_add(n);
         let room = &self.room;
         let (q, scores, values) = (at(room.q), at(room.s), at(room.o));
         let (top, sum) = (at(room.top), at(room.sum));
+        let mut rows = Rows {
+            plan: self,
+            p,
+            item,
+            first,
+            count,
+            key: 0,
+            keys: 0,
+            scores,
+            bias: at(room.bias),
+            top,
+            sum,
+            was: at(room.was),
+            alike: None,
+            queries: q,
+            values: null_mut(),
+        };
         // SAFETY: rows first..first + count of the item; the scratch was measured for a block.
         unsafe {
-            self.load_queries(item, first, count, p, q);
+            self.load_queries(&rows);
             for i in 0..count {
                 *top.add(i) = f32::NEG_INFINITY;
                 *sum.add(i) = 0.0;
             }
             // The keys that some row sees; all of them where the scores are asked for.
             let (mut low, mut high) = (usize::MAX, 0);
-            for i in 0..count {
-                let (a, b) = self.visible(batch, (first + i) % s.rows, p);
-                if a < b {
-                    (low, high) = (low.min(a), high.max(b));
+            if !s.causal && s.left.is_none() && s.right.is_none() {
+                (low, high) = self.visible(batch, 0, p);
+                rows.alike = Some((low, high));
+            } else {
+                for i in 0..count {
+                    let (a, b) = self.visible(batch, (first + i) % s.rows, p);
+                    if a < b {
+                        (low, high) = (low.min(a), high.max(b));
+                    }
                 }
             }
             if s.scores.is_some() {
@@ -85,20 +107,6 @@ impl Attention {
             }
             let (part_low, part_high) = (part * self.part_keys, s.keys.min((part + 1) * self.part_keys));
             let (low, high) = (low.max(part_low) / self.set.panel * self.set.panel, high.min(part_high));
-            let mut rows = Rows {
-                plan: self,
-                p,
-                item,
-                first,
-                count,
-                key: 0,
-                keys: 0,
-                scores,
-                bias: at(room.bias),
-                top,
-                sum,
-                values: null_mut(),
-            };
             let mut key = low;
             while key < high {
                 let n = self.block_keys.min(high - key);
@@ -131,23 +139,25 @@ impl Attention {
                 std::ptr::copy_nonoverlapping(sum, to.add(self.block_rows), count);
                 std::ptr::copy_nonoverlapping(values, to.add(2 * self.block_rows), count * s.value_size);
             } else {
-                for i in 0..count {
-                    self.finish_row(item, first + i, *top.add(i), *sum.add(i), values.add(i * s.value_size), p);
-                }
+                rows.values = values;
+                self.finish(&rows);
             }
         }
     }
 
     /// Scaled and widened, padded with zeros.
-    unsafe fn load_queries(&self, item: usize, first: usize, count: usize, p: &AttentionPtrs, to: *mut f32) {
+    unsafe fn load_queries(&self, r: &Rows<'_>) {
         let s = &self.spec;
+        if s.elem == Elem::F32 {
+            return dispatch(self.isa, Scale { rows: r, what: Scaled::Queries });
+        }
         let scale = s.scale as f32;
-        for i in 0..count {
-            let (head, row) = self.place(item, first + i);
-            // SAFETY: the row exists; `to` has room for `q_row` a row.
+        for i in 0..r.count {
+            let (head, row) = self.place(r.item, r.first + i);
+            // SAFETY: the row exists; `queries` has room for `q_row` a row.
             unsafe {
-                let from = p.q.add(s.q.at(item / s.kv_heads, head, row) * s.elem.size());
-                let to = to.add(i * self.q_row);
+                let from = r.p.q.add(s.q.at(r.item / s.kv_heads, head, row) * s.elem.size());
+                let to = r.queries.add(i * self.q_row);
                 load_strided(self.isa, s.elem, from, 1, to, s.size);
                 for j in 0..s.size {
                     *to.add(j) *= scale;
@@ -286,7 +296,7 @@ impl Attention {
             if s.scores == Some(Scores::Capped) {
                 self.store_scores(r);
             }
-            if s.scores == Some(Scores::Masked) {
+            if matches!(s.scores, Some(Scores::Masked | Scores::Seen)) {
                 r.mask();
                 self.store_scores(r);
                 return true;
@@ -304,27 +314,36 @@ impl Attention {
             // SAFETY: the row of the output.
             unsafe {
                 let to = r.p.scores.add(to * s.elem.size());
-                store_strided(self.isa, r.scores.add(i * self.s_row), 1, s.elem, to, 1, s.keys);
+                let mut from = r.scores.add(i * self.s_row);
+                if s.scores == Some(Scores::Seen) {
+                    for j in 0..s.keys {
+                        let x = *from.add(j);
+                        *r.bias.add(j) = if x == f32::NEG_INFINITY { 0.0 } else { x };
+                    }
+                    from = r.bias;
+                }
+                store_strided(self.isa, from, 1, s.elem, to, 1, s.keys);
             }
         }
     }
 
-    /// Divides a row's weighted values by its sum and writes them out.
-    unsafe fn finish_row(&self, item: usize, row: usize, top: f32, sum: f32, values: *mut f32, p: &AttentionPtrs) {
+    /// Divides each row's weighted values by its sum and writes them out.
+    unsafe fn finish(&self, r: &Rows<'_>) {
         let s = &self.spec;
-        let (head, i) = self.place(item, row);
-        // SAFETY: the row of the output, and a sink a head.
-        unsafe {
-            let mut sum = sum;
-            if !p.sinks.is_null() {
-                sum += (*p.sinks.add(head) - top).exp();
+        if s.elem == Elem::F32 {
+            return dispatch(self.isa, Scale { rows: r, what: Scaled::Values });
+        }
+        for i in 0..r.count {
+            let (head, row) = self.place(r.item, r.first + i);
+            // SAFETY: a row of values and of the output.
+            unsafe {
+                let (k, values) = (r.reciprocal(i), r.values.add(i * s.value_size));
+                for j in 0..s.value_size {
+                    *values.add(j) *= k;
+                }
+                let to = r.p.y.add(s.y.at(r.item / s.kv_heads, head, row) * s.elem.size());
+                store_strided(self.isa, values, 1, s.elem, to, 1, s.value_size);
             }
-            let k = reciprocal(sum);
-            for j in 0..s.value_size {
-                *values.add(j) *= k;
-            }
-            let to = p.y.add(s.y.at(item / s.kv_heads, head, i) * s.elem.size());
-            store_strided(self.isa, values, 1, s.elem, to, 1, s.value_size);
         }
     }
 
@@ -334,14 +353,31 @@ impl Attention {
         let (item, row_block) = (block / self.row_blocks, block % self.row_blocks);
         let first = row_block * self.block_rows;
         let count = self.block_rows.min(self.shared_rows - first);
-        let values = scratch.wrapping_add(self.room.o);
+        let (room, at) = (&self.room, |n: usize| scratch.wrapping_add(n));
+        let rows = Rows {
+            plan: self,
+            p,
+            item,
+            first,
+            count,
+            key: 0,
+            keys: 0,
+            scores: null_mut(),
+            bias: null_mut(),
+            top: at(room.top),
+            sum: at(room.sum),
+            was: null_mut(),
+            alike: None,
+            queries: null_mut(),
+            values: at(room.o),
+        };
         // SAFETY: the parts that the phase before wrote.
         unsafe {
+            std::ptr::write_bytes(rows.values, 0, count * s.value_size);
             let part = |k: usize| ws.add(self.partials_at() + (block * self.parts + k) * self.partial_len());
             for i in 0..count {
                 let top = (0..self.parts).map(|k| *part(k).add(i)).fold(f32::NEG_INFINITY, f32::max);
-                let mut sum = 0.0;
-                std::ptr::write_bytes(values, 0, s.value_size);
+                let (mut sum, values) = (0.0, rows.values.add(i * s.value_size));
                 for k in 0..self.parts {
                     let (their_top, their_sum) = (*part(k).add(i), *part(k).add(self.block_rows + i));
                     if their_top == f32::NEG_INFINITY {
@@ -354,8 +390,9 @@ impl Attention {
                         *values.add(j) += *theirs.add(j) * shrink;
                     }
                 }
-                self.finish_row(item, first + i, top, sum, values, p);
+                (*rows.top.add(i), *rows.sum.add(i)) = (top, sum);
             }
+            self.finish(&rows);
         }
     }
 }

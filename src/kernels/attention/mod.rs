@@ -10,6 +10,7 @@ pub mod linear;
 mod plain;
 pub mod rotary;
 mod rows;
+pub(crate) use rows::Dots;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::base::alloc::round_up;
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::{bail, ensure, err};
+use std::ops::Range;
 
 /// Where an operand lies: strides in elements; the last axis follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub enum Scores {
     Capped,
     /// After the masks.
     Masked,
+    /// After the masks, 0 for what is masked out.
+    Seen,
     /// The probabilities.
     Softmax,
 }
@@ -120,6 +124,8 @@ pub struct AttentionSpec {
     pub offset: i64,
     /// A `[batch, heads, rows, keys]` output of the scores.
     pub scores: Option<Scores>,
+    /// Computed in f64 whatever the type.
+    pub precise: bool,
 }
 
 /// The operands of a run.
@@ -163,6 +169,7 @@ struct Room {
     o: usize,
     top: usize,
     sum: usize,
+    was: usize,
     bias: usize,
     gemm: usize,
     k: usize,
@@ -231,13 +238,15 @@ impl Attention {
         product(&[items, s.keys, s.value_size.max(s.size), 8])?;
         let narrow = matches!(s.elem, Elem::F16 | Elem::Bf16);
         let path = match shared_rows {
-            _ if s.elem == Elem::F64 => Path::Plain,
+            _ if s.elem == Elem::F64 || s.precise => Path::Plain,
             n if n <= FEW_ROWS => Path::Dots,
             _ => Path::Blocked,
         };
         let per_row = 2usize.saturating_mul(s.keys).saturating_mul(s.size.saturating_add(s.value_size).max(1));
         let worth = task_flops(isa);
-        let mut block_rows = BLOCK_ROWS.min(shared_rows).max(1);
+        // Blocks of even size, the largest of whole tiles.
+        let most_rows = BLOCK_ROWS.next_multiple_of(set.narrow.len());
+        let mut block_rows = shared_rows.div_ceil(shared_rows.div_ceil(most_rows).max(1)).max(1);
         let mut block_keys = round_up(s.keys.clamp(1, BLOCK_KEYS), set.panel);
         if s.scores.is_some() {
             // Every score of a row at once, so that the probabilities can be written.
@@ -255,7 +264,7 @@ impl Attention {
             part_keys = round_up(s.keys.div_ceil(wanted), set.panel);
             parts = s.keys.div_ceil(part_keys);
         }
-        let packs = path == Path::Blocked && (narrow || row_blocks > 2);
+        let packs = path == Path::Blocked && (narrow || row_blocks > 1);
         let mut task_items = 1;
         if row_blocks == 1 && parts == 1 {
             task_items = (worth / per_row.saturating_mul(shared_rows).max(1)).clamp(1, items.max(1));
@@ -273,12 +282,13 @@ impl Attention {
         let (q, sc) = (take(block_rows.checked_mul(q_row))?, take(block_rows.checked_mul(s_row))?);
         let (o, top, sum) =
             (take(block_rows.checked_mul(s.value_size))?, take(Some(block_rows))?, take(Some(block_rows))?);
+        let was = take(Some(block_rows))?;
         let (bias, gemm) = (take(Some(s_row))?, take(scratch_len(set, block_rows, kc, false))?);
         // The dots widen a block of keys and values; packing widens a panel.
         let widened = |n: usize| if narrow && path == Path::Dots { block_keys.checked_mul(n) } else { Some(0) };
         let k = take(if packs { set.panel.checked_mul(s.size) } else { widened(s.size) })?;
         let v = take(widened(s.value_size))?;
-        room = Room { q, s: sc, o, top, sum, bias, gemm, k, v, ..room };
+        room = Room { q, s: sc, o, top, sum, was, bias, gemm, k, v, ..room };
         if path == Path::Plain {
             // A row of scores, and one of the result, in f64.
             room = Room { total: product(&[2, s.keys.checked_add(s.value_size).ok_or_else(too_large)?])?, ..room };
@@ -343,6 +353,19 @@ impl Attention {
             Some(0) => self.items() * self.row_blocks * self.parts,
             _ => self.items() * self.row_blocks,
         }
+    }
+    /// The items and the keys that a task reads and no other does; `None` where rows are so many that tasks share keys. All of them
+    /// are in the first phase then.
+    pub fn own_keys(&self, task: usize) -> Option<(Range<usize>, Range<usize>)> {
+        if self.path != Path::Dots {
+            return None;
+        }
+        if self.task_items > 1 {
+            let first = task * self.task_items;
+            return Some((first..self.items().min(first + self.task_items), 0..self.spec.keys));
+        }
+        let (item, part) = (task / self.parts, task % self.parts);
+        Some((item..item + 1, part * self.part_keys..self.spec.keys.min((part + 1) * self.part_keys)))
     }
     /// Panels of keys that a packing task takes: some 64 KiB.
     fn pack_step(&self) -> usize {

@@ -1,20 +1,58 @@
-//! Attention a row at a time, in any float: what f64 runs, and what the tests compare with.
+//! Attention a row at a time in f64: what f64 and a softmax of that precision run, and what the tests compare with.
 
 use super::{Attention, AttentionPtrs, Scores};
 use crate::kernels::elem::Elem;
-use crate::kernels::real::Real;
 use half::{bf16, f16};
+
+/// A stored float.
+trait Stored: Copy {
+    fn wide(self) -> f64;
+    fn of(x: f64) -> Self;
+}
+
+macro_rules! stored {
+    ($($t:ty, $wide:expr, $of:expr;)*) => { $(impl Stored for $t {
+        fn wide(self) -> f64 { $wide(self) }
+        fn of(x: f64) -> $t { $of(x) }
+    })* };
+}
+
+stored! {
+    f64, |x| x, |x| x;
+    f32, f64::from, |x| x as f32;
+    f16, f16::to_f64, f16::from_f64;
+    bf16, bf16::to_f64, bf16::from_f64;
+}
 
 /// Rows `first..first + count` of an item. `scratch` has room for a row of scores and one of values.
 /// # Safety
-/// The operands are of type `T` and valid by the plan's spec.
-pub(super) unsafe fn rows<T: Real>(
+/// The operands are valid by the plan's spec.
+pub(super) unsafe fn rows(
     plan: &Attention,
     item: usize,
     first: usize,
     count: usize,
     p: &AttentionPtrs,
-    scratch: *mut T,
+    scratch: *mut f64,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match plan.spec.elem {
+            Elem::F16 => rows_of::<f16>(plan, item, first, count, p, scratch),
+            Elem::Bf16 => rows_of::<bf16>(plan, item, first, count, p, scratch),
+            Elem::F64 => rows_of::<f64>(plan, item, first, count, p, scratch),
+            _ => rows_of::<f32>(plan, item, first, count, p, scratch),
+        }
+    }
+}
+
+unsafe fn rows_of<T: Stored>(
+    plan: &Attention,
+    item: usize,
+    first: usize,
+    count: usize,
+    p: &AttentionPtrs,
+    scratch: *mut f64,
 ) {
     let s = &plan.spec;
     let (batch, kv) = (item / s.kv_heads, item % s.kv_heads);
@@ -32,20 +70,20 @@ pub(super) unsafe fn rows<T: Real>(
             let out = p.scores.cast::<T>().wrapping_add(((batch * s.heads + head) * s.rows + row) * s.keys);
             for (j, x) in scores.iter_mut().enumerate().take(to).skip(from) {
                 let k = p.k.cast::<T>().add(s.k.at(batch, kv, j));
-                let mut sum = T::of(0.0);
+                let mut sum = 0.0;
                 for c in 0..s.size {
-                    sum += *q.add(c) * *k.add(c);
+                    sum += (*q.add(c)).wide() * (*k.add(c)).wide();
                 }
-                *x = sum * T::of(s.scale);
+                *x = sum * s.scale;
                 if s.scores == Some(Scores::Product) {
-                    *out.add(j) = *x;
+                    *out.add(j) = T::of(*x);
                 }
                 if s.cap > 0.0 {
-                    let cap = T::of(f64::from(s.cap));
-                    *x = Real::tanh(*x / cap) * cap;
+                    let cap = f64::from(s.cap);
+                    *x = (*x / cap).tanh() * cap;
                 }
                 if s.scores == Some(Scores::Capped) {
-                    *out.add(j) = *x;
+                    *out.add(j) = T::of(*x);
                 }
                 let mut add = if (low..high).contains(&j) { 0.0 } else { f64::NEG_INFINITY };
                 for (m, mask) in s.masks.iter().enumerate() {
@@ -55,38 +93,41 @@ pub(super) unsafe fn rows<T: Real>(
                         add += read(mask.elem, p.masks[m], at, mask.fill);
                     }
                 }
-                *x = if add == f64::NEG_INFINITY { T::of(add) } else { *x + T::of(add) };
+                *x = if add == f64::NEG_INFINITY { add } else { *x + add };
                 if s.scores == Some(Scores::Masked) {
-                    *out.add(j) = *x;
+                    *out.add(j) = T::of(*x);
+                }
+                if s.scores == Some(Scores::Seen) {
+                    *out.add(j) = T::of(if *x == f64::NEG_INFINITY { 0.0 } else { *x });
                 }
             }
             let seen = &mut scores[from..to];
-            let top = seen.iter().fold(T::LOWEST, |a, &b| if b > a { b } else { a });
-            let mut sum = T::of(0.0);
+            let top = seen.iter().fold(f64::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+            let mut sum = 0.0;
             for x in seen.iter_mut() {
-                *x = if top == T::LOWEST { T::of(0.0) } else { Real::exp(*x - top) };
+                *x = if top == f64::NEG_INFINITY { 0.0 } else { (*x - top).exp() };
                 sum += *x;
             }
-            if !p.sinks.is_null() && top != T::LOWEST {
-                sum += Real::exp(T::of(f64::from(*p.sinks.add(head))) - top);
+            if !p.sinks.is_null() && top != f64::NEG_INFINITY {
+                sum += (f64::from(*p.sinks.add(head)) - top).exp();
             }
-            let k = if sum == T::of(0.0) { sum } else { T::of(1.0) / sum };
-            values.fill(T::of(0.0));
+            let k = if sum == 0.0 { sum } else { 1.0 / sum };
+            values.fill(0.0);
             for (j, x) in scores.iter_mut().enumerate().take(to).skip(from) {
                 *x = *x * k;
                 if s.scores == Some(Scores::Softmax) {
-                    *out.add(j) = *x;
+                    *out.add(j) = T::of(*x);
                 }
-                if *x == T::of(0.0) {
+                if *x == 0.0 {
                     continue;
                 }
                 let v = p.v.cast::<T>().add(s.v.at(batch, kv, j));
                 for (c, y) in values.iter_mut().enumerate() {
-                    *y += *x * *v.add(c);
+                    *y += *x * (*v.add(c)).wide();
                 }
             }
             let y = p.y.cast::<T>().add(s.y.at(batch, head, row));
-            values.iter().enumerate().for_each(|(c, x)| *y.add(c) = *x);
+            values.iter().enumerate().for_each(|(c, x)| *y.add(c) = T::of(*x));
         }
     }
 }

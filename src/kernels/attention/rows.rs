@@ -25,11 +25,30 @@ pub(super) struct Rows<'a> {
     /// The largest score and the sum of each row so far.
     pub top: *mut f32,
     pub sum: *mut f32,
+    /// Room for the maxima before the block.
+    pub was: *mut f32,
+    /// The keys that each row sees, where all see the same.
+    pub alike: Option<(usize, usize)>,
+    /// The scaled queries.
+    pub queries: *mut f32,
     /// Each row's weighted values so far, which a new maximum shrinks; null in the first block.
     pub values: *mut f32,
 }
 
 impl Rows<'_> {
+    /// What the weighted values of a row are multiplied by: 0 for a row without anything to attend to.
+    #[inline(always)]
+    pub unsafe fn reciprocal(&self, i: usize) -> f32 {
+        // SAFETY: a maximum and a sum a row, a sink a head.
+        unsafe {
+            let mut sum = *self.sum.add(i);
+            if !self.p.sinks.is_null() {
+                let (head, _) = self.plan.place(self.item, self.first + i);
+                sum += (*self.p.sinks.add(head) - *self.top.add(i)).exp();
+            }
+            if sum == 0.0 { 0.0 } else { 1.0 / sum }
+        }
+    }
     /// Bounds the scores.
     /// # Safety
     /// The scores are there.
@@ -136,51 +155,86 @@ struct Softmax<'a> {
     masked: bool,
 }
 
+impl Softmax<'_> {
+    /// What row `i` sees of the block, and whole vectors around that.
+    #[inline(always)]
+    unsafe fn span<V: F32>(&self, i: usize) -> (usize, usize, usize, usize) {
+        let r = &self.rows;
+        let (low, high) = match r.alike {
+            Some(span) => span,
+            // SAFETY: the caller's row.
+            None => unsafe { r.plan.visible(r.item / r.plan.spec.kv_heads, (r.first + i) % r.plan.spec.rows, r.p) },
+        };
+        let (a, b) = (low.clamp(r.key, r.key + r.keys) - r.key, high.clamp(r.key, r.key + r.keys) - r.key);
+        if a < b { (a, b, a / V::LANES * V::LANES, b.next_multiple_of(V::LANES)) } else { (a, b, 0, 0) }
+    }
+
+    /// Adds the masks to a row.
+    #[inline(always)]
+    unsafe fn mask<V: F32>(&self, i: usize, last: &mut Option<[usize; 4]>) {
+        let r = &self.rows;
+        // SAFETY: row i of the scores, which has room for whole vectors, and of what goes with it.
+        unsafe {
+            let row = r.scores.add(i * r.plan.s_row);
+            let (a, b, first, end) = self.span::<V>(i);
+            let bias = r.bias(r.first + i, first, b.max(first), last);
+            if !bias.is_null() {
+                let none = V::splat(f32::NEG_INFINITY);
+                for j in (first..end).step_by(V::LANES) {
+                    let m = load_part::<V>(bias.add(j - first), b - j);
+                    // A masked score is out whatever it was.
+                    let x = V::select(m.eq(none), none, V::load(row.add(j)) + m);
+                    x.store(row.add(j));
+                }
+            }
+            let rest = if self.only_mask { f32::NEG_INFINITY } else { 0.0 };
+            fill(row, 0, first, rest);
+            fill(row, first, a.max(first), f32::NEG_INFINITY);
+            fill(row, b.max(first), end, f32::NEG_INFINITY);
+            fill(row, end, r.keys.next_multiple_of(V::LANES), rest);
+        }
+    }
+}
+
 impl Kernel for Softmax<'_> {
     type Out = ();
     #[inline(always)]
     fn run<V: F32>(self) {
         let r = &self.rows;
         let plan = r.plan;
-        let batch = r.item / plan.spec.kv_heads;
         let value_size = plan.spec.value_size;
         let mut last = None;
+        // All maxima first: a row's exponentials need not wait for its own.
         for i in 0..r.count {
             // SAFETY: row i of the scores, which has room for whole vectors, and of what goes with it.
             unsafe {
-                let row = r.scores.add(i * plan.s_row);
-                let (low, high) = plan.visible(batch, (r.first + i) % plan.spec.rows, r.p);
-                let clip = |x: usize| x.clamp(r.key, r.key + r.keys) - r.key;
-                let (a, b) = (clip(low), clip(high));
-                let whole = r.keys.next_multiple_of(V::LANES);
-                // Whole vectors around what is visible.
-                let (first, end) = if a < b { (a / V::LANES * V::LANES, b.next_multiple_of(V::LANES)) } else { (0, 0) };
                 if !self.masked {
-                    let bias = r.bias(r.first + i, first, b.max(first), &mut last);
-                    if !bias.is_null() {
-                        let none = V::splat(f32::NEG_INFINITY);
-                        for j in (first..end).step_by(V::LANES) {
-                            let m = load_part::<V>(bias.add(j - first), b - j);
-                            // A masked score is out whatever it was.
-                            let x = V::select(m.eq(none), none, V::load(row.add(j)) + m);
-                            x.store(row.add(j));
-                        }
-                    }
-                    let rest = if self.only_mask { f32::NEG_INFINITY } else { 0.0 };
-                    fill(row, 0, first, rest);
-                    fill(row, first, a.max(first), f32::NEG_INFINITY);
-                    fill(row, b.max(first), end, f32::NEG_INFINITY);
-                    fill(row, end, whole, rest);
+                    self.mask::<V>(i, &mut last);
                 }
                 if self.only_mask {
                     continue;
                 }
+                let row = r.scores.add(i * plan.s_row);
+                let (_, _, first, end) = self.span::<V>(i);
                 let mut most = V::splat(f32::NEG_INFINITY);
                 for j in (first..end).step_by(V::LANES) {
                     most = V::load(row.add(j)).max(most);
                 }
                 let before = *r.top.add(i);
-                let top = before.max(most.max_lane());
+                *r.was.add(i) = before;
+                *r.top.add(i) = before.max(most.max_lane());
+            }
+        }
+        if self.only_mask {
+            return;
+        }
+        for i in 0..r.count {
+            // SAFETY: as above.
+            unsafe {
+                let row = r.scores.add(i * plan.s_row);
+                let (_, _, first, end) = self.span::<V>(i);
+                let whole = r.keys.next_multiple_of(V::LANES);
+                let (before, top) = (*r.was.add(i), *r.top.add(i));
                 if top == f32::NEG_INFINITY {
                     // Nothing to attend to so far.
                     fill(row, 0, whole, 0.0);
@@ -196,16 +250,69 @@ impl Kernel for Softmax<'_> {
                     e.store(row.add(j));
                     sum = sum + e;
                 }
-                *r.top.add(i) = top;
-                let shrink = if before == f32::NEG_INFINITY { 0.0 } else { (before - top).exp() };
+                let shrink = if before == top {
+                    1.0
+                } else if before == f32::NEG_INFINITY {
+                    0.0
+                } else {
+                    (before - top).exp()
+                };
                 *r.sum.add(i) = *r.sum.add(i) * shrink + sum.sum();
                 if !r.values.is_null() && shrink != 1.0 {
                     let o = r.values.add(i * value_size);
                     let k = V::splat(shrink);
                     for j in (0..value_size).step_by(V::LANES) {
                         let n = V::LANES.min(value_size - j);
-                        (V::load_n(o.add(j), n) * k).store_n(o.add(j), n);
+                        (load_part::<V>(o.add(j), n) * k).store_n(o.add(j), n);
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Rows of f32 times a number each.
+pub(super) struct Scale<'a> {
+    pub rows: &'a Rows<'a>,
+    pub what: Scaled,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scaled {
+    /// Queries into `queries`, padded with zeros.
+    Queries,
+    /// Weighted values divided by their sums, into the result.
+    Values,
+}
+
+impl Kernel for Scale<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: F32>(self) {
+        let r = self.rows;
+        let (plan, s) = (r.plan, &r.plan.spec);
+        let batch = r.item / s.kv_heads;
+        for i in 0..r.count {
+            let (head, row) = plan.place(r.item, r.first + i);
+            // SAFETY: a row of f32 queries, values or results, and the room for it.
+            unsafe {
+                let (from, to, n, k) = if self.what == Scaled::Queries {
+                    let from = r.p.q.cast::<f32>().add(s.q.at(batch, head, row));
+                    (from, r.queries.add(i * plan.q_row), s.size, s.scale as f32)
+                } else {
+                    let to = r.p.y.cast::<f32>().add(s.y.at(batch, head, row));
+                    (r.values.add(i * s.value_size).cast_const(), to, s.value_size, r.reciprocal(i))
+                };
+                let k = V::splat(k);
+                let whole = n / V::LANES * V::LANES;
+                for j in (0..whole).step_by(V::LANES) {
+                    (V::load(from.add(j)) * k).store(to.add(j));
+                }
+                if whole < n {
+                    (V::load_n(from.add(whole), n - whole) * k).store_n(to.add(whole), n - whole);
+                }
+                if self.what == Scaled::Queries {
+                    fill(to, n, plan.q_row, 0.0);
                 }
             }
         }
@@ -227,7 +334,7 @@ unsafe fn fill(row: *mut f32, from: usize, to: usize, x: f32) {
 }
 
 /// Scores of few rows: dot products of queries, which are padded with zeros to whole vectors, with keys.
-pub(super) struct Dots {
+pub(crate) struct Dots {
     pub q: *const f32,
     pub q_row: usize,
     pub rows: usize,

@@ -38,6 +38,7 @@ fn spec(dims: [usize; 7]) -> AttentionSpec {
         right: None,
         offset: 0,
         scores: None,
+        precise: false,
     }
 }
 
@@ -191,6 +192,13 @@ fn narrow_types() {
 }
 
 #[test]
+fn precise_in_any_type() {
+    for elem in [Elem::F32, Elem::F16, Elem::Bf16] {
+        check("precise", &AttentionSpec { elem, precise: true, causal: true, ..spec(SHAPES[0]) }, [true, true]);
+    }
+}
+
+#[test]
 fn what_rows_may_see() {
     for dims in SHAPES {
         let s = spec(dims);
@@ -221,7 +229,7 @@ fn masks_and_caps() {
         check("short", &with(Some(Mask { cols: s.keys / 2, ..mask }), None), [false, false]);
         check("one column", &with(None, Some(Mask { col: 0, ..keep })), [false, false]);
         check("cap", &AttentionSpec { cap: 1.5, ..with(Some(mask), None) }, [false, false]);
-        for scores in [Scores::Product, Scores::Capped, Scores::Masked, Scores::Softmax] {
+        for scores in [Scores::Product, Scores::Capped, Scores::Masked, Scores::Seen, Scores::Softmax] {
             let s = AttentionSpec { cap: 2.0, scores: Some(scores), causal: true, ..with(Some(keep), None) };
             check("scores", &s, [false, false]);
         }

@@ -16,6 +16,7 @@ use crate::ops::types::need_elem;
 use crate::ops::widen::{Side, through, unmixed};
 use crate::tensor::DType;
 use crate::{bail, ensure, err};
+use std::ops::Range;
 use std::ptr::null;
 use std::sync::Arc;
 
@@ -145,22 +146,23 @@ fn mask(o: &Operand, n: &Known, fill: f32, broadcasts: bool) -> Result<Mask> {
     Ok(Mask { elem: need_elem(o.dtype, "an attention mask")?, lie, col, cols, fill })
 }
 
-/// Keys that take part: `[batch, keys]` or `[batch, rows, keys]`.
-fn key_mask(o: &Operand, n: &Known, fill: f32) -> Result<Mask> {
+/// Keys that take part: `[batch, keys]` or `[batch, rows, keys]`; of a buffer's as many as may be valid.
+fn key_mask(o: &Operand, n: &Known, fill: f32, buffer: bool) -> Result<Mask> {
     ensure!(o.dtype == DType::Bool, InvalidModel, "a key mask of {}", o.dtype);
+    let cols = o.shape.last().copied().unwrap_or(0);
     let lie = match o.shape.as_slice() {
-        [b, _] if *b == n.batch => Lie { batch: n.keys, head: 0, row: 0 },
-        [b, r, _] if *b == n.batch && *r == n.rows => Lie { batch: n.rows * n.keys, head: 0, row: n.keys },
+        [b, _] if *b == n.batch => Lie { batch: cols, head: 0, row: 0 },
+        [b, r, _] if *b == n.batch && *r == n.rows => Lie { batch: n.rows * cols, head: 0, row: cols },
         s => bail!(InvalidModel, "a key mask of shape {s:?} for {} items of {} rows", n.batch, n.rows),
     };
     ensure!(
-        o.shape.last() == Some(&n.keys),
+        cols == n.keys || buffer && cols < n.keys,
         InvalidModel,
         "a key mask of shape {:?}, there are {} keys",
         o.shape,
         n.keys
     );
-    Ok(Mask { elem: Elem::Bool, lie, col: 1, cols: n.keys, fill })
+    Ok(Mask { elem: Elem::Bool, lie, col: 1, cols, fill })
 }
 
 /// Past and new rows, and where both go.
@@ -171,6 +173,23 @@ struct Joined {
     fresh: Source,
     to: Source,
     size: usize,
+    /// Past rows come from the beams that input 10 tells.
+    beams: bool,
+}
+
+/// What joining needs to know of all.
+#[derive(Clone, Copy)]
+struct Join {
+    n: Known,
+    /// Bytes of an element.
+    size: usize,
+    buffer: bool,
+    /// Where the workspace has each item's beginning of the new rows, and how many of them count; none without lengths.
+    starts: Option<(usize, usize)>,
+    /// A buffer's rows beyond the valid ones stay as they were.
+    keep: bool,
+    /// Beams of an item of the batch, and keys whose beams are told.
+    beams: (usize, usize),
 }
 
 pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
@@ -191,10 +210,12 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     // The executor knows the total length only through the shape it gave the present.
     let total = match op.cache {
         Cache::Join => None,
+        // The past's own length.
+        Cache::Buffer if cx.opt_input(9).is_none() => Some(0),
         Cache::Buffer => {
             let o = cx.opt_output(1).or(cx.opt_output(2));
             let Some(o) = o else { bail!(Unsupported, "attention over a buffer without its present keys") };
-            Some(o.shape[2] as i64)
+            Some(o.shape[o.shape.len().saturating_sub(2)] as i64)
         }
     };
     let n = known(op, cx, total)?;
@@ -217,11 +238,26 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     };
     let lengths = cx.opt_input(6);
     if let Some(o) = lengths {
-        ensure!(o.len() == n.batch, InvalidModel, "{} lengths for {} items", o.len(), n.batch);
+        let fits = o.len() == n.batch || o.len() == 1;
+        ensure!(fits, InvalidModel, "{} lengths for {} items", o.len(), n.batch);
         ensure!(matches!(o.dtype, DType::I64 | DType::I32), InvalidModel, "lengths of {}", o.dtype);
     }
     let lengths_at = room(product(&[n.batch, 8])?)?;
     let starts_at = room(product(&[n.batch, 8])?)?;
+    let counts_at = room(product(&[n.batch, 8])?)?;
+    let counts = cx.opt_input(11);
+    if let Some(o) = counts {
+        let fits = o.len() == n.batch && o.dtype == DType::I32 && op.cache == Cache::Buffer;
+        ensure!(fits, InvalidModel, "{} counts of rows of {} for {} items", o.len(), o.dtype, n.batch);
+    }
+    let mut beams = (0, 0);
+    if let Some(o) = cx.opt_input(10) {
+        ensure!(o.dtype == DType::I32, InvalidModel, "beams of {}", o.dtype);
+        beams = match o.shape.as_slice() {
+            &[b, w, m] if w > 0 && b.checked_mul(w) == Some(n.batch) => (w, m),
+            s => bail!(InvalidModel, "beams of shape {s:?} for {} items", n.batch),
+        };
+    }
 
     let mut joins = Vec::new();
     let has_past = cx.opt_input(4).is_some();
@@ -241,12 +277,18 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
             _ => 0,
         };
         let to = Source { from, offset, lie: Lie::heads_first(n.kv_heads, n.keys, d) };
-        joins.push(Joined {
-            past: has_past.then_some((past, second * n.batch * n.kv_heads * n.past * d * size)),
-            fresh: *at,
-            to,
-            size: d,
-        });
+        let past = has_past.then_some((past, second * n.batch * n.kv_heads * n.past * d * size));
+        let plain = Joined { past, fresh: *at, to, size: d, beams: false };
+        if cx.has_output(output) || beams.0 == 0 {
+            joins.push(plain);
+        }
+        let mut to = to;
+        if beams.0 > 0 && has_past {
+            // The present keeps the order of the past; what is attended to is another copy.
+            to.from = From::Workspace(room(product(&[n.batch, n.kv_heads, n.keys, d, size])?)?);
+            to.offset = 0;
+            joins.push(Joined { to, beams: true, ..plain });
+        }
         // Without a past the new rows may as well be read where they are.
         if has_past || op.cache == Cache::Buffer {
             *at = to;
@@ -258,7 +300,7 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         masks[0] = Some(mask(o, &n, op.fill, op.mask_broadcasts)?);
     }
     if let Some(o) = cx.opt_input(7) {
-        masks[1] = Some(key_mask(o, &n, op.fill)?);
+        masks[1] = Some(key_mask(o, &n, op.fill, op.cache == Cache::Buffer)?);
     }
     if let Some(o) = cx.opt_input(8) {
         ensure!(o.len() == n.heads, InvalidModel, "{} sinks for {} heads", o.len(), n.heads);
@@ -298,6 +340,7 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         right: op.right,
         offset: if has_past { n.past as i64 } else { 0 },
         scores: cx.has_output(3).then_some(op.scores),
+        precise: op.precise,
     };
     let kernel = Arc::new(Kernel::new(cx.isa, spec)?);
     let kernel_at = room(kernel.workspace_bytes())?;
@@ -308,26 +351,34 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     ensure!(has_lengths && n.fresh <= n.keys || !buffer, InvalidModel, "attention over a buffer needs lengths");
     if has_lengths || has_sinks {
         let wide = lengths.is_some_and(|o| o.dtype == DType::I64);
-        let (add, isa) = (op.lengths_add, cx.isa);
+        let one = lengths.is_some_and(|o| o.len() == 1);
+        let add = if op.lengths_past { n.fresh as i64 } else { op.lengths_add };
+        let (has_counts, isa) = (counts.is_some(), cx.isa);
         phases = phases.then(1, 0, move |args, _, _| {
             let base = args.workspace::<u8>();
             // SAFETY: a length an item, a sink a head; the workspace has room for them (Step::run).
             unsafe {
                 let (to, starts) = (base.add(lengths_at).cast::<i64>(), base.add(starts_at).cast::<i64>());
                 for b in 0..if has_lengths { n.batch } else { 0 } {
-                    let x = if wide { *args.input::<i64>(6).add(b) } else { i64::from(*args.input::<i32>(6).add(b)) };
+                    let i = if one { 0 } else { b };
+                    let x = if wide { *args.input::<i64>(6).add(i) } else { i64::from(*args.input::<i32>(6).add(i)) };
                     let x = x.saturating_add(add);
                     *to.add(b) = x;
                     // The part of a first prompt that an item lacks is padding after it: it begins at 0.
-                    let start = x.saturating_sub(n.rows as i64).max(0);
+                    let mut count = n.fresh as i64;
+                    let mut start = x.saturating_sub(n.rows as i64).max(0);
+                    if has_counts {
+                        count = i64::from(*args.input::<i32>(11).add(b));
+                        ensure!((0..=x.min(n.fresh as i64)).contains(&count), Run, "item {b} has {count} new rows");
+                        start = x - count;
+                    }
                     *starts.add(b) = if buffer { start } else { n.past as i64 };
+                    *base.add(counts_at).cast::<i64>().add(b) = count;
                     if buffer {
-                        let room = n.keys.saturating_sub(n.fresh) as i64;
                         ensure!(
-                            x >= 0 && start <= room && start <= n.past as i64,
+                            x >= 0 && start <= n.keys as i64 - count && start <= n.past as i64,
                             Run,
-                            "item {b} has {x} keys, {} of them new; the buffers hold {} and {}",
-                            n.fresh,
+                            "item {b} has {x} keys, {count} of them new; the buffers hold {} and {}",
                             n.past,
                             n.keys
                         );
@@ -341,31 +392,36 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
             Ok(())
         });
     }
-    if !joins.is_empty() {
+    let has_starts = has_lengths && buffer;
+    let join =
+        Join { n, size, buffer, starts: has_starts.then_some((starts_at, counts_at)), keep: op.lengths_past, beams };
+    let joins: Arc<[Joined]> = joins.into();
+    // Where tasks share no keys, each joins its own first, and finds them in its caches.
+    let own = kernel.tasks(0) > 0 && kernel.own_keys(0).is_some();
+    if !joins.is_empty() && !own {
         let per_head = n.keys.saturating_mul(n.size.max(n.value_size)).saturating_mul(size).max(1);
         let items = n.batch * n.kv_heads;
         let (tasks, per) = split(items * joins.len(), (64 * 1024 / per_head).max(1));
+        let joins = joins.clone();
         phases = phases.then(tasks, 0, move |args, task, _| {
             for i in task * per..(items * joins.len()).min((task + 1) * per) {
-                let (j, item) = (&joins[i / items], i % items);
-                // SAFETY: an item of past, new and joined rows; the lengths of a buffer were checked.
-                unsafe {
-                    let start = if buffer {
-                        *args.workspace::<u8>().add(starts_at).cast::<i64>().add(item / n.kv_heads) as usize
-                    } else {
-                        n.past
-                    };
-                    join(j, args, item, start, &n, size, buffer);
-                }
+                // SAFETY: an item of past, new and joined rows (Step::run).
+                unsafe { join.rows(&joins[i / items], args, i % items, 0..n.keys)? };
             }
             Ok(())
         });
     }
     let scratch = kernel.scratch_bytes();
     for phase in 0..kernel.phases() {
-        let kernel = kernel.clone();
+        let (kernel, joins) = (kernel.clone(), joins.clone());
         phases = phases.then(kernel.tasks(phase), scratch, move |args, task, scratch| {
             let base = args.workspace::<u8>();
+            if let (Some((items, keys)), true, 0) = (kernel.own_keys(task), own, phase) {
+                for (item, j) in items.flat_map(|i| joins.iter().map(move |j| (i, j))) {
+                    // SAFETY: as above; no other task reads these keys.
+                    unsafe { join.rows(j, args, item, keys.clone())? };
+                }
+            }
             let here = |on: bool, at: usize| if on { base.wrapping_add(at).cast_const() } else { null() };
             let p = AttentionPtrs {
                 q: q_at.ptr(args, size),
@@ -386,32 +442,61 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     Ok(phases.boxed())
 }
 
-/// Copies one head's past and new rows into the present; `start` is where the new ones begin.
-unsafe fn join(j: &Joined, args: &StepArgs<'_>, item: usize, start: usize, n: &Known, size: usize, buffer: bool) {
-    let (batch, head) = (item / n.kv_heads, item % n.kv_heads);
-    let bytes = j.size * size;
-    // SAFETY: the caller's: rows of this head in each operand.
-    unsafe {
-        let to = j.to.ptr(args, size).add(j.to.lie.at(batch, head, 0) * size);
-        let mut filled = 0;
-        if let Some((past, before)) = j.past {
-            let from = args.input::<u8>(past).add(before + item * n.past * bytes);
-            // What a buffer holds beyond its valid rows is not the model's.
-            filled = n.past.min(start);
-            std::ptr::copy_nonoverlapping(from, to, filled * bytes);
-        }
-        if buffer && filled < n.keys {
-            std::ptr::write_bytes(to.add(filled * bytes), 0, (n.keys - filled) * bytes);
-        }
-        let from = j.fresh.ptr(args, size);
-        if j.fresh.lie.row == j.size {
-            let from = from.add(j.fresh.lie.at(batch, head, 0) * size);
-            std::ptr::copy_nonoverlapping(from, to.add(start * bytes), n.fresh * bytes);
-        } else {
-            for r in 0..n.fresh {
-                let from = from.add(j.fresh.lie.at(batch, head, r) * size);
-                std::ptr::copy_nonoverlapping(from, to.add((start + r) * bytes), bytes);
+impl Join {
+    /// Copies one head's past and new rows into the present, as far as they are among rows `part`.
+    unsafe fn rows(&self, j: &Joined, args: &StepArgs<'_>, item: usize, part: Range<usize>) -> Result<()> {
+        let n = &self.n;
+        let (batch, head) = (item / n.kv_heads, item % n.kv_heads);
+        let bytes = j.size * self.size;
+        let clip = |r: Range<usize>| r.start.max(part.start)..r.end.min(part.end).max(r.start.max(part.start));
+        // SAFETY: the caller's: rows of this head in each operand; the lengths of a buffer were checked.
+        unsafe {
+            let (mut start, mut count) = (n.past, n.fresh);
+            if let Some((starts, counts)) = self.starts {
+                let at = |from: usize| *args.workspace::<u8>().add(from).cast::<i64>().add(batch) as usize;
+                (start, count) = (at(starts), at(counts));
+            }
+            let to = j.to.ptr(args, self.size).add(j.to.lie.at(batch, head, 0) * self.size);
+            let mut filled = 0;
+            if let Some((past, before)) = j.past {
+                let past = args.input::<u8>(past).add(before);
+                // What a buffer holds beyond its valid rows is not the model's, unless past and present are one.
+                filled = if self.keep && !j.beams { n.past } else { n.past.min(start) };
+                let r = clip(0..filled);
+                if j.beams {
+                    let (width, told) = self.beams;
+                    ensure!(r.end <= told, Run, "beams are told of {told} keys, not of {}", r.end);
+                    for k in r {
+                        let beam = *args.input::<i32>(10).add(batch * told + k);
+                        ensure!((0..width as i32).contains(&beam), Run, "key {k} of item {batch} is of beam {beam}");
+                        let from = (batch / width * width + beam as usize) * n.kv_heads + head;
+                        let from = past.add((from * n.past + k) * bytes);
+                        std::ptr::copy_nonoverlapping(from, to.add(k * bytes), bytes);
+                    }
+                } else {
+                    let from = past.add((item * n.past + r.start) * bytes);
+                    std::ptr::copy_nonoverlapping(from, to.add(r.start * bytes), r.len() * bytes);
+                }
+            }
+            if self.buffer {
+                let r = clip(filled..n.keys);
+                std::ptr::write_bytes(to.add(r.start * bytes), 0, r.len() * bytes);
+            }
+            let r = clip(start..start + count);
+            let from = j.fresh.ptr(args, self.size);
+            if r.is_empty() {
+                return Ok(());
+            }
+            if j.fresh.lie.row == j.size {
+                let from = from.add(j.fresh.lie.at(batch, head, r.start - start) * self.size);
+                std::ptr::copy_nonoverlapping(from, to.add(r.start * bytes), r.len() * bytes);
+            } else {
+                for k in r {
+                    let from = from.add(j.fresh.lie.at(batch, head, k - start) * self.size);
+                    std::ptr::copy_nonoverlapping(from, to.add(k * bytes), bytes);
+                }
             }
         }
+        Ok(())
     }
 }

@@ -35,9 +35,10 @@ pub enum Cache {
 ///
 /// Inputs: 0 Q, 1 K, 2 V; 3 mask (bool or float, broadcast to batch, heads, rows, keys); 4, 5 past keys and values; 6 valid
 /// keys of each item of the batch; 7 keys that take part: bool `[batch, keys]` or `[batch, rows, keys]`; 8 a logit a head that
-/// only takes part in the sum; 9 the largest total length. Outputs: 0 Y, 1, 2 present keys and values, 3 scores.
+/// only takes part in the sum; 9 the largest total length; 10 which beam each past key is of: `[batch / beams, beams, keys]`,
+/// i32; 11 how many of each item's new rows are valid, i32. Outputs: 0 Y, 1, 2 present keys and values, 3 scores.
 ///
-/// The softmax is computed in f32 for types up to f32, in f64 for f64: at least as precise as `softmax_precision` asks.
+/// Types up to f32 are computed in f32, f64 in f64, and all in f64 where `precise` says so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
     /// Query heads; needed where Q has 3 axes.
@@ -62,6 +63,10 @@ pub struct Attention {
     pub fill: f32,
     /// What is added to input 6 to give lengths.
     pub lengths_add: i64,
+    /// Input 6 counts past keys; the new ones are added. The rest of a buffer is kept.
+    pub lengths_past: bool,
+    /// Everything is computed in f64.
+    pub precise: bool,
     /// With lengths the rows are the last of the valid keys, not those after the past.
     pub rows_end: bool,
     /// How the past joins.
@@ -89,6 +94,8 @@ impl Default for Attention {
             scores: Scores::Product,
             fill: f32::NEG_INFINITY,
             lengths_add: 0,
+            lengths_past: false,
+            precise: false,
             rows_end: true,
             cache: Cache::Join,
             stacked: false,
@@ -295,6 +302,7 @@ impl Op for Attention {
             ensure!(known, Unsupported, "an attention mask of {}", m.dtype);
         }
         let total = match self.cache {
+            Cache::Buffer if !cx.has(9) => Some(Dim::Known(0)),
             Cache::Buffer => cx.opt_tensor(9)?.and_then(|t| t.int_dims()).and_then(|d| d.first().cloned()),
             Cache::Join => None,
         };

@@ -31,7 +31,8 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         }
     }
     if cx.attr("score_mod").is_none() && cx.attr("prob_mod").is_none() {
-        return Ok(Arc::new(Attention { scale, ..Attention::default() }));
+        let precise = precision == Some(DType::F64);
+        return Ok(Arc::new(Attention { scale, precise, ..Attention::default() }));
     }
     let Some(own) = cx.input_fact(0).dtype() else { bail!(Unsupported, "FlexAttention of queries of an unknown type") };
     let size = |i: usize, axis: usize| {

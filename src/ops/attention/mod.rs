@@ -60,9 +60,11 @@ fn window(cx: &ParseCtx<'_>, name: &str) -> Result<Option<usize>> {
 
 fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(3, if cx.version < 24 { 6 } else { 7 })?;
+    let mut precise = false;
     if let Some(p) = cx.int_opt("softmax_precision")? {
         let d = DType::from_onnx(i32::try_from(p).unwrap_or(0))?;
         ensure!(super::norm::FLOATS.contains(&d), InvalidModel, "softmax_precision is {d}");
+        precise = d == DType::F64;
     }
     let cap = cx.float_or("softcap", 0.0)?;
     ensure!(cap >= 0.0 && cap.is_finite(), InvalidModel, "softcap is {cap}");
@@ -75,6 +77,7 @@ fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         right: if windows { window(cx, "right_window_size")? } else { None },
         scale: cx.float_opt("scale")?,
         cap,
+        precise,
         scores: match cx.int_or("qk_matmul_output_mode", 0)? {
             0 => Scores::Product,
             1 => Scores::Capped,

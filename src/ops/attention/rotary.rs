@@ -19,6 +19,8 @@ pub enum Positions {
     Rows,
     /// How many tokens each item has in all, less what is added here; the last ones are these.
     Lengths(i64),
+    /// The position of the first token of each item.
+    Starts,
 }
 
 /// Turns pairs of X by angles whose cosines and sines are inputs 1 and 2. Input 3: positions (without it the caches have a
@@ -102,7 +104,7 @@ fn bind(op: &RotaryEmbedding, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     };
     let one = match (positions, op.positions) {
         (None, _) => false,
-        (Some(o), Positions::Lengths(_)) => {
+        (Some(o), Positions::Lengths(_) | Positions::Starts) => {
             ensure!(o.len() == batch, InvalidModel, "{} lengths for {batch} items", o.len());
             false
         }
@@ -131,6 +133,7 @@ fn bind(op: &RotaryEmbedding, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
                 Positions::Lengths(less) => {
                     position(b).saturating_sub(less).saturating_sub(rows as i64).max(0).saturating_add(r as i64)
                 }
+                Positions::Starts => position(b).saturating_add(r as i64),
                 Positions::Rows if one => position(0).saturating_add(r as i64),
                 Positions::Rows => position(i),
             };
