@@ -1,9 +1,11 @@
 //! MultiHeadAttention, Attention with packed weights, GroupQueryAttention: ways to write the canonical attention.
 
+use super::decoder::{NONE, merged};
 use super::pointwise::add;
-use super::{only, rank, size, without};
+use super::{only, rank, size};
 use crate::error::Result;
 use crate::ir::{Op, ParseCtx, ValueId};
+use crate::kernels::attention::Scores;
 use crate::ops::attention::{Attention, Cache, Packing, Positions, RotaryEmbedding, heads, recurrent};
 use crate::ops::cast::Cast;
 use crate::ops::linear::MatMul;
@@ -12,20 +14,20 @@ use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure};
 use std::sync::Arc;
 
-fn needed(cx: &ParseCtx<'_>, name: &str) -> Result<usize> {
+pub(super) fn needed(cx: &ParseCtx<'_>, name: &str) -> Result<usize> {
     match heads(cx, name)? {
         Some(n) => Ok(n),
         None => bail!(InvalidModel, "attribute '{name}' must be given and positive"),
     }
 }
 
-fn scale(cx: &ParseCtx<'_>) -> Result<Option<f32>> {
+pub(super) fn scale(cx: &ParseCtx<'_>) -> Result<Option<f32>> {
     // 0 stands for the default.
     Ok(cx.float_opt("scale")?.filter(|&s| s != 0.0))
 }
 
 /// A mask of keys as canonical inputs: (6: lengths, 7: keys that take part).
-fn key_mask(cx: &mut ParseCtx<'_>, i: usize) -> Result<(Option<ValueId>, Option<ValueId>)> {
+pub(super) fn key_mask(cx: &mut ParseCtx<'_>, i: usize) -> Result<(Option<ValueId>, Option<ValueId>)> {
     if !cx.has_input(i) {
         return Ok((None, None));
     }
@@ -46,9 +48,6 @@ pub(super) fn parse_multi_head(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(1, 10)?;
     cx.inputs.resize(10, None);
     let n = needed(cx, "num_heads")?;
-    without(cx, 8, "past_sequence_length")?;
-    without(cx, 9, "cache_indirection")?;
-    ensure!(!cx.outputs.get(3).is_some_and(|&on| on), Unsupported, "MultiHeadAttention with an output of scores");
     let query = rank(cx, 0)?;
     let packing = match (query, cx.has_input(1), cx.has_input(2)) {
         (5, false, false) => Packing::ByHead,
@@ -70,9 +69,15 @@ pub(super) fn parse_multi_head(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
             }
         }
     }
-    let (lengths, keys) = key_mask(cx, 4)?;
+    let (mut lengths, keys) = key_mask(cx, 4)?;
+    let shared = cx.has_input(8);
+    if shared {
+        ensure!(lengths.is_none(), Unsupported, "MultiHeadAttention with lengths and a past that is a buffer");
+        ensure!(cx.has_input(6), InvalidModel, "MultiHeadAttention has past_sequence_length without a past");
+        lengths = cx.inputs[8];
+    }
     let i = |k: usize| cx.inputs[k];
-    cx.inputs = vec![i(0), i(1), i(2), i(5), i(6), i(7), lengths, keys];
+    cx.inputs = vec![i(0), i(1), i(2), i(5), i(6), i(7), lengths, keys, None, None, i(9)];
     Ok(Arc::new(Attention {
         heads: Some(n),
         kv_heads: Some(n),
@@ -81,12 +86,15 @@ pub(super) fn parse_multi_head(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         scale: scale(cx)?,
         rows_end: false,
         fill: cx.float_or("mask_filter_value", -10000.0)?,
+        cache: if shared { Cache::Buffer } else { Cache::Join },
+        lengths_past: shared,
+        scores: Scores::Masked,
         ..Attention::default()
     }))
 }
 
 /// A value in three along an axis; of equal sizes where none are given.
-fn split(cx: &mut ParseCtx<'_>, x: ValueId, axis: i64, sizes: Option<[usize; 3]>) -> Result<Vec<ValueId>> {
+pub(super) fn split(cx: &mut ParseCtx<'_>, x: ValueId, axis: i64, sizes: Option<[usize; 3]>) -> Result<Vec<ValueId>> {
     let sizes = match sizes {
         Some(s) => Some(cx.constant(Tensor::from_slice(&[3], &s.map(|n| n as i64))?)),
         None => None,
@@ -98,113 +106,25 @@ fn split(cx: &mut ParseCtx<'_>, x: ValueId, axis: i64, sizes: Option<[usize; 3]>
     Ok(out)
 }
 
+/// Attribute `qkv_hidden_sizes`.
+pub(super) fn hidden_sizes(cx: &ParseCtx<'_>) -> Result<Option<[usize; 3]>> {
+    let Some(v) = cx.ints_opt("qkv_hidden_sizes")? else { return Ok(None) };
+    let sizes: Option<Vec<usize>> = v.iter().map(|&x| usize::try_from(x).ok().filter(|&x| x > 0)).collect();
+    match sizes.as_deref() {
+        Some(&[q, k, v]) => Ok(Some([q, k, v])),
+        _ => bail!(InvalidModel, "qkv_hidden_sizes are {v:?}"),
+    }
+}
+
 pub(super) fn parse_packed(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(2, 7)?;
     cx.inputs.resize(7, None);
-    let n = needed(cx, "num_heads")?;
-    only(cx, "do_rotary", 0)?;
-    only(cx, "past_present_share_buffer", 0)?;
-    without(cx, 6, "past_sequence_length")?;
-    let hidden = match cx.ints_opt("qkv_hidden_sizes")? {
-        None => None,
-        Some(v) => {
-            let sizes: Option<Vec<usize>> = v.iter().map(|&x| usize::try_from(x).ok().filter(|&x| x > 0)).collect();
-            match sizes.as_deref() {
-                Some(&[q, k, v]) => Some([q, k, v]),
-                _ => bail!(InvalidModel, "qkv_hidden_sizes are {v:?}"),
-            }
-        }
-    };
+    let hidden = hidden_sizes(cx)?;
     let mut x = cx.emit(Arc::new(MatMul::default()), vec![cx.inputs[0], cx.inputs[1]])?;
     if cx.has_input(2) {
         x = add(cx, Some(x), cx.inputs[2])?;
     }
-    let (lengths, keys) = key_mask(cx, 3)?;
-    cx.inputs = vec![Some(x), None, None, cx.inputs[5], cx.inputs[4], None, lengths, keys];
-    Ok(Arc::new(Attention {
-        heads: Some(n),
-        kv_heads: Some(n),
-        packing: Packing::Blocks(hidden),
-        causal: cx.flag("unidirectional", false)?,
-        scale: scale(cx)?,
-        rows_end: false,
-        fill: cx.float_or("mask_filter_value", -10000.0)?,
-        stacked: true,
-        ..Attention::default()
-    }))
-}
-
-pub(super) fn parse_grouped(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
-    cx.expect_inputs(1, 17)?;
-    cx.inputs.resize(17, None);
-    ensure!(cx.has_input(5) && cx.has_input(6), InvalidModel, "GroupQueryAttention without lengths");
-    ensure!(cx.has_input(1) == cx.has_input(2), InvalidModel, "keys and values must be given together");
-    let (h, g) = (needed(cx, "num_heads")?, needed(cx, "kv_num_heads")?);
-    for (name, value) in [("sliding_window_cache", 0), ("qk_output", 0)] {
-        only(cx, name, value)?;
-    }
-    for name in ["k_quant_type", "v_quant_type"] {
-        let t = cx.string_or(name, "NONE")?;
-        ensure!(t == "NONE", Unsupported, "GroupQueryAttention with {name} {t}");
-    }
-    for (i, name) in
-        [(12, "k_scale"), (13, "v_scale"), (14, "q_norm_weight"), (15, "k_norm_weight"), (16, "query_seqlens")]
-    {
-        without(cx, i, name)?;
-    }
-    let mut packing = if cx.has_input(1) { Packing::Apart } else { Packing::Blocks(None) };
-    if cx.flag("do_rotary", false)? {
-        if packing != Packing::Apart {
-            let Some(all) = size(cx, 0, 2).filter(|n| n % (h + 2 * g) == 0) else {
-                bail!(Unsupported, "GroupQueryAttention that turns packed queries of an unknown size")
-            };
-            let d = all / (h + 2 * g);
-            let Some(x) = cx.inputs[0] else { bail!(InvalidModel, "the query is missing") };
-            for (i, v) in split(cx, x, 2, Some([h * d, g * d, g * d]))?.into_iter().enumerate() {
-                cx.inputs[i] = Some(v);
-            }
-            packing = Packing::Apart;
-        }
-        let interleaved = cx.flag("rotary_interleaved", false)?;
-        let given = cx.has_input(9);
-        let ids = cx.inputs[if given { 9 } else { 5 }];
-        for (i, n) in [(0, h), (1, g)] {
-            let rotary = RotaryEmbedding {
-                heads: Some(n),
-                size: 0,
-                interleaved,
-                partial: true,
-                positions: if given { Positions::Rows } else { Positions::Lengths(-1) },
-            };
-            cx.inputs[i] = Some(cx.emit(Arc::new(rotary), vec![cx.inputs[i], cx.inputs[7], cx.inputs[8], ids])?);
-        }
-    }
-    if cx.int_or("smooth_softmax", -1)? == 1 && !cx.has_input(11) {
-        let Some(d) = cx.input_fact(0).dtype() else { bail!(Unsupported, "a query of an unknown type") };
-        cx.set_constant_input(11, Tensor::zeroed(d, &[h])?);
-    }
-    let window = cx.int_or("local_window_size", -1)?;
-    let left = match window {
-        -1 => None,
-        n if (1..1 << 40).contains(&n) => Some(n as usize - 1),
-        n => bail!(InvalidModel, "local_window_size is {n}"),
-    };
-    let cap = cx.float_or("softcap", 0.0)?;
-    ensure!(cap >= 0.0 && cap.is_finite(), InvalidModel, "softcap is {cap}");
-    let i = |k: usize| cx.inputs[k];
-    cx.inputs = vec![i(0), i(1), i(2), i(10), i(3), i(4), i(5), None, i(11), i(6)];
-    Ok(Arc::new(Attention {
-        heads: Some(h),
-        kv_heads: Some(g),
-        packing,
-        causal: cx.flag("causal", true)?,
-        left,
-        scale: scale(cx)?,
-        cap,
-        lengths_add: 1,
-        cache: Cache::Buffer,
-        ..Attention::default()
-    }))
+    merged(cx, x, hidden, [3, 4, 5, 6, NONE])
 }
 
 pub(super) fn parse_rotary(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
