@@ -170,6 +170,24 @@ impl Fact {
             _ => false,
         }
     }
+    /// Whether both say the same, as far as that is cheap to tell: false may be wrong, true is not.
+    pub fn is_same(&self, other: &Fact) -> bool {
+        match (self, other) {
+            (Fact::Absent, Fact::Absent) | (Fact::Unknown, Fact::Unknown) => true,
+            (Fact::Tensor(a), Fact::Tensor(b)) => {
+                let contents = || match (&a.contents, &b.contents) {
+                    (Contents::Unknown, Contents::Unknown) => true,
+                    (Contents::Dims(x), Contents::Dims(y)) => x == y,
+                    (Contents::Known(x), Contents::Known(y)) if a.dtype != DType::String => {
+                        x.identity() == y.identity() || x.len() <= MAX_CONTENTS && x.bytes() == y.bytes()
+                    }
+                    _ => false,
+                };
+                a.dtype == b.dtype && a.dims == b.dims && contents()
+            }
+            _ => false,
+        }
+    }
     /// The fact without knowledge of elements.
     pub fn without_contents(&self) -> Fact {
         match self {

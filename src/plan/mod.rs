@@ -13,6 +13,7 @@ mod program;
 mod run;
 mod segment;
 mod specialise;
+mod template;
 
 pub use check::{Check, Refusal};
 pub use key::SegmentCache;

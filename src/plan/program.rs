@@ -2,11 +2,13 @@
 
 use super::frame::Frame;
 use super::key::SegmentCache;
+use super::template::Templates;
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, PackedCache};
 use crate::error::Result;
 use crate::ir::{Graph, NodeId};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What programs run on.
@@ -56,6 +58,10 @@ pub struct Program {
     /// For each value the position in the order of its last user; `usize::MAX` for graph outputs.
     pub(super) last_use: Vec<usize>,
     pub(super) first: SegmentCache,
+    pub(super) templates: Templates,
+    /// Plans made from scratch, and from templates.
+    pub(super) whole: AtomicUsize,
+    pub(super) short: AtomicUsize,
     /// Boxed: a frame is moved in and out each run.
     #[allow(clippy::vec_box)]
     frames: Mutex<Vec<Box<Frame>>>,
@@ -75,7 +81,17 @@ impl Program {
             }
         }
         graph.outputs().iter().for_each(|v| last_use[v.index()] = usize::MAX);
-        Ok(Program { graph, target, inner, last_use, first: Default::default(), frames: Default::default() })
+        Ok(Program {
+            graph,
+            target,
+            inner,
+            last_use,
+            first: Default::default(),
+            templates: Default::default(),
+            whole: Default::default(),
+            short: Default::default(),
+            frames: Default::default(),
+        })
     }
     /// The graph.
     pub fn graph(&self) -> &Graph {
@@ -92,6 +108,10 @@ impl Program {
     pub(super) fn give_frame(&self, mut frame: Box<Frame>) {
         frame.end_run();
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+    }
+    /// How many first segments were planned from scratch, and how many from one made before.
+    pub fn plans_made(&self) -> (usize, usize) {
+        (self.whole.load(Ordering::Relaxed), self.short.load(Ordering::Relaxed))
     }
     /// Frees the memory of idle frames.
     pub fn trim(&self) {

@@ -5,7 +5,8 @@ use super::frame::Frame;
 use super::key::{Key, push_bytes, push_shape, push_value};
 use super::program::Program;
 use super::segment::{DynamicItem, Item, Segment, SlotKind, StepItem, Tail};
-use super::specialise::{Ready, Start, missing, specialise};
+use super::specialise::{Ready, Start, again, missing, specialise, specialise_first};
+use super::template::Template;
 use crate::backend::cpu::{Arg, EagerCtx};
 use crate::backend::step::{NO_VALUE, Place, StepArgs};
 use crate::base::cancel::Stop;
@@ -14,6 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::ir::{Alias, Fact, Node, TensorFact, ValueId};
 use crate::tensor::{DType, Tensor, TensorView, Value};
 use crate::{bail, ensure, err};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a run uses beside the program.
@@ -103,10 +105,30 @@ impl Program {
     }
 
     fn plan_first(&self, key: Key, inputs: impl Iterator<Item = Fact>, threads: &dyn Parallel) -> Result<Arc<Segment>> {
-        let facts = self.source_facts(inputs);
-        let s = Arc::new(specialise(self, Start { at: 0, facts, ready: Ready::Inputs }, threads)?);
-        self.first.put(key, s.clone());
-        Ok(s)
+        let inputs: Vec<Fact> = inputs.collect();
+        let short = self.templates.nearest(&key).and_then(|t| {
+            let segment = again(self, &t.segment, &t.recipe, inputs.iter().cloned(), threads);
+            t.note(segment.is_some());
+            segment
+        });
+        let segment = match short {
+            Some(segment) => {
+                self.short.fetch_add(1, Ordering::Relaxed);
+                Arc::new(segment)
+            }
+            None => {
+                self.whole.fetch_add(1, Ordering::Relaxed);
+                let facts = self.source_facts(inputs.into_iter());
+                let (segment, recipe) = specialise_first(self, facts, threads)?;
+                let segment = Arc::new(segment);
+                if let Some(recipe) = recipe {
+                    self.templates.put(Template::new(key.clone(), segment.clone(), recipe));
+                }
+                segment
+            }
+        };
+        self.first.put(key, segment.clone());
+        Ok(segment)
     }
 
     /// By value: what is known before anything ran. Constants, and these facts of the graph's inputs.

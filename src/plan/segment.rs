@@ -4,6 +4,8 @@ use super::key::SegmentCache;
 use crate::backend::{Layout, Step};
 use crate::ir::{Fact, NodeId, ValueId};
 use crate::tensor::{DType, Dims, Tensor};
+use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// A place in a segment's table: a graph's value in one layout and memory space.
 #[derive(Clone, Debug)]
@@ -43,7 +45,8 @@ pub enum SlotKind {
     Unused,
 }
 
-/// One entry of the list.
+/// One entry of the list. A clone shares the kernel.
+#[derive(Clone)]
 pub enum Item {
     /// A bound kernel.
     Step(StepItem),
@@ -58,15 +61,16 @@ pub enum Item {
 }
 
 /// A bound kernel with its operands.
+#[derive(Clone)]
 pub struct StepItem {
     /// The node, for messages and profiles.
     pub node: NodeId,
     /// The kernel.
-    pub step: Box<dyn Step>,
+    pub step: Arc<dyn Step>,
     /// Slots of the inputs; `NO_VALUE` where one is not given.
-    pub inputs: Box<[u32]>,
+    pub inputs: SmallVec<[u32; 4]>,
     /// Slots of the outputs; `NO_VALUE` where one is not asked for.
-    pub outputs: Box<[u32]>,
+    pub outputs: SmallVec<[u32; 2]>,
     /// Inputs whose memory output 0 may take.
     pub in_place: &'static [usize],
     /// Index of the backend in the target's list.
@@ -78,6 +82,7 @@ pub struct StepItem {
 }
 
 /// A node that works on values.
+#[derive(Clone)]
 pub struct DynamicItem {
     /// The node.
     pub node: NodeId,

@@ -1,8 +1,11 @@
 //! Makes a segment: walks the nodes in order with concrete facts, folds shape arithmetic, picks backends and layouts,
 //! binds kernels, and inserts the copies and reorders between them.
 
+mod again;
 mod bind;
 mod variants;
+
+pub use again::{Recipe, again};
 
 use super::key::SegmentCache;
 use super::memory;
@@ -19,6 +22,7 @@ use crate::ir::fact::MAX_CONTENTS;
 use crate::ir::{Alias, Fact, Node, NodeId, TensorFact, ValueId};
 use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure, err};
+use again::{Did, NO_ITEM};
 use bind::Unbound;
 
 /// The longest list of sizes that a plan depends on.
@@ -44,7 +48,16 @@ pub enum Ready {
 
 /// Makes the segment that begins at `start`.
 pub fn specialise(program: &Program, start: Start, threads: &dyn Parallel) -> Result<Segment> {
-    Specialiser::new(program, start.at, start.facts).run(start.ready, threads)
+    Ok(Specialiser::new(program, start.at, start.facts).run(start.ready, threads, false)?.0)
+}
+
+/// The same for the first segment, with the recipe for other sizes of the inputs, if there is one.
+pub fn specialise_first(
+    program: &Program,
+    facts: Vec<Fact>,
+    threads: &dyn Parallel,
+) -> Result<(Segment, Option<Recipe>)> {
+    Specialiser::new(program, 0, facts).run(Ready::Inputs, threads, true)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -67,6 +80,13 @@ pub(super) struct Specialiser<'p> {
     items: Vec<Item>,
     unbound: Vec<Unbound>,
     pub(super) made: Vec<Made>,
+    /// Position of the node at hand.
+    at: usize,
+    /// By position in the order: what became of the node, and its item.
+    did: Vec<Did>,
+    item_of: Vec<u32>,
+    /// Items that change a layout.
+    reorders: Vec<usize>,
 }
 
 pub(super) enum Flow {
@@ -78,8 +98,21 @@ pub(super) enum Flow {
 impl<'p> Specialiser<'p> {
     pub(super) fn new(program: &'p Program, start: usize, facts: Vec<Fact>) -> Self {
         let n = program.graph.value_count();
-        let (variants, made) = (vec![Vec::new(); n], vec![Made::No; n]);
-        Specialiser { program, start, facts, slots: Vec::new(), variants, items: Vec::new(), unbound: Vec::new(), made }
+        let nodes = program.graph.order().len();
+        Specialiser {
+            program,
+            start,
+            facts,
+            slots: Vec::new(),
+            variants: vec![Vec::new(); n],
+            items: Vec::new(),
+            unbound: Vec::new(),
+            made: vec![Made::No; n],
+            at: start,
+            did: vec![Did::Other; nodes],
+            item_of: vec![NO_ITEM; nodes],
+            reorders: Vec::new(),
+        }
     }
 
     /// Gives what is there before the segment its slots.
@@ -105,12 +138,13 @@ impl<'p> Specialiser<'p> {
         Ok(())
     }
 
-    fn run(mut self, ready: Ready, threads: &dyn Parallel) -> Result<Segment> {
+    fn run(mut self, ready: Ready, threads: &dyn Parallel, want_recipe: bool) -> Result<(Segment, Option<Recipe>)> {
         self.begin(ready)?;
         let graph = &self.program.graph;
         let mut tail = None;
         for (at, &id) in graph.order().iter().enumerate().skip(self.start) {
             let node = graph.node(id);
+            self.at = at;
             let flow = self.node(id, node).context(|| self.describe(node))?;
             if let Flow::Cut(watch) = flow {
                 ensure!(at > self.start || !self.items.is_empty() || !watch.is_empty(), Internal, "an empty segment");
@@ -119,7 +153,7 @@ impl<'p> Specialiser<'p> {
             }
         }
         self.bind_all(threads)?;
-        self.finish(tail)
+        self.finish(tail, want_recipe)
     }
 
     fn describe(&self, node: &Node) -> String {
@@ -207,42 +241,14 @@ impl<'p> Specialiser<'p> {
 
     /// Computes the node now if all it needs is known and small.
     fn fold(&mut self, node: &Node, outputs: &[Fact]) -> Result<bool> {
-        if !node.op.is_deterministic() || node.outputs.iter().flatten().next().is_none() {
-            return Ok(false);
-        }
-        // What `infer` itself knows (Shape, Size, ...).
-        let known: Option<Vec<Option<Tensor>>> = outputs.iter().map(|f| f.contents_tensor().map(Some)).collect();
-        let tensors = match known {
-            Some(t) => t,
-            None => {
-                let small = |f: &Fact| f.shape().is_some_and(|s| s.iter().product::<usize>() <= MAX_CONTENTS);
-                if !outputs.iter().all(small) {
-                    return Ok(false);
-                }
-                let mut inputs = Vec::with_capacity(node.inputs.len());
-                for f in self.input_facts(node) {
-                    match f {
-                        Fact::Absent => inputs.push(None),
-                        f => match f.contents_tensor() {
-                            Some(t) => inputs.push(Some(t)),
-                            None => return Ok(false),
-                        },
-                    }
-                }
-                match evaluate(&self.program.target.cpu, &node.name, &*node.op, &inputs, outputs)? {
-                    // Strings have no slots: they are made in the run.
-                    Some(t) if t.iter().any(|t| t.dtype() == DType::String) => return Ok(false),
-                    Some(t) => t.into_iter().map(Some).collect(),
-                    None => return Ok(false),
-                }
-            }
-        };
+        let Some(tensors) = fold(self.program, node, &self.input_facts(node), outputs)? else { return Ok(false) };
         for (v, t) in node.outputs.iter().zip(tensors) {
-            if let (Some(v), Some(t)) = (v, t) {
+            if let Some(v) = v {
                 self.facts[v.index()] = Fact::Tensor(TensorFact::constant(t));
                 self.made[v.index()] = Made::Planned;
             }
         }
+        self.did[self.at] = Did::Folded;
         Ok(true)
     }
 
@@ -331,7 +337,7 @@ impl<'p> Specialiser<'p> {
         Ok(Flow::Next)
     }
 
-    fn finish(mut self, mut tail: Option<Tail>) -> Result<Segment> {
+    fn finish(mut self, mut tail: Option<Tail>, want_recipe: bool) -> Result<(Segment, Option<Recipe>)> {
         let program = self.program;
         let graph = &program.graph;
         let end = tail.as_ref().map_or(graph.order().len(), |t| t.at);
@@ -376,9 +382,87 @@ impl<'p> Specialiser<'p> {
             }
             t.facts = std::mem::take(&mut self.facts);
         }
-        self.prune(&pinned);
-        let spaces = program.target.spaces();
-        let arena = memory::plan(&mut self.items, &mut self.slots, &pinned, spaces);
+        let kept = self.prune(&pinned);
+        let parts = Parts { items: self.items, slots: self.slots, direct, output_slots, copied, exports, pinned, tail };
+        let recipe = want_recipe && Recipe::can_be_made_of(program, self.start, &parts);
+        let recipe = recipe.then(|| Recipe {
+            facts: self.facts,
+            variants: self.variants,
+            did: self.did,
+            items: self.item_of.iter().map(|&i| kept.get(i as usize).copied().unwrap_or(NO_ITEM)).collect(),
+            reorders: self.reorders.iter().map(|&i| kept[i]).filter(|&i| i != NO_ITEM).collect(),
+            slots: parts.slots.clone(),
+            pinned: parts.pinned.clone(),
+        });
+        Ok((parts.place(program.target.spaces())?, recipe))
+    }
+
+    /// Drops steps whose results nobody reads (they fed shape arithmetic that is gone now). Returns where each item went.
+    fn prune(&mut self, pinned: &[u32]) -> Vec<u32> {
+        let root = |slots: &[Slot], s: u32| slots[s as usize].alias_of.unwrap_or(s);
+        let mut needed = vec![false; self.slots.len()];
+        pinned.iter().for_each(|&s| needed[root(&self.slots, s) as usize] = true);
+        let mut keep = vec![true; self.items.len()];
+        for (i, item) in self.items.iter().enumerate().rev() {
+            let mut live = matches!(item, Item::Eager(_) | Item::Control(_));
+            memory::visit(item, |s, is_output| live |= is_output && needed[root(&self.slots, s) as usize]);
+            keep[i] = live;
+            if live {
+                memory::visit(item, |s, is_output| {
+                    if !is_output {
+                        needed[root(&self.slots, s) as usize] = true;
+                    }
+                });
+            }
+        }
+        let mut k = keep.iter();
+        self.items.retain(|_| k.next().copied().unwrap_or(true));
+        let mut next = 0..;
+        keep.iter().map(|&k| if k { next.next().unwrap_or(NO_ITEM) } else { NO_ITEM }).collect()
+    }
+}
+
+/// The results of a node, if all it needs is known and small.
+fn fold(program: &Program, node: &Node, inputs: &[&Fact], outputs: &[Fact]) -> Result<Option<Vec<Tensor>>> {
+    if !node.op.is_deterministic() || node.outputs.iter().flatten().next().is_none() {
+        return Ok(None);
+    }
+    // What `infer` itself knows (Shape, Size, ...).
+    if let Some(known) = outputs.iter().map(Fact::contents_tensor).collect() {
+        return Ok(Some(known));
+    }
+    let small = |f: &Fact| f.shape().is_some_and(|s| s.iter().product::<usize>() <= MAX_CONTENTS);
+    if !outputs.iter().all(small) {
+        return Ok(None);
+    }
+    let mut tensors = Vec::with_capacity(inputs.len());
+    for f in inputs {
+        match (f, f.contents_tensor()) {
+            (Fact::Absent, _) => tensors.push(None),
+            (_, Some(t)) => tensors.push(Some(t)),
+            (_, None) => return Ok(None),
+        }
+    }
+    let results = evaluate(&program.target.cpu, &node.name, &*node.op, &tensors, outputs)?;
+    // Strings have no slots: they are made in the run.
+    Ok(results.filter(|r| r.iter().all(|t| t.dtype() != DType::String)))
+}
+
+/// A segment but for where its slots lie.
+struct Parts {
+    items: Vec<Item>,
+    slots: Vec<Slot>,
+    direct: Vec<(usize, u32)>,
+    output_slots: Vec<(usize, u32)>,
+    copied: Vec<(usize, u32)>,
+    exports: Vec<(ValueId, u32)>,
+    pinned: Vec<u32>,
+    tail: Option<Tail>,
+}
+
+impl Parts {
+    fn place(mut self, spaces: usize) -> Result<Segment> {
+        let arena = memory::plan(&mut self.items, &mut self.slots, &self.pinned, spaces);
         let late_aliases = self.slots.iter().enumerate().filter_map(|(i, s)| {
             let root = s.alias_of?;
             (!matches!(self.slots[root as usize].kind, SlotKind::Arena(_) | SlotKind::Constant(_)))
@@ -396,35 +480,13 @@ impl<'p> Specialiser<'p> {
             slots: self.slots,
             arena,
             scratch,
-            direct_outputs: direct,
-            output_slots,
-            copied_outputs: copied,
-            exports,
+            direct_outputs: self.direct,
+            output_slots: self.output_slots,
+            copied_outputs: self.copied,
+            exports: self.exports,
             late_aliases,
-            tail,
+            tail: self.tail,
         })
-    }
-
-    /// Drops steps whose results nobody reads (they fed shape arithmetic that is gone now).
-    fn prune(&mut self, pinned: &[u32]) {
-        let root = |slots: &[Slot], s: u32| slots[s as usize].alias_of.unwrap_or(s);
-        let mut needed = vec![false; self.slots.len()];
-        pinned.iter().for_each(|&s| needed[root(&self.slots, s) as usize] = true);
-        let mut keep = vec![true; self.items.len()];
-        for (i, item) in self.items.iter().enumerate().rev() {
-            let mut live = matches!(item, Item::Eager(_) | Item::Control(_));
-            memory::visit(item, |s, is_output| live |= is_output && needed[root(&self.slots, s) as usize]);
-            keep[i] = live;
-            if live {
-                memory::visit(item, |s, is_output| {
-                    if !is_output {
-                        needed[root(&self.slots, s) as usize] = true;
-                    }
-                });
-            }
-        }
-        let mut k = keep.into_iter();
-        self.items.retain(|_| k.next().unwrap_or(true));
     }
 }
 

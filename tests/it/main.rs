@@ -22,6 +22,7 @@ mod operators;
 mod opsets;
 mod passes;
 mod properties;
+mod replan;
 mod steady;
 mod tiny;
 mod toy_backend;

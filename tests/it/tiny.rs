@@ -220,3 +220,67 @@ pub fn transformer() -> Tiny {
         .node("Add", &["narrow", "normed"], &["y"])
         .output("y")
 }
+
+/// One block of a small decoder: `ids [batch, seq]` attend to themselves and to a past, which grows. A bias by position is
+/// made by arithmetic on sizes.
+pub fn decoder() -> Tiny {
+    let (width, heads, vocabulary) = (16, 2, 40);
+    let project = |t: Tiny, name: &str| {
+        let w = format!("{name}.w");
+        t.weights(&w, &[width, width])
+            .node("MatMul", &["h", &w], &[&format!("{name}0")])
+            .node("Reshape", &[&format!("{name}0"), "split"], &[&format!("{name}1")])
+            .node("Transpose", &[&format!("{name}1")], &[&format!("{name}2")])
+            .ints("perm", &[0, 2, 1, 3])
+    };
+    let t = Tiny::new("decoder")
+        .input("ids", 7, &["batch", "seq"])
+        .input("past_k", 1, &["batch", "2", "past", "8"])
+        .input("past_v", 1, &["batch", "2", "past", "8"])
+        .weights("table", &[vocabulary, width])
+        .numbers("split", &[4], &[0, 0, heads, width / heads])
+        .numbers("join", &[3], &[0, 0, width])
+        .numbers("zero", &[], &[0])
+        .numbers("one", &[], &[1])
+        .numbers("two", &[], &[2])
+        .constant("slope", &[], &[-0.03])
+        .weights("gain", &[width])
+        .node("Gather", &["table", "ids"], &["h"]);
+    let t = project(project(project(t, "q"), "k"), "v")
+        .node("Concat", &["past_k", "k2"], &["present_k"])
+        .int("axis", 2)
+        .node("Concat", &["past_v", "v2"], &["present_v"])
+        .int("axis", 2)
+        .node("Transpose", &["present_k"], &["kt"])
+        .ints("perm", &[0, 1, 3, 2])
+        .node("MatMul", &["q2", "kt"], &["scores0"])
+        .node("Shape", &["present_k"], &["sizes"])
+        .node("Gather", &["sizes", "two"], &["total"])
+        .node("Range", &["zero", "total", "one"], &["positions"])
+        .node("Cast", &["positions"], &["places"])
+        .int("to", 1)
+        .node("Mul", &["places", "slope"], &["bias"])
+        .node("Add", &["scores0", "bias"], &["scores"])
+        .node("Softmax", &["scores"], &["p"])
+        .int("axis", -1)
+        .node("MatMul", &["p", "present_v"], &["mixed"])
+        .node("Transpose", &["mixed"], &["mixed1"])
+        .ints("perm", &[0, 2, 1, 3])
+        .node("Reshape", &["mixed1", "join"], &["mixed2"])
+        .node("Add", &["mixed2", "h"], &["sum"])
+        .node("Mul", &["sum", "gain"], &["normed"]);
+    (0..4)
+        .fold(t, |t, i| {
+            let (w, from, to) = (format!("w{i}"), format!("layer{i}"), format!("layer{}", i + 1));
+            let from = if i == 0 { "normed" } else { &*from };
+            let (a, b) = (format!("{to}.a"), format!("{to}.b"));
+            t.weights(&w, &[width, width])
+                .node("MatMul", &[from, &w], &[&a])
+                .node("Gelu", &[&a], &[&b])
+                .node("LayerNormalization", &[&b, "gain"], &[&to])
+                .int("axis", -1)
+        })
+        .output("layer4")
+        .output("present_k")
+        .output("present_v")
+}

@@ -3,30 +3,82 @@
 //! The CPU's kernels are bound when the walk over the nodes is over, all on all threads: packing weights is most of what a
 //! first plan costs.
 
+use super::again::Did;
 use super::{Made, Specialiser};
 use crate::backend::step::{NO_VALUE, Step, StepArgs};
-use crate::backend::{NodeLayouts, NodeView, Operand};
+use crate::backend::{Layout, NodeLayouts, NodeView, Operand};
 use crate::base::parallel::Parallel;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Alias, Fact, Node, NodeId, ValueId};
+use crate::plan::program::{Program, Target};
 use crate::plan::segment::{Item, SlotKind, StepItem};
 use crate::{bail, err};
+use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A node's operands in the layouts that its backend wants.
 pub(super) struct Operands {
-    ins: Vec<Option<Operand>>,
-    outs: Vec<Option<Operand>>,
-    layouts: NodeLayouts,
+    pub(super) ins: Vec<Option<Operand>>,
+    pub(super) outs: Vec<Option<Operand>>,
+    pub(super) layouts: NodeLayouts,
+}
+
+impl Operands {
+    /// `inputs` are as they are now.
+    pub(super) fn new(
+        target: &Target,
+        backend: usize,
+        node: &Node,
+        inputs: Vec<Option<Operand>>,
+        outputs: &[Fact],
+    ) -> Result<Operands> {
+        let (mut ins, mut outs) = (inputs, output_operands(node, outputs)?);
+        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
+        let layouts = target.backend(backend).layouts(&view);
+        for (i, o) in ins.iter_mut().enumerate() {
+            o.iter_mut().for_each(|o| o.layout = layouts.input(i));
+        }
+        for (i, o) in outs.iter_mut().enumerate() {
+            o.iter_mut().for_each(|o| o.layout = layouts.output(i));
+        }
+        Ok(Operands { ins, outs, layouts })
+    }
+
+    /// Whether input `i` is a constant that the kernel takes as it is in the graph.
+    pub(super) fn is_plain_constant(&self, i: usize) -> bool {
+        self.layouts.input(i) == Layout::Dense && self.ins[i].as_ref().is_some_and(|o| o.constant.is_some())
+    }
+
+    fn bind(&self, target: &Target, backend: usize, node: &Node) -> Result<Box<dyn Step>> {
+        let view = NodeView { name: &node.name, op: &*node.op, inputs: &self.ins, outputs: &self.outs };
+        target.backend(backend).bind(&view, &target.cache)
+    }
+}
+
+/// A value as backends see it.
+pub(super) fn operand(fact: &Fact, layout: Layout) -> Result<Operand> {
+    let (Some(dtype), Some(shape)) = (fact.dtype(), fact.shape()) else {
+        bail!(Internal, "an operand needs a concrete fact, not {fact}")
+    };
+    Ok(Operand { dtype, shape, layout, constant: fact.contents_tensor() })
+}
+
+fn output_operands(node: &Node, outputs: &[Fact]) -> Result<Vec<Option<Operand>>> {
+    let dense = |(v, f): (&Option<ValueId>, &Fact)| match (v, f.dtype(), f.shape()) {
+        (None, ..) => Ok(None),
+        (Some(_), Some(d), Some(s)) => Ok(Some(Operand::dense(d, &s))),
+        _ => bail!(Internal, "an output's fact is not concrete: {f}"),
+    };
+    node.outputs.iter().zip(outputs).map(dense).collect()
 }
 
 /// A step of the CPU whose kernel is not bound yet.
 pub(super) struct Unbound {
     /// Its place among the items.
-    item: usize,
-    node: NodeId,
-    operands: Operands,
+    pub(super) item: usize,
+    pub(super) node: NodeId,
+    pub(super) operands: Operands,
 }
 
 impl Unbound {
@@ -60,60 +112,27 @@ impl Specialiser<'_> {
                 Some(v) => self.operand(*v, u32::MAX).ok().map(Some),
             })
             .collect();
-        let (ins, outs) = (ins?, self.output_operands(node, outputs).ok()?);
+        let (ins, outs) = (ins?, output_operands(node, outputs).ok()?);
         let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
         (0..target.devices.len()).find(|&i| target.devices[i].claims(&view).is_ok())
     }
 
     fn operand(&self, v: ValueId, space: u32) -> Result<Operand> {
-        let f = &self.facts[v.index()];
-        let (Some(dtype), Some(shape)) = (f.dtype(), f.shape()) else {
-            bail!(Internal, "an operand needs a concrete fact, not {f}")
-        };
-        Ok(Operand { dtype, shape, layout: self.current_layout(v, space), constant: f.contents_tensor() })
-    }
-
-    fn output_operands(&self, node: &Node, outputs: &[Fact]) -> Result<Vec<Option<Operand>>> {
-        node.outputs
-            .iter()
-            .zip(outputs)
-            .map(|(v, f)| match (v, f.dtype(), f.shape()) {
-                (None, ..) => Ok(None),
-                (Some(_), Some(d), Some(s)) => Ok(Some(Operand::dense(d, &s))),
-                _ => bail!(Internal, "an output's fact is not concrete: {f}"),
-            })
-            .collect()
+        operand(&self.facts[v.index()], self.current_layout(v, space))
     }
 
     /// The node's operands in the layouts that a backend wants.
     fn operands(&self, backend: usize, node: &Node, outputs: &[Fact]) -> Result<Operands> {
         let target = &self.program.target;
         let space = target.space(backend);
-        let mut ins: Vec<Option<Operand>> = Vec::with_capacity(node.inputs.len());
-        for v in &node.inputs {
-            ins.push(v.map(|v| self.operand(v, space)).transpose()?);
-        }
-        let mut outs = self.output_operands(node, outputs)?;
-        let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
-        let layouts = target.backend(backend).layouts(&view);
-        for (i, o) in ins.iter_mut().enumerate() {
-            o.iter_mut().for_each(|o| o.layout = layouts.input(i));
-        }
-        for (i, o) in outs.iter_mut().enumerate() {
-            o.iter_mut().for_each(|o| o.layout = layouts.output(i));
-        }
-        Ok(Operands { ins, outs, layouts })
-    }
-
-    fn bind(&self, backend: usize, node: &Node, operands: &Operands) -> Result<Box<dyn Step>> {
-        let target = &self.program.target;
-        let view = NodeView { name: &node.name, op: &*node.op, inputs: &operands.ins, outputs: &operands.outs };
-        target.backend(backend).bind(&view, &target.cache)
+        let ins = node.inputs.iter().map(|v| v.map(|v| self.operand(v, space)).transpose());
+        Operands::new(target, backend, node, ins.collect::<Result<_>>()?, outputs)
     }
 
     /// Adds the node's step.
     pub(super) fn step(&mut self, id: NodeId, node: &Node, outputs: Vec<Fact>) -> Result<()> {
         if node.op.alias() == Alias::View && self.view(node, &outputs)? {
+            self.did[self.at] = Did::View;
             return Ok(());
         }
         let target = &self.program.target;
@@ -122,7 +141,7 @@ impl Specialiser<'_> {
             None => None,
             Some(device) => {
                 let operands = self.operands(device, node, &outputs)?;
-                match self.bind(device, node, &operands) {
+                match operands.bind(target, device, node) {
                     // A device may find only here that a shape is beyond its kernels: the CPU takes its place.
                     Err(e) if e.kind() == ErrorKind::Unsupported && !target.required => None,
                     bound => Some((device, bound?, operands)),
@@ -136,21 +155,21 @@ impl Specialiser<'_> {
         };
         let space = target.space(backend);
 
-        let mut inputs = Vec::with_capacity(node.inputs.len());
+        let mut inputs = SmallVec::with_capacity(node.inputs.len());
         for (i, v) in node.inputs.iter().enumerate() {
             let is_constant = operands.ins[i].as_ref().is_some_and(|o| o.constant.is_some());
             let is_read = match &step {
                 // Devices keep constants themselves: they took them when the step was bound.
                 Some(step) => step.reads(i) && !(is_constant && space != 0),
                 // Known when the kernel is.
-                None => !(is_constant && operands.layouts.input(i) == Default::default()),
+                None => !operands.is_plain_constant(i),
             };
             inputs.push(match v {
                 Some(v) if is_read => self.variant(*v, space, operands.layouts.input(i))?,
                 _ => NO_VALUE,
             });
         }
-        let mut results = Vec::with_capacity(node.outputs.len());
+        let mut results = SmallVec::with_capacity(node.outputs.len());
         for ((v, o), fact) in node.outputs.iter().zip(&operands.outs).zip(outputs) {
             results.push(match (v, o) {
                 (Some(v), Some(o)) => {
@@ -167,14 +186,15 @@ impl Specialiser<'_> {
             Alias::InPlace(k) => k,
             _ => &[],
         };
+        (self.did[self.at], self.item_of[self.at]) = (Did::Step, self.items.len() as u32);
         if step.is_none() {
             self.unbound.push(Unbound { item: self.items.len(), node: id, operands });
         }
         self.items.push(Item::Step(StepItem {
             node: id,
-            step: step.unwrap_or_else(|| Box::new(Placeholder)),
-            inputs: inputs.into(),
-            outputs: results.into(),
+            step: step.map_or_else(|| Arc::new(Placeholder) as Arc<dyn Step>, Arc::from),
+            inputs,
+            outputs: results,
             in_place,
             backend,
             space,
@@ -183,38 +203,21 @@ impl Specialiser<'_> {
         Ok(())
     }
 
-    /// Binds the kernels that wait for it, the one with the largest weights first.
+    /// Binds the kernels that wait for it.
     pub(in crate::plan) fn bind_all(&mut self, threads: &dyn Parallel) -> Result<()> {
-        let mut waiting = std::mem::take(&mut self.unbound);
-        waiting.sort_by_cached_key(|u| Reverse(u.weight()));
         let graph = &self.program.graph;
-        let cpu = self.program.target.cpu_index();
-        let bound: Vec<Mutex<Option<Result<Box<dyn Step>>>>> = waiting.iter().map(|_| Mutex::new(None)).collect();
-        threads.run(waiting.len(), &|_, i| {
-            let made = self.bind(cpu, graph.node(waiting[i].node), &waiting[i].operands);
-            *bound[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
-        });
-        let bound = bound.into_iter().map(|b| b.into_inner().unwrap_or_else(PoisonError::into_inner));
-        let mut done: Vec<_> = waiting.into_iter().zip(bound).collect();
-        // In the nodes' order again, so that the first node's error is told.
-        done.sort_by_key(|(u, _)| u.item);
-        for (u, step) in done {
+        for (u, step) in bind_all(self.program, std::mem::take(&mut self.unbound), threads) {
             let node = graph.node(u.node);
-            let step = step.unwrap_or_else(|| Err(err!(Internal, "the pool left out a task")));
             let step = step.context(|| self.describe(node))?;
             for (i, v) in node.inputs.iter().enumerate() {
-                let Some(v) = v.filter(|_| u.operands.ins[i].as_ref().is_some_and(|o| o.constant.is_some())) else {
-                    continue;
-                };
-                if step.reads(i) && u.operands.layouts.input(i) == Default::default() {
-                    let slot = self.constant(v, step.needs_alignment(i))?;
-                    if let Item::Step(item) = &mut self.items[u.item] {
-                        item.inputs[i] = slot;
-                    }
+                let Some(v) = v.filter(|_| u.operands.is_plain_constant(i) && step.reads(i)) else { continue };
+                let slot = self.constant(v, step.needs_alignment(i))?;
+                if let Item::Step(item) = &mut self.items[u.item] {
+                    item.inputs[i] = slot;
                 }
             }
             if let Item::Step(item) = &mut self.items[u.item] {
-                item.step = step;
+                item.step = step.into();
             }
         }
         Ok(())
@@ -224,7 +227,7 @@ impl Specialiser<'_> {
     pub(super) fn not_claimed(&self, node: &Node, outputs: &[Fact]) -> Error {
         let ins: Result<Vec<_>> =
             node.inputs.iter().map(|v| v.map(|v| self.operand(v, u32::MAX)).transpose()).collect();
-        let (Ok(ins), Ok(outs)) = (ins, self.output_operands(node, outputs)) else {
+        let (Ok(ins), Ok(outs)) = (ins, output_operands(node, outputs)) else {
             return err!(Unsupported, "a device is required, and operator {} runs on the CPU only", node.op.name());
         };
         let view = NodeView { name: &node.name, op: &*node.op, inputs: &ins, outputs: &outs };
@@ -233,4 +236,25 @@ impl Specialiser<'_> {
             devices.filter_map(|d| Some(format!("{}: {}", d.name(), d.claims(&view).err()?))).collect();
         err!(Unsupported, "a device is required, and none runs operator {}: {}", node.op.name(), whys.join("; "))
     }
+}
+
+/// Binds kernels of the CPU on all threads, the one with the largest weights first; gives them in the nodes' order.
+pub(super) fn bind_all(
+    program: &Program,
+    mut waiting: Vec<Unbound>,
+    threads: &dyn Parallel,
+) -> Vec<(Unbound, Result<Box<dyn Step>>)> {
+    let (graph, target) = (&program.graph, &program.target);
+    waiting.sort_by_cached_key(|u| Reverse(u.weight()));
+    let bound: Vec<Mutex<Option<Result<Box<dyn Step>>>>> = waiting.iter().map(|_| Mutex::new(None)).collect();
+    threads.run(waiting.len(), &|_, i| {
+        let u = &waiting[i];
+        let step = u.operands.bind(target, target.cpu_index(), graph.node(u.node));
+        *bound[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+    });
+    let left_out = || Err(err!(Internal, "the pool left out a task"));
+    let bound = bound.into_iter().map(|b| b.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let mut done: Vec<_> = waiting.into_iter().zip(bound.map(|step| step.unwrap_or_else(left_out))).collect();
+    done.sort_by_key(|(u, _)| u.item);
+    done
 }

@@ -6,6 +6,7 @@ use crate::bail;
 use crate::error::Result;
 use crate::ir::{NodeId, ValueId};
 use crate::plan::segment::{Item, SlotKind, StepItem};
+use smallvec::smallvec;
 
 impl Specialiser<'_> {
     /// The value's slot in a space and layout, made by copies and reorders where need be.
@@ -91,6 +92,7 @@ impl Specialiser<'_> {
 
     pub(super) fn reorder(&mut self, v: ValueId, from: u32, layout: Layout) -> Result<u32> {
         let s = self.slots[from as usize].clone();
+        self.reorders.push(self.items.len());
         let backend = if s.space == 0 { self.program.target.cpu_index() } else { s.space as usize - 1 };
         let a = Operand { layout: s.layout, ..Operand::dense(s.dtype, &s.shape) };
         let b = Operand { layout, ..a.clone() };
@@ -100,9 +102,9 @@ impl Specialiser<'_> {
         let node = self.program.graph.value(v).producer.map_or(NodeId(u32::MAX), |p| p.0);
         self.items.push(Item::Step(StepItem {
             node,
-            step,
-            inputs: Box::new([from]),
-            outputs: Box::new([to]),
+            step: step.into(),
+            inputs: smallvec![from],
+            outputs: smallvec![to],
             in_place: &[],
             backend,
             space: s.space,
