@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes small cases of every operator of package onnx with every type that its newest schema allows, into the cache:
 
-    CACHE/types/KEY/index.tsv    name, domain, operator, parameter, type, check, slack, offset, lengths of the model;inputs;outputs
+    CACHE/types/KEY/index.tsv    name, domain, operator, parameter, type, check, slack, offset,
+                                 lengths of the model;inputs;outputs, types of the inputs;outputs
     CACHE/types/KEY/cases.bin    the models and values, one after another
 
 KEY is the hash of this file and of the type_*.py beside it. A case varies one type parameter; the others keep what
@@ -24,14 +25,19 @@ from onnx import defs, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import type_expected
-import type_recipes
+import type_recipes_more  # noqa: F401  (adds to the recipes)
+from type_recipes import RECIPES
 from type_values import loose, make_value, serialise, shape_to, type_proto, widen
 
+# In the order in which the key is made of them.
+SCRIPTS = ["dump_types.py", "type_values.py", "type_recipes.py", "type_recipes_more.py", "type_graphs.py", "type_expected.py"]
 HERE = pathlib.Path(__file__).resolve().parent
 OPSETS = {"": 28, "ai.onnx.ml": 5, "ai.onnx.preview": 1, "ai.onnx.preview.training": 1}
+
+
 def key():
     h = 0xCBF29CE484222325
-    for name in ("dump_types.py", "type_values.py", "type_recipes.py", "type_graphs.py", "type_expected.py"):
+    for name in SCRIPTS:
         for b in (HERE / name).read_bytes():
             h = ((h ^ b) * 0x100000001B3) % 2**64
     return f"{h:016x}"
@@ -91,7 +97,15 @@ def assignments(schema, recipe):
     """(parameter, type, assignment of all parameters) that a recipe is tried with."""
     allowed = {c.type_param_str: sorted(c.allowed_type_strs) for c in schema.type_constraints}
     ties = recipe.get("tie", {})
-    prefer = ["tensor(float)", "tensor(int64)", "tensor(bool)", "tensor(string)", "tensor(uint8)", "seq(tensor(float))", "optional(tensor(float))"]
+    prefer = [
+        "tensor(float)",
+        "tensor(int64)",
+        "tensor(bool)",
+        "tensor(string)",
+        "tensor(uint8)",
+        "seq(tensor(float))",
+        "optional(tensor(float))",
+    ]
     default = {p: next((x for x in prefer if x in ts), ts[0]) for p, ts in allowed.items()}
     default.update(recipe.get("t", {}))
 
@@ -131,7 +145,7 @@ def main():
     for (domain, name), schema in sorted(latest.items()):
         if schema.deprecated or (only and name not in only):
             continue
-        recipes = type_recipes.RECIPES.get(name)
+        recipes = RECIPES.get(name)
         if recipes is None:
             missing.append(name)
             continue
@@ -156,8 +170,12 @@ def main():
                 lengths = ";".join(",".join(str(len(b)) for b in part) for part in parts)
                 check, slack = recipe.get("check", "near"), recipe.get("slack", 1)
                 slack = slack(t) if callable(slack) else slack
-                kinds = ";".join(",".join(k.replace(", ", ":").replace(",", ":") for _, k in side) for side in (inputs, outputs))
-                rows.append("\t".join(map(str, [case, domain or "ai.onnx", name, p, short, check, slack, len(data), lengths, kinds])))
+                kinds = ";".join(
+                    ",".join(k.replace(", ", ":").replace(",", ":") for _, k in side) for side in (inputs, outputs)
+                )
+                rows.append(
+                    "\t".join(map(str, [case, domain or "ai.onnx", name, p, short, check, slack, len(data), lengths, kinds]))
+                )
                 for part in parts:
                     for b in part:
                         data += b
@@ -169,7 +187,9 @@ def main():
     groups = {}
     for line in broken:
         case, message = line.split(": ", 1)
-        groups.setdefault((".".join(case.split(".")[:3]), re.sub(r"tensor\(\w+\)", "T", message).strip()), []).append(case.split(".", 3)[3])
+        groups.setdefault((".".join(case.split(".")[:3]), re.sub(r"tensor\(\w+\)", "T", message).strip()), []).append(
+            case.split(".", 3)[3]
+        )
     for (case, message), kinds in groups.items():
         print(f"{case}: {len(kinds)} ({', '.join(kinds[:4])}): {message}")
     for m in missing:
@@ -181,7 +201,9 @@ def main():
         return 1
     root.mkdir(parents=True, exist_ok=True)
     (root / "cases.bin").write_bytes(data)
-    (root / "index.tsv").write_text("# name\tdomain\toperator\tparameter\ttype\tcheck\tslack\toffset\tlengths\ttypes\n" + "\n".join(rows) + "\n")
+    (root / "index.tsv").write_text(
+        "# name\tdomain\toperator\tparameter\ttype\tcheck\tslack\toffset\tlengths\ttypes\n" + "\n".join(rows) + "\n"
+    )
     print(f"in {root}")
     return 0
 

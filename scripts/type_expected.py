@@ -22,10 +22,12 @@ def reference(op, x, attrs, domain="", version=28, outputs=1):
 
 def by_index(op):
     """Of operators that only move elements: computed on their indices."""
+
     def run(t, x, attrs):
         index = np.arange(x[0].size, dtype=np.float64).reshape(x[0].shape)
         where = reference(op, [index] + x[1:], attrs)[0]
         return x[0].reshape(-1)[np.rint(where).astype(np.int64)]
+
     return run
 
 
@@ -35,7 +37,9 @@ def divide(t, x, attrs):
     if a.dtype.kind == "f":
         return a / b
     q = [abs(int(p)) // abs(int(r)) * (1 if (p < 0) == (r < 0) else -1) for p, r in zip(a.reshape(-1), b.reshape(-1))]
-    return np.array(q).reshape(a.shape).astype(a.dtype)
+    low, high = np.iinfo(a.dtype).min, np.iinfo(a.dtype).max
+    # The least number by -1 wraps around.
+    return np.array([v if v <= high else low for v in q], a.dtype).reshape(a.shape)
 
 
 def saturated(x, t):
@@ -69,7 +73,9 @@ def dequantize(t, x, attrs):
 
 
 def qlinear_matmul(t, x, attrs):
-    a, b = ((np.asarray(x[i], np.float64) - np.asarray(x[i + 2], np.float64)) * np.asarray(x[i + 1], np.float64) for i in (0, 3))
+    a, b = (
+        (np.asarray(x[i], np.float64) - np.asarray(x[i + 2], np.float64)) * np.asarray(x[i + 1], np.float64) for i in (0, 3)
+    )
     return quantize(t, [a @ b, x[6], x[7]], {})
 
 
@@ -90,7 +96,9 @@ def bit_cast(t, x, attrs):
 def cast(t, x, attrs):
     to = element(t["T2"])
     if element(t["T1"]) != "string":
-        return reference("Cast", [np.asarray(x[0])], {**attrs, "to": helper.np_dtype_to_tensor_dtype(DTYPES[to]) if to != "string" else 8})[0]
+        return reference(
+            "Cast", [np.asarray(x[0])], {**attrs, "to": helper.np_dtype_to_tensor_dtype(DTYPES[to]) if to != "string" else 8}
+        )[0]
     if to in ("string", "bool"):
         return x[0] if to == "string" else np.array([v == "1" for v in x[0]])
     numbers = np.array([float(v) for v in x[0]])
@@ -171,7 +179,12 @@ def unique(t, x, attrs):
     rows = [tuple(r) for r in x[0]]
     found = sorted(set(rows))
     first = [rows.index(r) for r in found]
-    return np.array(found, object), np.array(first), np.array([found.index(r) for r in rows]), np.array([rows.count(r) for r in found])
+    return (
+        np.array(found, object),
+        np.array(first),
+        np.array([found.index(r) for r in rows]),
+        np.array([rows.count(r) for r in found]),
+    )
 
 
 def normalizer(t, x, attrs):
@@ -216,6 +229,7 @@ def window(*terms):
     def run(t, x, attrs):
         at = 2 * np.pi * np.arange(int(x[0])) / int(x[0])
         return sum(c * np.cos(k * at) for k, c in enumerate(terms))
+
     return run
 
 

@@ -20,8 +20,11 @@ def model(nodes, inputs, outputs, domains=()):
     """A case of (name, type, value) inputs and expected outputs."""
     graph = helper.make_graph(nodes, "g", [info(n, k, v) for n, k, v in inputs], [loose(n, k, v) for n, k, v in outputs])
     opsets = [helper.make_opsetid("", OPSET)] + [helper.make_opsetid(d, 1) for d in domains]
-    return (helper.make_model(graph, opset_imports=opsets, ir_version=onnx.IR_VERSION), [(v, k) for _, k, v in inputs],
-            [(v, k) for _, k, v in outputs])
+    return (
+        helper.make_model(graph, opset_imports=opsets, ir_version=onnx.IR_VERSION),
+        [(v, k) for _, k, v in inputs],
+        [(v, k) for _, k, v in outputs],
+    )
 
 
 def constant(kind, n=4):
@@ -56,7 +59,9 @@ def loop_model(kind, rng):
     if scans:
         nodes.append(helper.make_node("Identity", ["p"], ["s_"]))
     kinds = {"i": "tensor(int64)", "c": "tensor(bool)", "c_": "tensor(bool)"}
-    body = helper.make_graph(nodes, "body", [info(n, kinds.get(n, kind)) for n in ("i", "c", "p", "q")], [info(n, kinds.get(n, kind)) for n in outs])
+    body = helper.make_graph(
+        nodes, "body", [info(n, kinds.get(n, kind)) for n in ("i", "c", "p", "q")], [info(n, kinds.get(n, kind)) for n in outs]
+    )
     node = helper.make_node("Loop", ["m", "", "x", "y"], ["xx", "yy"] + (["ss"] if scans else []), body=body)
     inputs = [("m", "tensor(int64)", np.array(3)), ("x", kind, x), ("y", kind, y)]
     outputs = [("xx", kind, y), ("yy", kind, x)]
@@ -74,7 +79,11 @@ def scan_model(kind, rng):
     tensor = lambda n: helper.make_tensor_value_info(n, t, [2])
     body = helper.make_graph(nodes, "body", [tensor("s"), tensor("r")], [tensor("s_"), tensor("o_")])
     node = helper.make_node("Scan", ["s0", "x"], ["s1", "y"], body=body, num_scan_inputs=1)
-    return model([node], [("s0", kind, state), ("x", kind, rows)], [("s1", kind, rows[-1]), ("y", kind, np.stack([state, rows[0], rows[1]]))])
+    return model(
+        [node],
+        [("s0", kind, state), ("x", kind, rows)],
+        [("s1", kind, rows[-1]), ("y", kind, np.stack([state, rows[0], rows[1]]))],
+    )
 
 
 def map_model(seq, additional, rng):
@@ -95,15 +104,22 @@ def gradient_model(t1, t2, rng):
     ok = not any(n in t1 for n in ("string", "complex"))
     w = make_value(Spec(3, lo=0, hi=3), t1, rng)
     to = CODES[element(t2)]
-    nodes = [helper.make_node("Cast", ["w"], ["c"], to=to)] if ok else [helper.make_node("Shape", ["w"], ["n"]), helper.make_node("Cast", ["n"], ["c"], to=to)]
-    nodes += [helper.make_node("Mul", ["x", "c"], ["y"]),
-              helper.make_node("Gradient", ["x", "w"], ["dx"], xs=["x"], zs=["w"], y="y", domain="ai.onnx.preview.training")]
+    nodes = (
+        [helper.make_node("Cast", ["w"], ["c"], to=to)]
+        if ok
+        else [helper.make_node("Shape", ["w"], ["n"]), helper.make_node("Cast", ["n"], ["c"], to=to)]
+    )
+    nodes += [
+        helper.make_node("Mul", ["x", "c"], ["y"]),
+        helper.make_node("Gradient", ["x", "w"], ["dx"], xs=["x"], zs=["w"], y="y", domain="ai.onnx.preview.training"),
+    ]
     c = w if ok else np.array([3, 3, 3])
     return model(nodes, [("x", t2, x), ("w", t1, w)], [("dx", t2, c.astype(DTYPES[element(t2)]))], ["ai.onnx.preview.training"])
 
 
 def labels(k, v):
     """LabelEncoder's tables 1, 2, 3 -> 10, 20, 30, else 9."""
+
     def table(t, numbers):
         return np.array([f"s{n}" for n in numbers], object) if t == "string" else np.array(numbers, DTYPES[t])
 
@@ -116,9 +132,19 @@ def tree(kind):
     t = element(kind)
     array = lambda values, dtype=None: numpy_helper.from_array(np.array(values, dtype or DTYPES[t]), "t")
     return {
-        "n_targets": 1, "tree_roots": [0], "nodes_modes": array([0, 0], np.uint8), "nodes_featureids": [0, 1], "nodes_splits": array([2.0, 1.0]),
-        "nodes_truenodeids": [1, 0], "nodes_trueleafs": [0, 1], "nodes_falsenodeids": [2, 1], "nodes_falseleafs": [1, 1],
-        "leaf_targetids": [0, 0, 0], "leaf_weights": array([1.5, 0.5, 2.5]), "aggregate_function": 1, "post_transform": 0,
+        "n_targets": 1,
+        "tree_roots": [0],
+        "nodes_modes": array([0, 0], np.uint8),
+        "nodes_featureids": [0, 1],
+        "nodes_splits": array([2.0, 1.0]),
+        "nodes_truenodeids": [1, 0],
+        "nodes_trueleafs": [0, 1],
+        "nodes_falsenodeids": [2, 1],
+        "nodes_falseleafs": [1, 1],
+        "leaf_targetids": [0, 0, 0],
+        "leaf_weights": array([1.5, 0.5, 2.5]),
+        "aggregate_function": 1,
+        "post_transform": 0,
     }
 
 
@@ -129,11 +155,24 @@ def picture():
     """PIXELS as a PNG."""
     chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     raw = b"".join(b"\0" + row.tobytes() for row in PIXELS)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    png = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(raw))
+        + chunk(b"IEND", b"")
+    )
     return np.frombuffer(png, np.uint8)
 
 
 GRAPHS = {
-    "constant": constant, "if_model": if_model, "loop_model": loop_model, "scan_model": scan_model, "map_model": map_model,
-    "gradient_model": gradient_model, "labels": labels, "tree": tree, "picture": picture, "pixels": lambda: PIXELS,
+    "constant": constant,
+    "if_model": if_model,
+    "loop_model": loop_model,
+    "scan_model": scan_model,
+    "map_model": map_model,
+    "gradient_model": gradient_model,
+    "labels": labels,
+    "tree": tree,
+    "picture": picture,
+    "pixels": lambda: PIXELS,
 }

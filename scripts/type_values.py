@@ -64,13 +64,20 @@ def is_float(t):
 class Spec:
     """A random tensor: its shape, the bounds of its numbers (or a wide range), and what must hold of them."""
 
-    def __init__(self, *shape, lo=None, hi=None, values=None, nonzero=False, distinct=False, step=None):
+    def __init__(self, *shape, lo=None, hi=None, values=None, nonzero=False, distinct=False, step=None, ends=False):
+        self.ends = ends
         self.shape, self.lo, self.hi, self.values = shape, lo, hi, values
         self.nonzero, self.distinct, self.step = nonzero, distinct, step
 
     def make(self, t, rng):
         """An array of element type `t`, in its own numpy type."""
         dtype, shape = DTYPES[t], self.shape
+        if self.ends:
+            # The ends of an integer's range, and about zero.
+            low, high = limits(t)
+            few = [low, low + 1, -1 if low else 3, 1 if self.nonzero else 0, 1, 2, high - 1, high]
+            few = [v or 1 for v in few] if self.nonzero else few
+            return np.resize(np.array([v % (high - low + 1) for v in few], np.uint64).astype(dtype), shape)
         if self.values is not None:
             values = np.asarray(self.values)
             if t == "string":
@@ -114,7 +121,9 @@ class Spec:
         if self.lo is not None and self.hi is not None and low == 0 and self.lo < 0:
             hi = min(high, math.floor(self.hi - self.lo))
         if self.distinct:
-            values = rng.choice(np.arange(lo, hi + 1) if hi - lo < 1000 else np.arange(500) * 2 + (lo if lo else 7), n, replace=False)
+            values = rng.choice(
+                np.arange(lo, hi + 1) if hi - lo < 1000 else np.arange(500) * 2 + (lo if lo else 7), n, replace=False
+            )
         else:
             values = rng.integers(lo, hi, shape, endpoint=True, dtype=np.uint64 if t == "uint64" else np.int64)
         if self.nonzero:
@@ -185,7 +194,9 @@ def serialise(value, kind):
     if kind.startswith("map("):
         k, v = re.fullmatch(r"map\((\w+), ?(\w+)\)", kind).groups()
         proto = onnx.MapProto(key_type=CODES[k])
-        (proto.string_keys if k == "string" else proto.keys).extend([x.encode() for x in value] if k == "string" else list(value))
+        (proto.string_keys if k == "string" else proto.keys).extend(
+            [x.encode() for x in value] if k == "string" else list(value)
+        )
         values = list(value.values())
         array = np.array(values, object) if v == "string" else np.array(values, DTYPES[v])
         proto.values.elem_type = onnx.SequenceProto.TENSOR

@@ -242,6 +242,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn floats_of_six_bits_stand_four_in_three_bytes() {
+        let codes = [1u8, 62, 33, 18, 63];
+        let stream = codes.iter().rev().fold(0u64, |bits, &c| bits << 6 | u64::from(c));
+        for n in [0, 1, 4, 5] {
+            let raw = stream.to_le_bytes()[..(n * 6usize).div_ceil(8)].to_vec();
+            let mut p = TensorProto { data_type: Some(27), dims: vec![n as i64], ..TensorProto::default() };
+            p.raw_data = Some(raw.clone().into());
+            assert_eq!(tensor_from_proto(&p, &External::none()).unwrap().bytes(), &codes[..n]);
+            p.raw_data = Some([raw, vec![0]].concat().into());
+            assert!(tensor_from_proto(&p, &External::none()).is_err(), "a byte too many for {n}");
+        }
+    }
+
+    #[test]
     fn maps_are_read_with_their_keys_and_values() {
         let scalar = |x: f32| TensorProto { data_type: Some(1), float_data: vec![x], ..Default::default() };
         let values = SequenceProto {

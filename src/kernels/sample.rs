@@ -295,10 +295,10 @@ pub unsafe fn gather<T: Sample, G: Real>(
 /// As for [`gather`].
 pub unsafe fn pick<T: Copy + Default>(x: *const T, y: *mut T, points: usize, index: *const i32) {
     for p in 0..points {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's; complex numbers are aligned as their parts, hence unaligned.
         unsafe {
             let i = *index.add(p);
-            *y.add(p) = if i == NOWHERE { T::default() } else { *x.add(i as usize) };
+            y.add(p).write_unaligned(if i == NOWHERE { T::default() } else { x.add(i as usize).read_unaligned() });
         }
     }
 }

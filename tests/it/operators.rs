@@ -195,7 +195,8 @@ fn page() -> String {
          means. *CPU*, *OpenCL*: the element types of its first type parameter, as far as the newest version of the standard has them\n\
          (all that bind, for operators beyond it). They are found by binding the operator's test cases with each type. *Not asked*\n\
          stands where there is no such case (control flow, sequences, what the suite of ONNX tests instead): {} of {}. OpenCL\n\
-         devices may lack some types themselves; what a device does not take runs on the CPU.\n{rows}",
+         devices may lack some types themselves; what a device does not take runs on the CPU. [types.md](types.md) has what ran on\n\
+         the CPU of every type parameter, *not asked* included.\n{rows}",
         schemas.len(),
         registry.all().len() - asked,
         registry.all().len(),

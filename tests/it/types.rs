@@ -7,6 +7,7 @@
 use crate::{cache, values};
 use ortx::DType;
 use ortx::import::{tensor_from_proto, value_from_map, value_from_optional, value_from_sequence};
+use ortx::kernels::isa::{Isa, Level};
 use ortx::proto::external::External;
 use ortx::proto::onnx::{MapProto, OptionalProto, SequenceProto, TensorProto};
 use ortx::proto::read;
@@ -20,7 +21,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const LIST: &str = "tests/types_list.txt";
 const PAGE: &str = "docs/types.md";
-const SCRIPTS: [&str; 5] = ["dump_types.py", "type_values.py", "type_recipes.py", "type_graphs.py", "type_expected.py"];
+const SCRIPTS: [&str; 6] = [
+    "dump_types.py",
+    "type_values.py",
+    "type_recipes.py",
+    "type_recipes_more.py",
+    "type_graphs.py",
+    "type_expected.py",
+];
 
 /// A row of the index.
 struct Case {
@@ -138,8 +146,15 @@ fn run_all(cases: &[Case], data: &bytes::Bytes) -> Vec<Result<(), String>> {
 }
 
 fn run_one(c: &Case, data: &bytes::Bytes, env: &Environment) -> Result<(), String> {
+    // What comes out must not hang on the processor: at the lowest and at the highest level of instructions.
+    let mut levels: Vec<Level> = Isa::detect().levels().map(Isa::level).collect();
+    levels.drain(1..levels.len().saturating_sub(1).max(1));
+    levels.into_iter().try_for_each(|level| run_at(c, data, env, level).map_err(|e| format!("{level:?}: {e}")))
+}
+
+fn run_at(c: &Case, data: &bytes::Bytes, env: &Environment, level: Level) -> Result<(), String> {
     let say = |e: ortx::Error| format!("{e:#}").replace("model of ", "");
-    let options = SessionOptions { threads: 1, ..SessionOptions::default() };
+    let options = SessionOptions { threads: 1, isa: Some(level), ..SessionOptions::default() };
     let session = Session::new(env, ModelSource::Bytes(data.slice(c.model.clone()), None), &options).map_err(say)?;
     let read = |list: &[(String, std::ops::Range<usize>)]| -> Result<Vec<Value>, String> {
         list.iter().map(|(kind, r)| value(kind, data.slice(r.clone())).map_err(say)).collect()
