@@ -7,9 +7,11 @@
 mod conv;
 mod draw;
 mod elementwise;
+mod fused;
 mod gather;
 mod matmul;
 mod movement;
+mod network;
 mod norm;
 mod pool;
 mod quant;
@@ -28,7 +30,7 @@ use ortx::ops::case::{Case, CaseInput};
 use ortx::plan::{Program, RunCtx, Target};
 use ortx::{ErrorKind, Result, Tensor, Value, ops, optimize};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -42,32 +44,37 @@ fn number(name: &str) -> Option<u64> {
 
 /// Draws trials of a family and checks them. `None` is a draw that makes no sense.
 fn family(name: &str, draw: impl Fn(&mut Draw) -> Option<Case>) {
+    trials(name, |d| match draw(d) {
+        Some(case) => check(&case).map_err(|e| e.context(format!("\n{}", describe(&case)))),
+        None => Ok(()),
+    });
+}
+
+/// Runs trials, makes a failing one smaller, and tells how it fails.
+fn trials(name: &str, trial: impl Fn(&mut Draw) -> Result<()>) {
     let cases = number("ORTX_PROPTEST").map_or(TRIALS, |n| u32::try_from(n).unwrap());
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 3000, ..Config::default() };
     let mut seed = [0u8; 32];
     seed[..8].copy_from_slice(&number("ORTX_PROPTEST_SEED").unwrap_or(1).to_le_bytes());
     seed[8..8 + name.len().min(24)].copy_from_slice(&name.as_bytes()[..name.len().min(24)]);
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-    let mut runner = TestRunner::new_with_rng(config, rng);
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let choices = proptest::collection::vec(proptest::num::u32::ANY, 60..=90);
-    let (ran, unsupported) = (Cell::new(0), RefCell::new(BTreeMap::<String, usize>::new()));
-    let outcome = runner.run(&choices, |choices| {
-        let Some(case) = draw(&mut Draw::new(&choices)) else { return Ok(()) };
-        match check(&case) {
-            Ok(()) => ran.set(ran.get() + 1),
-            Err(e) if e.kind() == ErrorKind::Unsupported => {
-                *unsupported.borrow_mut().entry(format!("{}: {}", case.op, e.message())).or_default() += 1;
-            }
-            Err(e) => return Err(TestCaseError::fail(format!("{e}\nof {}", describe(&case)))),
+    let unsupported = RefCell::new(BTreeMap::<String, usize>::new());
+    let outcome = runner.run(&choices, |choices| match trial(&mut Draw::new(&choices)) {
+        Err(e) if e.kind() == ErrorKind::Unsupported => {
+            *unsupported.borrow_mut().entry(e.message().to_string()).or_default() += 1;
+            Ok(())
         }
-        Ok(())
+        Err(e) => Err(TestCaseError::fail(e.to_string())),
+        Ok(()) => Ok(()),
     });
-    println!("{name}: {} trials ran", ran.get());
     for (what, times) in unsupported.borrow().iter() {
         println!("{name}: not supported, {times} times: {what}");
     }
     if let Err(e) = outcome {
-        panic!("{name}: {}", e.to_string().split("\nminimal failing input").next().unwrap());
+        // Without the list of numbers, which tells nobody anything.
+        let text = e.to_string();
+        panic!("{name}: {}", text.split("\nminimal failing input").next().unwrap_or(&text));
     }
 }
 
