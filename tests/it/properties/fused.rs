@@ -2,7 +2,7 @@
 
 use super::draw::Draw;
 use super::reference::{Array, broadcast};
-use super::{two_threads, trials};
+use super::{trials, two_threads};
 use crate::cases::cpu;
 use ortx::DType::{BF16, F16, F32, F64};
 use ortx::backend::cpu::CpuBackend;
@@ -45,7 +45,14 @@ fn erf_of(x: f64) -> f64 {
     erf(x)
 }
 
-fn op(b: &mut GraphBuilder, name: &str, op: &str, version: u32, inputs: &[ValueId], attrs: Vec<(&'static str, Attr)>) -> Result<ValueId> {
+fn op(
+    b: &mut GraphBuilder,
+    name: &str,
+    op: &str,
+    version: u32,
+    inputs: &[ValueId],
+    attrs: Vec<(&'static str, Attr)>,
+) -> Result<ValueId> {
     let registry = ops::registry();
     let def = registry.find("", op).expect("an operator of the table");
     let ids = inputs.iter().map(|&v| Some(v)).collect();
@@ -98,7 +105,10 @@ fn chain(d: &mut Draw, dtype: DType) -> Result<Chain> {
             let value = Array::from_fn(&shape, |i| f(x.spread(i), y.spread(i)));
             let id = op(&mut b, &name, o, 13, &[nodes[a].id, nodes[c].id], vec![])?;
             // What grows is brought back.
-            (op(&mut b, &format!("{name}b"), "Tanh", 13, &[id], vec![])?, Array { data: value.data.iter().map(|x| x.tanh()).collect(), ..value })
+            (
+                op(&mut b, &format!("{name}b"), "Tanh", 13, &[id], vec![])?,
+                Array { data: value.data.iter().map(|x| x.tanh()).collect(), ..value },
+            )
         };
         nodes.push(Node { id, value });
     }

@@ -49,7 +49,8 @@ fn recurrent(d: &mut Draw) -> Option<Case> {
     let dirs = if direction == "bidirectional" { 2 } else { 1 };
     let layout = d.flag();
     let after = op == "GRU" && d.flag();
-    let side = |a: usize, b: usize, rest: &[usize]| if layout { [&[b, a], rest].concat() } else { [&[a, b], rest].concat() };
+    let side =
+        |a: usize, b: usize, rest: &[usize]| if layout { [&[b, a], rest].concat() } else { [&[a, b], rest].concat() };
     let x = d.values(dtype, &side(seq, batch, &[input]), -1.0, 1.0);
     let w = d.values(dtype, &[dirs, gates * hidden, input], -0.5, 0.5);
     let r = d.values(dtype, &[dirs, gates * hidden, hidden], -0.5, 0.5);
@@ -88,7 +89,11 @@ fn recurrent(d: &mut Draw) -> Option<Case> {
                         let gated: Vec<f64> = reset.iter().zip(&h).map(|(r, h)| r * h).collect();
                         let unit = |u: usize| {
                             let z = sigmoid(both(0, u));
-                            let inner = if after { reset[u] * g.of_state(dir, 2, u, &h) } else { g.of_state(dir, 2, u, &gated) };
+                            let inner = if after {
+                                reset[u] * g.of_state(dir, 2, u, &h)
+                            } else {
+                                g.of_state(dir, 2, u, &gated)
+                            };
                             let new = (g.of_input(dir, 2, u, &row) + inner).tanh();
                             ((1.0 - z) * new + z * h[u], 0.0)
                         };
@@ -106,8 +111,11 @@ fn recurrent(d: &mut Draw) -> Option<Case> {
                 };
                 (h, c) = next.into_iter().unzip();
                 for u in 0..hidden {
-                    let place =
-                        if layout { ((n * seq + t) * dirs + dir) * hidden } else { ((t * dirs + dir) * batch + n) * hidden };
+                    let place = if layout {
+                        ((n * seq + t) * dirs + dir) * hidden
+                    } else {
+                        ((t * dirs + dir) * batch + n) * hidden
+                    };
                     y[place + u] = h[u];
                 }
             }
