@@ -93,6 +93,9 @@ namespace Ortx
         [DllImport(Lib)] internal static extern IntPtr ortx_session_output_index(SessionHandle session, byte[] name, out UIntPtr index);
         [DllImport(Lib)] internal static extern IntPtr ortx_session_input_type(SessionHandle session, UIntPtr index, out IntPtr type);
         [DllImport(Lib)] internal static extern IntPtr ortx_session_output_type(SessionHandle session, UIntPtr index, out IntPtr type);
+        [DllImport(Lib)] internal static extern IntPtr ortx_session_overridable_count(SessionHandle session, out UIntPtr count);
+        [DllImport(Lib)] internal static extern IntPtr ortx_session_memory(SessionHandle session, out ulong used, out ulong peak);
+        [DllImport(Lib)] internal static extern IntPtr ortx_session_trim(SessionHandle session);
         [DllImport(Lib)] internal static extern IntPtr ortx_session_threads(SessionHandle session, out int threads);
         [DllImport(Lib)] internal static extern IntPtr ortx_session_isa(SessionHandle session, out Isa isa);
         [DllImport(Lib)] internal static extern IntPtr ortx_session_text(SessionHandle session, ModelText which, out IntPtr text);

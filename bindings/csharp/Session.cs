@@ -235,6 +235,8 @@ namespace Ortx
         internal readonly SessionHandle Handle;
         /// <summary>The inputs in the model's order.</summary>
         public IReadOnlyList<IoInfo> Inputs { get; private set; }
+        /// <summary>Inputs that have a default; their indices follow those of Inputs, and a run by name may set them.</summary>
+        public IReadOnlyList<IoInfo> Overridable { get; private set; }
         /// <summary>The outputs in the model's order.</summary>
         public IReadOnlyList<IoInfo> Outputs { get; private set; }
 
@@ -266,101 +268,80 @@ namespace Ortx
         {
             Library.CheckAbi();
             Handle = (options ?? new SessionOptions()).With(create);
-            UIntPtr n;
-            Native.Check(Native.ortx_session_input_count(Handle, out n));
-            Inputs = Describe(n, Native.ortx_session_input_name, Native.ortx_session_input_type);
-            Native.Check(Native.ortx_session_output_count(Handle, out n));
-            Outputs = Describe(n, Native.ortx_session_output_name, Native.ortx_session_output_type);
+            var inputs = (uint)Get<UIntPtr>(Native.ortx_session_input_count);
+            var open = (uint)Get<UIntPtr>(Native.ortx_session_overridable_count);
+            Inputs = Describe(0, inputs, Native.ortx_session_input_name, Native.ortx_session_input_type);
+            Overridable = Describe(inputs, open, Native.ortx_session_input_name, Native.ortx_session_input_type);
+            var outputs = (uint)Get<UIntPtr>(Native.ortx_session_output_count);
+            Outputs = Describe(0, outputs, Native.ortx_session_output_name, Native.ortx_session_output_type);
         }
-        private IReadOnlyList<IoInfo> Describe(UIntPtr count, NameOf nameOf, NameOf typeOf)
+        private IReadOnlyList<IoInfo> Describe(uint first, uint count, NameOf nameOf, NameOf typeOf)
         {
-            var list = new List<IoInfo>();
-            for (uint i = 0; i < (uint)count; i++)
+            return Enumerable.Range(0, (int)count).Select(i =>
             {
                 IntPtr name, type;
-                Native.Check(nameOf(Handle, (UIntPtr)i, out name));
-                Native.Check(typeOf(Handle, (UIntPtr)i, out type));
-                list.Add(new IoInfo { Name = Native.Text(name), Type = new TypeInfo(type) });
-            }
-            return list;
+                Native.Check(nameOf(Handle, Native.Size(first + i), out name));
+                Native.Check(typeOf(Handle, Native.Size(first + i), out type));
+                return new IoInfo { Name = Native.Text(name), Type = new TypeInfo(type) };
+            }).ToList();
+        }
+
+        private delegate IntPtr Getter<T>(SessionHandle session, out T value);
+        private delegate IntPtr IndexOf(SessionHandle session, byte[] name, out UIntPtr index);
+
+        // What the library answers through its last parameter.
+        private T Get<T>(Getter<T> of)
+        {
+            T value;
+            Native.Check(of(Handle, out value));
+            return value;
+        }
+        private int Index(IndexOf of, string name)
+        {
+            return (int)Get((SessionHandle s, out UIntPtr index) => of(s, Native.Bytes(name), out index));
+        }
+        // One by one: what `count` counts.
+        private IEnumerable<T> All<T>(Getter<UIntPtr> count, Func<UIntPtr, T> at)
+        {
+            return Enumerable.Range(0, (int)Get(count)).Select(i => at(Native.Size(i)));
         }
 
         /// <summary>The place of an input in the model's order.</summary>
-        public int InputIndex(string name)
-        {
-            UIntPtr index;
-            Native.Check(Native.ortx_session_input_index(Handle, Native.Bytes(name), out index));
-            return (int)index;
-        }
+        public int InputIndex(string name) { return Index(Native.ortx_session_input_index, name); }
         /// <summary>The place of an output in the model's order.</summary>
-        public int OutputIndex(string name)
-        {
-            UIntPtr index;
-            Native.Check(Native.ortx_session_output_index(Handle, Native.Bytes(name), out index));
-            return (int)index;
-        }
+        public int OutputIndex(string name) { return Index(Native.ortx_session_output_index, name); }
         /// <summary>Threads that work on a run, the calling one included.</summary>
-        public int Threads
-        {
-            get
-            {
-                int threads;
-                Native.Check(Native.ortx_session_threads(Handle, out threads));
-                return threads;
-            }
-        }
+        public int Threads { get { return Get<int>(Native.ortx_session_threads); } }
         /// <summary>The level of instructions that the session uses.</summary>
-        public Isa Isa
-        {
-            get
-            {
-                Isa isa;
-                Native.Check(Native.ortx_session_isa(Handle, out isa));
-                return isa;
-            }
-        }
+        public Isa Isa { get { return Get<Isa>(Native.ortx_session_isa); } }
+        /// <summary>The bytes that its tensors take now, outputs that live included.</summary>
+        public ulong MemoryUsed { get { ulong peak; return Get((SessionHandle s, out ulong used) => Native.ortx_session_memory(s, out used, out peak)); } }
+        /// <summary>The most bytes that they took at once.</summary>
+        public ulong MemoryPeak { get { ulong used; return Get((SessionHandle s, out ulong peak) => Native.ortx_session_memory(s, out used, out peak)); } }
+        /// <summary>Gives memory back that is kept for coming runs.</summary>
+        public void Trim() { Native.Check(Native.ortx_session_trim(Handle)); }
         /// <summary>One of the texts that the model carries; "" where it says nothing.</summary>
         public string Text(ModelText which)
         {
-            IntPtr text;
-            Native.Check(Native.ortx_session_text(Handle, which, out text));
-            return Native.Text(text);
+            return Native.Text(Get((SessionHandle s, out IntPtr text) => Native.ortx_session_text(s, which, out text)));
         }
         /// <summary>The version that the model's author gave it.</summary>
-        public long ModelVersion
-        {
-            get
-            {
-                long version;
-                Native.Check(Native.ortx_session_model_version(Handle, out version));
-                return version;
-            }
-        }
+        public long ModelVersion { get { return Get<long>(Native.ortx_session_model_version); } }
         /// <summary>The version of the ONNX file format.</summary>
-        public long IrVersion
-        {
-            get
-            {
-                long version;
-                Native.Check(Native.ortx_session_ir_version(Handle, out version));
-                return version;
-            }
-        }
+        public long IrVersion { get { return Get<long>(Native.ortx_session_ir_version); } }
         /// <summary>The operator sets that the model imports: versions by domain.</summary>
         public IReadOnlyDictionary<string, long> Opsets
         {
             get
             {
-                UIntPtr count;
-                Native.Check(Native.ortx_session_opset_count(Handle, out count));
                 var all = new Dictionary<string, long>();
-                for (uint i = 0; i < (uint)count; i++)
+                foreach (var pair in All(Native.ortx_session_opset_count, i =>
                 {
                     IntPtr domain;
                     long version;
-                    Native.Check(Native.ortx_session_opset(Handle, (UIntPtr)i, out domain, out version));
-                    all[Native.Text(domain)] = version;
-                }
+                    Native.Check(Native.ortx_session_opset(Handle, i, out domain, out version));
+                    return new { Key = Native.Text(domain), Value = version };
+                })) all[pair.Key] = pair.Value;
                 return all;
             }
         }
@@ -369,34 +350,23 @@ namespace Ortx
         {
             get
             {
-                UIntPtr count;
-                Native.Check(Native.ortx_session_property_count(Handle, out count));
                 var all = new Dictionary<string, string>();
-                for (uint i = 0; i < (uint)count; i++)
+                foreach (var pair in All(Native.ortx_session_property_count, i =>
                 {
                     IntPtr key, value;
-                    Native.Check(Native.ortx_session_property(Handle, (UIntPtr)i, out key, out value));
-                    all[Native.Text(key)] = Native.Text(value);
-                }
+                    Native.Check(Native.ortx_session_property(Handle, i, out key, out value));
+                    return new { Key = Native.Text(key), Value = Native.Text(value) };
+                })) all[pair.Key] = pair.Value;
                 return all;
             }
         }
-
-        /// <summary>What the caller should hear of: preferred devices that cannot be used.</summary>
+        /// <summary>What the caller should hear of: preferred devices that cannot be used, defaults that cannot be overridden.</summary>
         public IReadOnlyList<string> Warnings
         {
             get
             {
-                UIntPtr count;
-                Native.Check(Native.ortx_session_warning_count(Handle, out count));
-                var all = new List<string>();
-                for (uint i = 0; i < (uint)count; i++)
-                {
-                    IntPtr text;
-                    Native.Check(Native.ortx_session_warning(Handle, (UIntPtr)i, out text));
-                    all.Add(Native.Text(text));
-                }
-                return all;
+                return All(Native.ortx_session_warning_count,
+                    i => Native.Text(Get((SessionHandle s, out IntPtr text) => Native.ortx_session_warning(s, i, out text)))).ToList();
             }
         }
 

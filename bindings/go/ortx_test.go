@@ -359,6 +359,38 @@ func small(t *testing.T, name string) *ortx.Session {
 	return session
 }
 
+func TestDefaultsAndMemory(t *testing.T) {
+	session := small(t, "defaults.onnx")
+	defer session.Close()
+	if in, open := session.Inputs(), session.Overridable(); len(in) != 1 || len(open) != 1 || open[0].Name != "w" || open[0].Shape[0] != 1 {
+		t.Errorf("%+v %+v", in, open)
+	}
+	x, _ := ortx.NewTensor([]int64{2}, []float32{1, 3})
+	w, _ := ortx.NewTensor([]int64{1}, []float32{5})
+	for _, c := range []struct {
+		inputs map[string]*ortx.Value
+		want   []float32
+	}{{map[string]*ortx.Value{"x": x}, []float32{2, 6}}, {map[string]*ortx.Value{"x": x, "w": w}, []float32{5, 15}}} {
+		out, err := session.RunNamed(context.Background(), c.inputs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ortx.Data[float32](out["y"]); err != nil || !slices.Equal(got, c.want) {
+			t.Error(got, c.want, err)
+		}
+	}
+	used, peak, err := session.Memory()
+	if err != nil || peak == 0 || used > peak {
+		t.Error(used, peak, err)
+	}
+	if err := session.Trim(); err != nil {
+		t.Error(err)
+	}
+	if after, _, err := session.Memory(); err != nil || after > used {
+		t.Error(after, used, err)
+	}
+}
+
 func TestSequences(t *testing.T) {
 	session := small(t, "sequence.onnx")
 	defer session.Close()

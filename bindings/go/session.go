@@ -84,8 +84,8 @@ type Options struct {
 
 // Session is a model, ready to run by any number of goroutines at once.
 type Session struct {
-	handle          *C.ortx_session
-	inputs, outputs []IOInfo
+	handle                       *C.ortx_session
+	inputs, overridable, outputs []IOInfo
 }
 
 // Type is what is known of a value before the model runs.
@@ -230,41 +230,57 @@ func (s *Session) Inputs() []IOInfo { return s.inputs }
 // Outputs of the model, in its order.
 func (s *Session) Outputs() []IOInfo { return s.outputs }
 
+// Overridable inputs have a default; their indices follow those of Inputs, and RunNamed may set them.
+func (s *Session) Overridable() []IOInfo { return s.overridable }
+
+// get is what the library answers through the place it is given.
+func get[T any](of func(*T) *C.ortx_status) (T, error) {
+	var answer T
+	err := check(of(&answer))
+	return answer, err
+}
+
+// all calls one for each of what count counts.
+func all(count func(*C.size_t) *C.ortx_status, one func(C.size_t) error) error {
+	n, err := get(count)
+	for i := C.size_t(0); i < n && err == nil; i++ {
+		err = one(i)
+	}
+	return err
+}
+
 func (s *Session) describe() error {
-	var n C.size_t
-	if err := check(C.ortx_session_input_count(s.handle, &n)); err != nil {
+	input := func(to *[]IOInfo) func(C.size_t) error {
+		first := C.size_t(len(s.inputs))
+		return func(i C.size_t) error {
+			return describeTo(to, func(name **C.char) *C.ortx_status { return C.ortx_session_input_name(s.handle, first+i, name) },
+				func(kind **C.ortx_type) *C.ortx_status { return C.ortx_session_input_type(s.handle, first+i, kind) })
+		}
+	}
+	output := func(i C.size_t) error {
+		return describeTo(&s.outputs, func(name **C.char) *C.ortx_status { return C.ortx_session_output_name(s.handle, i, name) },
+			func(kind **C.ortx_type) *C.ortx_status { return C.ortx_session_output_type(s.handle, i, kind) })
+	}
+	err := all(func(n *C.size_t) *C.ortx_status { return C.ortx_session_input_count(s.handle, n) }, input(&s.inputs))
+	if err != nil {
 		return err
 	}
-	for i := C.size_t(0); i < n; i++ {
-		var name *C.char
-		var kind *C.ortx_type
-		err := errors.Join(check(C.ortx_session_input_name(s.handle, i, &name)), check(C.ortx_session_input_type(s.handle, i, &kind)))
-		if err != nil {
-			return err
-		}
-		info, err := describe(kind)
-		if err != nil {
-			return err
-		}
-		s.inputs = append(s.inputs, IOInfo{C.GoString(name), *info})
-	}
-	if err := check(C.ortx_session_output_count(s.handle, &n)); err != nil {
+	return errors.Join(
+		all(func(n *C.size_t) *C.ortx_status { return C.ortx_session_overridable_count(s.handle, n) }, input(&s.overridable)),
+		all(func(n *C.size_t) *C.ortx_status { return C.ortx_session_output_count(s.handle, n) }, output))
+}
+
+func describeTo(list *[]IOInfo, nameOf func(**C.char) *C.ortx_status, typeOf func(**C.ortx_type) *C.ortx_status) error {
+	name, e1 := get(nameOf)
+	kind, e2 := get(typeOf)
+	if err := errors.Join(e1, e2); err != nil {
 		return err
 	}
-	for i := C.size_t(0); i < n; i++ {
-		var name *C.char
-		var kind *C.ortx_type
-		err := errors.Join(check(C.ortx_session_output_name(s.handle, i, &name)), check(C.ortx_session_output_type(s.handle, i, &kind)))
-		if err != nil {
-			return err
-		}
-		info, err := describe(kind)
-		if err != nil {
-			return err
-		}
-		s.outputs = append(s.outputs, IOInfo{C.GoString(name), *info})
+	info, err := describe(kind)
+	if err == nil {
+		*list = append(*list, IOInfo{C.GoString(name), *info})
 	}
-	return nil
+	return err
 }
 
 func describe(of *C.ortx_type) (*Type, error) {
@@ -302,22 +318,38 @@ func describe(of *C.ortx_type) (*Type, error) {
 
 // InputIndex is the place of an input in the model's order.
 func (s *Session) InputIndex(name string) (int, error) {
-	defer runtime.KeepAlive(s)
-	text := C.CString(name)
-	defer C.free(unsafe.Pointer(text))
-	var index C.size_t
-	err := check(C.ortx_session_input_index(s.handle, text, &index))
-	return int(index), err
+	return s.index(name, func(text *C.char, index *C.size_t) *C.ortx_status {
+		return C.ortx_session_input_index(s.handle, text, index)
+	})
 }
 
 // OutputIndex is the place of an output in the model's order.
 func (s *Session) OutputIndex(name string) (int, error) {
+	return s.index(name, func(text *C.char, index *C.size_t) *C.ortx_status {
+		return C.ortx_session_output_index(s.handle, text, index)
+	})
+}
+
+func (s *Session) index(name string, of func(*C.char, *C.size_t) *C.ortx_status) (int, error) {
 	defer runtime.KeepAlive(s)
 	text := C.CString(name)
 	defer C.free(unsafe.Pointer(text))
-	var index C.size_t
-	err := check(C.ortx_session_output_index(s.handle, text, &index))
+	index, err := get(func(index *C.size_t) *C.ortx_status { return of(text, index) })
 	return int(index), err
+}
+
+// Memory is how many bytes the session's tensors take now, outputs that live included, and the most they took at once.
+func (s *Session) Memory() (used, peak uint64, err error) {
+	defer runtime.KeepAlive(s)
+	var most C.uint64_t
+	now, err := get(func(used *C.uint64_t) *C.ortx_status { return C.ortx_session_memory(s.handle, used, &most) })
+	return uint64(now), uint64(most), err
+}
+
+// Trim gives memory back that is kept for coming runs.
+func (s *Session) Trim() error {
+	defer runtime.KeepAlive(s)
+	return check(C.ortx_session_trim(s.handle))
 }
 
 // Metadata is what a model says of itself, "" and 0 where it says nothing, and how the session runs it.
@@ -333,7 +365,8 @@ type Metadata struct {
 	Threads int
 	// ISA is the level of instructions used.
 	ISA ISA
-	// Warnings are what the caller should hear of: preferred devices that cannot be used.
+	// Warnings are what the caller should hear of: preferred devices that cannot be used, defaults
+	// that cannot be overridden.
 	Warnings []string
 }
 
@@ -346,44 +379,46 @@ func (s *Session) Metadata() (*Metadata, error) {
 		C.ORTX_TEXT_GRAPH_NAME: &m.GraphName, C.ORTX_TEXT_DOMAIN: &m.Domain, C.ORTX_TEXT_DOC: &m.Doc,
 	}
 	for which, to := range texts {
-		var text *C.char
-		if err := check(C.ortx_session_text(s.handle, which, &text)); err != nil {
+		text, err := get(func(text **C.char) *C.ortx_status { return C.ortx_session_text(s.handle, which, text) })
+		if err != nil {
 			return nil, err
 		}
 		*to = C.GoString(text)
 	}
-	var version, ir C.int64_t
-	var threads C.int32_t
-	var isa C.ortx_isa
-	var opsets, properties, warnings C.size_t
-	err := errors.Join(check(C.ortx_session_model_version(s.handle, &version)), check(C.ortx_session_ir_version(s.handle, &ir)),
-		check(C.ortx_session_threads(s.handle, &threads)), check(C.ortx_session_isa(s.handle, &isa)),
-		check(C.ortx_session_opset_count(s.handle, &opsets)), check(C.ortx_session_property_count(s.handle, &properties)),
-		check(C.ortx_session_warning_count(s.handle, &warnings)))
+	version, e1 := get(func(v *C.int64_t) *C.ortx_status { return C.ortx_session_model_version(s.handle, v) })
+	ir, e2 := get(func(v *C.int64_t) *C.ortx_status { return C.ortx_session_ir_version(s.handle, v) })
+	threads, e3 := get(func(n *C.int32_t) *C.ortx_status { return C.ortx_session_threads(s.handle, n) })
+	isa, e4 := get(func(isa *C.ortx_isa) *C.ortx_status { return C.ortx_session_isa(s.handle, isa) })
+	m.ModelVersion, m.IRVersion, m.Threads, m.ISA = int64(version), int64(ir), int(threads), ISA(isa)
+	opset := func(i C.size_t) error {
+		var domain *C.char
+		version, err := get(func(v *C.int64_t) *C.ortx_status { return C.ortx_session_opset(s.handle, i, &domain, v) })
+		if err == nil {
+			m.Opsets[C.GoString(domain)] = int64(version)
+		}
+		return err
+	}
+	property := func(i C.size_t) error {
+		var key *C.char
+		value, err := get(func(value **C.char) *C.ortx_status { return C.ortx_session_property(s.handle, i, &key, value) })
+		if err == nil {
+			m.Properties[C.GoString(key)] = C.GoString(value)
+		}
+		return err
+	}
+	warning := func(i C.size_t) error {
+		text, err := get(func(text **C.char) *C.ortx_status { return C.ortx_session_warning(s.handle, i, text) })
+		if err == nil {
+			m.Warnings = append(m.Warnings, C.GoString(text))
+		}
+		return err
+	}
+	err := errors.Join(e1, e2, e3, e4,
+		all(func(n *C.size_t) *C.ortx_status { return C.ortx_session_opset_count(s.handle, n) }, opset),
+		all(func(n *C.size_t) *C.ortx_status { return C.ortx_session_property_count(s.handle, n) }, property),
+		all(func(n *C.size_t) *C.ortx_status { return C.ortx_session_warning_count(s.handle, n) }, warning))
 	if err != nil {
 		return nil, err
-	}
-	m.ModelVersion, m.IRVersion, m.Threads, m.ISA = int64(version), int64(ir), int(threads), ISA(isa)
-	for i := C.size_t(0); i < opsets; i++ {
-		var domain *C.char
-		if err := check(C.ortx_session_opset(s.handle, i, &domain, &version)); err != nil {
-			return nil, err
-		}
-		m.Opsets[C.GoString(domain)] = int64(version)
-	}
-	for i := C.size_t(0); i < properties; i++ {
-		var key, value *C.char
-		if err := check(C.ortx_session_property(s.handle, i, &key, &value)); err != nil {
-			return nil, err
-		}
-		m.Properties[C.GoString(key)] = C.GoString(value)
-	}
-	for i := C.size_t(0); i < warnings; i++ {
-		var text *C.char
-		if err := check(C.ortx_session_warning(s.handle, i, &text)); err != nil {
-			return nil, err
-		}
-		m.Warnings = append(m.Warnings, C.GoString(text))
 	}
 	return m, nil
 }

@@ -20,7 +20,7 @@ internal static class Checks
         }
         models = args[0];
         digits = args[1];
-        var checks = new Action[] { Errors, Cancelling, Elements, Strings, Kinds, Types, Metadata, Options, Pools, Memory, Bindings, Devices };
+        var checks = new Action[] { Errors, Cancelling, Elements, Strings, Kinds, Types, Metadata, DefaultsAndMemory, Options, Pools, Memory, Bindings, Devices };
         foreach (var check in checks)
         {
             try
@@ -254,6 +254,24 @@ internal static class Checks
             True(session.Threads == 1 && session.Isa == Isa.Scalar && Library.NameOf(session.Isa) == "scalar", "threads, level");
         }
         True(Library.ThreadsAvailable >= 1 && Library.IsaAvailable >= Isa.Scalar && Library.Version.Contains("."), "the library");
+    }
+
+    private static void DefaultsAndMemory()
+    {
+        using (var session = new Session(Path("defaults.onnx"), new SessionOptions { Threads = 1 }))
+        using (var x = Tensor.Copy(new float[] { 1, 3 }, 2))
+        using (var w = Tensor.Copy(new float[] { 5 }, 1))
+        {
+            True(session.Inputs.Single().Name == "x" && session.Overridable.Single().Name == "w", "an input, a default");
+            True(session.InputIndex("w") == 1 && session.Overridable[0].Type.DType == DType.Float32, "the default's place and type");
+            using (var y = (Tensor)session.Run(x)[0]) Same(y.ToArray<float>(), 2f, 6f);
+            var named = session.Run(new Dictionary<string, Value> { { "x", x }, { "w", w } });
+            using (var y = (Tensor)named["y"]) Same(y.ToArray<float>(), 5f, 15f);
+            var used = session.MemoryUsed;
+            True(session.MemoryPeak >= used && session.MemoryPeak > 0, "memory");
+            session.Trim();
+            True(session.MemoryUsed <= used, "trimmed");
+        }
     }
 
     private static void Options()
