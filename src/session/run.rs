@@ -91,7 +91,7 @@ impl Session {
         let imported = import_model(&model, &env.registry, &external)?;
         let isa = options.isa.map_or(Isa::detect(), |l| Isa::detect().cap(l));
         let cpu = Arc::new(CpuBackend::new(isa, ops::cpu_bindings()));
-        let Devices { backends: devices, required, warnings } = devices::open(env, &options.devices)?;
+        let Devices { backends: devices, required, mut warnings } = devices::open(env, &options.devices)?;
         let wanted = options.optimize.then(|| optimize::Options {
             disabled: options.disabled_passes.clone(),
             stop_after: options.stop_after.clone(),
@@ -99,7 +99,13 @@ impl Session {
         // Where that reading fails (a shape that must be known, say), the defaults are constants and nothing else.
         let open: Option<Imported> = match overridable_inputs(&model) {
             names if names.is_empty() => None,
-            _ => import_overridable(&model, &env.registry, &external, &imported).ok(),
+            names => match import_overridable(&model, &env.registry, &external, &imported) {
+                Ok(open) => Some(open),
+                Err(e) => {
+                    warnings.push(format!("inputs that have a default ({}) are constants: {e:#}", names.join(", ")));
+                    None
+                }
+            },
         };
         let mut graph = imported.graph;
         let passes = match &wanted {

@@ -93,6 +93,29 @@ fn defaults_can_be_overridden() {
     }
 }
 
+/// Where an operator must know a default when it is read, the default is a constant, and the session says so.
+#[test]
+fn defaults_that_must_be_constants_are_told() {
+    let g = Tiny::new("blocked").input("x", 1, &["1", "16", "2", "2"]).input("w", 1, &["16", "16", "1", "1"]);
+    let mut g = g.weights("w", &[16, 16, 1, 1]).node("Conv", &["x", "w"], &["y"]).ints("kernel_shape", &[1, 1]);
+    g.0.node.last_mut().unwrap().domain = Some("com.microsoft.nchwc".into());
+    let mut m = g.output("y").model();
+    let domain = Some("com.microsoft.nchwc".into());
+    m.opset_import.push(ortx::proto::onnx::OperatorSetIdProto { domain, version: Some(1) });
+    let s = session(&m.encode_to_vec());
+    let (mut n, mut open, mut said) = (0, 7, null());
+    // SAFETY: a live session and places to write to.
+    unsafe {
+        ok(ortx_session_overridable_count(s, &mut open));
+        ok(ortx::capi::metadata::ortx_session_warning_count(s, &mut n));
+        assert_eq!((open, n), (0, 1));
+        ok(ortx::capi::metadata::ortx_session_warning(s, 0, &mut said));
+        let said = text(said);
+        assert!(said.contains("(w) are constants") && said.contains("blocked weights"), "{said}");
+        ortx_session_destroy(s);
+    }
+}
+
 /// Before version 4 every initialiser had to be listed as an input: they are constants, as in onnxruntime.
 #[test]
 fn old_models_have_constants() {
