@@ -35,6 +35,30 @@ pub fn reserved<T>(n: usize) -> Result<Vec<T>> {
     }
 }
 
+/// What an iterator gives, or an `OutOfMemory` error.
+pub fn gathered<T>(items: impl Iterator<Item = T>) -> Result<Vec<T>> {
+    try_gathered(items.map(Ok))
+}
+
+/// The same for items that may be errors: the first one ends it.
+pub fn try_gathered<T>(items: impl Iterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let mut v = reserved(items.size_hint().0)?;
+    for x in items {
+        if v.len() == v.capacity() && v.try_reserve(1).is_err() {
+            bail!(OutOfMemory, "cannot allocate more than {} elements of {} bytes", v.len(), size_of::<T>());
+        }
+        v.push(x?);
+    }
+    Ok(v)
+}
+
+/// `n` copies of `x`, or an `OutOfMemory` error.
+pub fn filled<T: Clone>(n: usize, x: T) -> Result<Vec<T>> {
+    let mut v = reserved(n)?;
+    v.resize(n, x);
+    Ok(v)
+}
+
 /// A block of bytes, charged to the thread's current [`Budget`](super::budget::Budget), at a multiple of [`ALIGN`]. Its contents may be uninitialised after [`Buffer::uninit`];
 /// it is meant to be reached through raw pointers.
 pub struct Buffer {

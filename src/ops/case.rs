@@ -1,6 +1,7 @@
 //! Test cases of operators, as data: each runs on every backend and at every ISA level against the scalar path, and
 //! against an expected result where one is given. `tests/it/cases.rs` runs them.
 
+use crate::base::alloc::{filled, gathered};
 use crate::error::{Context, Result};
 use crate::ir::build::GraphBuilder;
 use crate::ir::parse::Attr;
@@ -156,19 +157,19 @@ pub fn random(dtype: DType, shape: &[usize], lo: f64, hi: f64, seed: u64) -> Res
 /// The elements of a real or integer tensor as f64.
 pub fn to_f64s(t: &Tensor) -> Result<Vec<f64>> {
     Ok(match t.dtype() {
-        DType::F32 => t.as_slice::<f32>()?.iter().map(|&x| f64::from(x)).collect(),
-        DType::F64 => t.as_slice::<f64>()?.to_vec(),
-        DType::F16 => t.as_slice::<f16>()?.iter().map(|x| x.to_f64()).collect(),
-        DType::BF16 => t.as_slice::<bf16>()?.iter().map(|x| x.to_f64()).collect(),
-        DType::U64 => t.as_slice::<u64>()?.iter().map(|&x| x as f64).collect(),
+        DType::F32 => gathered(t.as_slice::<f32>()?.iter().map(|&x| f64::from(x)))?,
+        DType::F64 => gathered(t.as_slice::<f64>()?.iter().copied())?,
+        DType::F16 => gathered(t.as_slice::<f16>()?.iter().map(|x| x.to_f64()))?,
+        DType::BF16 => gathered(t.as_slice::<bf16>()?.iter().map(|x| x.to_f64()))?,
+        DType::U64 => gathered(t.as_slice::<u64>()?.iter().map(|&x| x as f64))?,
         d if d.is_narrow_float() => {
-            let mut v = vec![0.0; t.len()];
+            let mut v = filled(t.len(), 0.0)?;
             crate::tensor::unpack_bits(d, t.bytes(), t.len(), |i, b| {
                 v[i] = f64::from(crate::tensor::decode_narrow(d, b))
             });
             v
         }
-        _ => t.to_i64s()?.into_iter().map(|x| x as f64).collect(),
+        _ => gathered(t.to_i64s()?.into_iter().map(|x| x as f64))?,
     })
 }
 

@@ -10,6 +10,7 @@ use super::types::elem;
 use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Operand, Step};
+use crate::base::alloc::{filled, gathered, try_gathered};
 use crate::error::Result;
 use crate::ir::parse::Attr;
 use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
@@ -324,35 +325,28 @@ fn parse_strings(op: &Cast, x: &TensorView<'_>, to: DType) -> Result<Tensor> {
     };
     macro_rules! ints {
         ($t:ty) => {
-            Tensor::from_slice(
+            Tensor::try_gathered(
                 x.shape(),
-                &strings
-                    .iter()
-                    .map(|s| s.trim().parse::<$t>().or_else(|_| float(s).map(|v| v as $t)))
-                    .collect::<Result<Vec<_>>>()?,
+                strings.iter().map(|s| s.trim().parse::<$t>().or_else(|_| float(s).map(|v| v as $t))),
             )
         };
     }
-    let floats = || strings.iter().map(float).collect::<Result<Vec<f64>>>();
+    let floats = || strings.iter().map(float);
     match to {
         DType::F32 => {
             let parse = |s: &String| s.trim().parse::<f32>().or_else(|_| float(s).map(|v| v as f32));
-            Tensor::from_slice(x.shape(), &strings.iter().map(parse).collect::<Result<Vec<_>>>()?)
+            Tensor::try_gathered(x.shape(), strings.iter().map(parse))
         }
-        DType::F64 => Tensor::from_slice(x.shape(), &floats()?),
-        DType::F16 => {
-            Tensor::from_slice(x.shape(), &floats()?.iter().map(|&v| half::f16::from_f64(v)).collect::<Vec<_>>())
-        }
-        DType::BF16 => {
-            Tensor::from_slice(x.shape(), &floats()?.iter().map(|&v| half::bf16::from_f64(v)).collect::<Vec<_>>())
-        }
+        DType::F64 => Tensor::try_gathered(x.shape(), floats()),
+        DType::F16 => Tensor::try_gathered(x.shape(), floats().map(|v| v.map(half::f16::from_f64))),
+        DType::BF16 => Tensor::try_gathered(x.shape(), floats().map(|v| v.map(half::bf16::from_f64))),
         DType::Bool => {
             let truth = |s: &String| match s.trim().to_lowercase().as_str() {
                 "true" => Ok(true),
                 "false" | "" => Ok(false),
                 _ => float(s).map(|v| v != 0.0),
             };
-            Tensor::from_slice(x.shape(), &strings.iter().map(truth).collect::<Result<Vec<bool>>>()?)
+            Tensor::try_gathered(x.shape(), strings.iter().map(truth))
         }
         DType::I8 => ints!(i8),
         DType::I16 => ints!(i16),
@@ -363,10 +357,9 @@ fn parse_strings(op: &Cast, x: &TensorView<'_>, to: DType) -> Result<Tensor> {
         DType::U32 => ints!(u32),
         DType::U64 => ints!(u64),
         d if d.bits() <= 8 && d != DType::String => {
-            let v = floats()?;
-            let bits: Vec<u8> =
-                v.iter().map(|&v| if d.is_float() { encode(d, op, v as f32) } else { v as i32 as u8 }).collect();
-            let mut bytes = vec![0u8; d.byte_len(bits.len())?];
+            let bits = |v: f64| if d.is_float() { encode(d, op, v as f32) } else { v as i32 as u8 };
+            let bits = try_gathered(floats().map(|v| v.map(bits)))?;
+            let mut bytes = filled(d.byte_len(bits.len())?, 0u8)?;
             crate::tensor::write_packed(d, &mut bytes, bits.len(), |i| bits[i]);
             Tensor::from_bytes(d, x.shape(), bytes.into())
         }
@@ -378,23 +371,23 @@ fn parse_strings(op: &Cast, x: &TensorView<'_>, to: DType) -> Result<Tensor> {
 fn format_all(x: &TensorView<'_>) -> Result<Vec<String>> {
     macro_rules! each {
         ($t:ty, $f:expr) => {
-            x.as_slice::<$t>()?.iter().map($f).collect()
+            gathered(x.as_slice::<$t>()?.iter().map($f))?
         };
     }
-    let narrow = |f: &dyn Fn(f32) -> String| {
-        let mut v = vec![String::new(); x.len()];
+    let narrow = |f: &dyn Fn(f32) -> String| -> Result<Vec<String>> {
+        let mut v = filled(x.len(), String::new())?;
         unpack_bits(x.dtype(), x.bytes(), x.len(), |i, b| v[i] = f(decode_narrow(x.dtype(), b)));
-        v
+        Ok(v)
     };
     Ok(match x.dtype() {
         DType::F32 => each!(f32, |v| format_float(f64::from(*v), format!("{v:e}"))),
         DType::F64 => each!(f64, |v| format_float(*v, format!("{v:e}"))),
         DType::F16 => each!(half::f16, |v| format_float(v.to_f64(), shortest_f16(*v))),
         DType::BF16 => each!(half::bf16, |v| format_float(v.to_f64(), format!("{:e}", v.to_f32()))),
-        DType::Bool => x.bytes().iter().map(|&b| if b != 0 { "True".into() } else { "False".into() }).collect(),
+        DType::Bool => gathered(x.bytes().iter().map(|&b| if b != 0 { "True".into() } else { "False".into() }))?,
         DType::U64 => each!(u64, u64::to_string),
-        d if d.is_narrow_float() => narrow(&|v| format_float(f64::from(v), format!("{v:e}"))),
-        d if d.is_int() => x.to_i64s()?.iter().map(i64::to_string).collect(),
+        d if d.is_narrow_float() => narrow(&|v| format_float(f64::from(v), format!("{v:e}")))?,
+        d if d.is_int() => gathered(x.to_i64s()?.iter().map(i64::to_string))?,
         d => bail!(Unsupported, "Cast of {d} to strings"),
     })
 }

@@ -2,6 +2,7 @@
 
 use super::Family;
 use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
+use crate::base::alloc::{gathered, reserved};
 use crate::base::checked;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
@@ -49,8 +50,8 @@ impl Op for RegexFullMatch {
 
 fn run_regex(op: &RegexFullMatch, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
     let t = args[0].tensor()?;
-    let found: Vec<bool> = t.as_strings()?.iter().map(|s| op.0.is_match(s)).collect();
-    Ok(vec![Value::Tensor(Tensor::from_slice(t.shape(), &found)?)])
+    let found = t.as_strings()?.iter().map(|s| op.0.is_match(s));
+    Ok(vec![Value::Tensor(Tensor::gathered(t.shape(), found)?)])
 }
 
 /// Joins strings element by element, broadcasting (ONNX StringConcat-20).
@@ -135,7 +136,7 @@ fn run_concat(_: &StringConcat, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<
         }
         index
     };
-    let joined = (0..n).map(|i| format!("{}{}", x[at(a.shape(), i)], y[at(b.shape(), i)])).collect();
+    let joined = gathered((0..n).map(|i| format!("{}{}", x[at(a.shape(), i)], y[at(b.shape(), i)])))?;
     Ok(vec![Value::Tensor(Tensor::from_strings(&shape, joined)?)])
 }
 
@@ -179,13 +180,11 @@ fn run_normalizer(op: &StringNormalizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -
     let fold = |s: &str| if op.case_sensitive { s.to_string() } else { s.to_lowercase() };
     let stop: HashSet<String> = op.stop_words.iter().map(|s| fold(s)).collect();
     let kept = t.as_strings()?.iter().filter(|s| !stop.contains(&fold(s)));
-    let mut out: Vec<String> = kept
-        .map(|s| match op.upper {
-            None => s.clone(),
-            Some(true) => s.to_uppercase(),
-            Some(false) => s.to_lowercase(),
-        })
-        .collect();
+    let mut out = gathered(kept.map(|s| match op.upper {
+        None => s.clone(),
+        Some(true) => s.to_uppercase(),
+        Some(false) => s.to_lowercase(),
+    }))?;
     if out.is_empty() {
         // The standard asks for one empty string where nothing is left.
         out.push(String::new());
@@ -239,16 +238,17 @@ fn run_split(op: &StringSplit, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<V
         }
     };
     let parts: Vec<Vec<String>> =
-        t.as_strings()?.iter().map(|s| if s.is_empty() { Vec::new() } else { split(s) }).collect();
+        gathered(t.as_strings()?.iter().map(|s| if s.is_empty() { Vec::new() } else { split(s) }))?;
     let width = parts.iter().map(Vec::len).max().unwrap_or(0);
-    let counts: Vec<i64> = parts.iter().map(|p| p.len() as i64).collect();
-    let mut flat = Vec::with_capacity(parts.len() * width);
-    for mut p in parts {
-        p.resize(width, String::new());
+    let counts = Tensor::gathered(t.shape(), parts.iter().map(|p| p.len() as i64))?;
+    let mut flat = reserved(checked::product(&[parts.len(), width])?)?;
+    for p in parts {
+        let full = flat.len() + width;
         flat.extend(p);
+        flat.resize(full, String::new());
     }
     let shape: Vec<usize> = t.shape().iter().copied().chain([width]).collect();
-    Ok(vec![Value::Tensor(Tensor::from_strings(&shape, flat)?), Value::Tensor(Tensor::from_slice(t.shape(), &counts)?)])
+    Ok(vec![Value::Tensor(Tensor::from_strings(&shape, flat)?), Value::Tensor(counts)])
 }
 
 fn parse_tfidf(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -306,8 +306,8 @@ impl Op for TfIdf {
 fn run_tfidf(op: &TfIdf, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
     let t = args[0].tensor()?;
     let tokens: Vec<Token> = match t.dtype() {
-        DType::String => t.as_strings()?.iter().cloned().map(Token::Text).collect(),
-        _ => t.to_i64s()?.into_iter().map(Token::Int).collect(),
+        DType::String => gathered(t.as_strings()?.iter().cloned().map(Token::Text))?,
+        _ => gathered(t.to_i64s()?.into_iter().map(Token::Int))?,
     };
     let (rows, cols, shape) = match t.shape() {
         [c] => (1, *c, vec![op.width]),
@@ -315,10 +315,12 @@ fn run_tfidf(op: &TfIdf, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Val
         [] => (1, 1, vec![op.width]),
         s => bail!(Run, "TfIdfVectorizer takes one or two axes, not {s:?}"),
     };
-    let mut out = vec![0f32; rows * op.width];
+    let mut y = Tensor::zeroed(DType::F32, &shape)?;
+    let (out, mut weight) = (y.as_mut_slice::<f32>()?, reserved(op.width)?);
     for r in 0..rows {
         let (line, counts) = (&tokens[r * cols..(r + 1) * cols], &mut out[r * op.width..(r + 1) * op.width]);
-        let mut weight = vec![1f32; op.width];
+        weight.clear();
+        weight.resize(op.width, 1f32);
         for len in op.min_len..=op.max_len {
             // A single token cannot skip anything.
             for skip in 0..=(if len == 1 { 0 } else { op.max_skip }) {
@@ -346,7 +348,7 @@ fn run_tfidf(op: &TfIdf, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Val
             };
         }
     }
-    Ok(vec![Value::Tensor(Tensor::from_slice(&shape, &out)?)])
+    Ok(vec![Value::Tensor(y)])
 }
 
 fn cpu(b: &mut CpuBindings) {

@@ -12,7 +12,7 @@ pub use narrow::{decode_narrow, encode_narrow, unpack_bits, write_packed};
 pub use value::{MapValue, SequenceValue, Value};
 pub use view::TensorView;
 
-use crate::base::alloc::Buffer;
+use crate::base::alloc::{Buffer, filled, gathered};
 use crate::base::checked;
 use crate::error::Result;
 use crate::{bail, ensure};
@@ -39,7 +39,9 @@ impl Tensor {
     pub fn zeroed(dtype: DType, shape: &[usize]) -> Result<Tensor> {
         let n = checked::product(shape)?;
         let storage = match dtype {
-            DType::String => Storage::Strings(vec![String::new(); n]),
+            DType::String => {
+                return Tensor::from_strings(shape, filled(n, String::new())?);
+            }
             _ => Storage::Owned(Buffer::zeroed(dtype.byte_len(n)?)?),
         };
         Ok(Tensor { dtype, shape: shape.into(), storage: Arc::new(storage) })
@@ -60,6 +62,23 @@ impl Tensor {
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), t.data_ptr().cast_mut().cast::<T>(), n) };
         Ok(t)
     }
+    /// The elements of an iterator, which must give as many as the shape has: no list of them is made in between.
+    pub(crate) fn gathered<T: Element>(shape: &[usize], items: impl Iterator<Item = T>) -> Result<Tensor> {
+        Tensor::try_gathered(shape, items.map(Ok))
+    }
+    /// The same for elements that may be errors.
+    pub(crate) fn try_gathered<T: Element>(shape: &[usize], items: impl Iterator<Item = Result<T>>) -> Result<Tensor> {
+        let n = checked::product(shape)?;
+        let t = Tensor::uninit(T::DTYPE, shape)?;
+        let (to, mut made) = (t.data_ptr().cast_mut().cast::<T>(), 0);
+        for x in items.take(n) {
+            // SAFETY: `made` is below n, for which the new tensor has room; nobody else sees it yet.
+            unsafe { to.add(made).write(x?) };
+            made += 1;
+        }
+        ensure!(made == n, Internal, "{made} elements for the shape {shape:?}");
+        Ok(t)
+    }
     /// A scalar.
     pub fn scalar<T: Element>(x: T) -> Result<Tensor> {
         Tensor::from_slice(&[], &[x])
@@ -68,7 +87,7 @@ impl Tensor {
     pub fn from_strings(shape: &[usize], data: Vec<String>) -> Result<Tensor> {
         let n = checked::product(shape)?;
         ensure!(n == data.len(), InvalidArgument, "shape {shape:?} has {n} elements, the data has {}", data.len());
-        Ok(Tensor { dtype: DType::String, shape: shape.into(), storage: Arc::new(Storage::Strings(data)) })
+        Ok(Tensor { dtype: DType::String, shape: shape.into(), storage: Arc::new(Storage::strings(data)?) })
     }
     /// A tensor over raw little-endian bytes, which are shared where that is worth while, else copied. Not for strings.
     /// Bools other than 0 and 1 become 1.
@@ -201,7 +220,7 @@ impl Tensor {
     /// The strings, or an error if the elements are no strings.
     pub fn as_strings(&self) -> Result<&[String]> {
         match &*self.storage {
-            Storage::Strings(s) => Ok(s),
+            Storage::Strings(s, _) => Ok(s),
             _ => bail!(InvalidArgument, "the tensor is {}, not string", self.dtype),
         }
     }
@@ -236,7 +255,7 @@ impl Tensor {
     /// A copy that owns its memory.
     pub fn deep_clone(&self) -> Result<Tensor> {
         match &*self.storage {
-            Storage::Strings(s) => Tensor::from_strings(&self.shape, s.clone()),
+            Storage::Strings(s, _) => Tensor::from_strings(&self.shape, gathered(s.iter().cloned())?),
             _ => {
                 let t = Tensor::uninit(self.dtype, &self.shape)?;
                 // SAFETY: both have byte_len() bytes, and t's are new.

@@ -2,6 +2,7 @@
 
 use super::DType;
 use crate::base::alloc::Buffer;
+use crate::base::budget::Charge;
 use crate::base::pages;
 use crate::error::Result;
 use bytes::Bytes;
@@ -15,8 +16,8 @@ pub(super) enum Storage {
     File(FilePart),
     /// The caller's memory, borrowed without copying; `_keep` lives as long as anyone may look at it.
     Foreign { ptr: *mut u8, writable: bool, _keep: Option<Box<dyn Any + Send + Sync>> },
-    /// String elements.
-    Strings(Vec<String>),
+    /// String elements, charged like a buffer.
+    Strings(Vec<String>, #[allow(dead_code, reason = "held for its drop")] Charge),
 }
 
 // SAFETY: the only part that is not Send or Sync by itself is the foreign pointer, whose giver promised (see
@@ -39,6 +40,12 @@ pub(super) struct FilePart {
 const SMALL: usize = 1 << 16;
 
 impl Storage {
+    /// String elements, charged to the session that is at work.
+    pub fn strings(data: Vec<String>) -> Result<Storage> {
+        let text: usize = data.iter().map(String::capacity).sum();
+        let charge = Charge::current(text.saturating_add(data.capacity().saturating_mul(size_of::<String>())))?;
+        Ok(Storage::Strings(data, charge))
+    }
     /// Shares `data` where that is worth while, else copies it.
     pub fn of_file(dtype: DType, data: Bytes, mapped: bool) -> Result<Storage> {
         let part = FilePart { bytes: data, mapped, align: dtype.align(), settled: OnceLock::new() };
@@ -52,7 +59,7 @@ impl Storage {
             Storage::Owned(b) => b.ptr(),
             Storage::File(f) => f.settled.get().map_or(f.bytes.as_ptr(), |b| b.ptr()),
             Storage::Foreign { ptr, .. } => *ptr,
-            Storage::Strings(_) => std::ptr::null(),
+            Storage::Strings(..) => std::ptr::null(),
         }
     }
     /// An address that never changes, aligned or not.

@@ -1,8 +1,9 @@
 //! A borrowed look at a tensor.
 
 use super::{DType, Dims, Element, Tensor, unpack_bits};
+use crate::base::alloc::{filled, gathered, try_gathered};
 use crate::error::Result;
-use crate::{bail, ensure};
+use crate::{bail, ensure, err};
 use std::marker::PhantomData;
 
 /// A dense row-major tensor that somebody else owns: an arena, a caller, or a [`Tensor`].
@@ -82,7 +83,7 @@ impl<'a> TensorView<'a> {
     pub fn to_tensor(&self) -> Result<Tensor> {
         match (self.owner, self.strings) {
             (Some(t), _) => Ok(t.clone()),
-            (None, Some(s)) => Tensor::from_strings(&self.shape, s.to_vec()),
+            (None, Some(s)) => Tensor::from_strings(&self.shape, gathered(s.iter().cloned())?),
             (None, None) => {
                 let t = Tensor::uninit(self.dtype, &self.shape)?;
                 let b = self.bytes();
@@ -96,27 +97,26 @@ impl<'a> TensorView<'a> {
     pub fn to_i64s(&self) -> Result<Vec<i64>> {
         macro_rules! all {
             ($t:ty) => {
-                self.as_slice::<$t>()?.iter().map(|&x| x as i64).collect()
+                gathered(self.as_slice::<$t>()?.iter().map(|&x| x as i64))?
             };
         }
         Ok(match self.dtype {
-            DType::I64 => self.as_slice::<i64>()?.to_vec(),
+            DType::I64 => all!(i64),
             DType::I32 => all!(i32),
             DType::I16 => all!(i16),
             DType::I8 => all!(i8),
             DType::U8 => all!(u8),
             DType::U16 => all!(u16),
             DType::U32 => all!(u32),
-            DType::Bool => self.bytes().iter().map(|&b| i64::from(b != 0)).collect(),
+            DType::Bool => gathered(self.bytes().iter().map(|&b| i64::from(b != 0)))?,
             DType::U64 => {
-                let s = self.as_slice::<u64>()?;
-                let Some(v) = s.iter().map(|&x| i64::try_from(x).ok()).collect() else {
-                    bail!(InvalidArgument, "an unsigned value passes the range of int64")
+                let narrow = |&x: &u64| {
+                    i64::try_from(x).map_err(|_| err!(InvalidArgument, "an unsigned value passes the range of int64"))
                 };
-                v
+                try_gathered(self.as_slice::<u64>()?.iter().map(narrow))?
             }
             d @ (DType::U4 | DType::I4 | DType::U2 | DType::I2) => {
-                let mut v = vec![0; self.len()];
+                let mut v = filled(self.len(), 0)?;
                 unpack_bits(d, self.bytes(), self.len(), |i, b| v[i] = super::decode_narrow(d, b) as i64);
                 v
             }

@@ -62,6 +62,37 @@ fn outputs_count_while_they_live() {
     assert_eq!(b.as_tensor().unwrap().shape(), [64, 10]);
 }
 
+/// Operators that run by themselves, on strings and sequences, take from the same purse.
+#[test]
+fn strings_and_sequences_count() {
+    let strings =
+        |name| (crate::tiny::Tiny::new(name).input("a", 8, &["n", "1"]).input("b", 8, &["1", "n"]), [DType::String; 2]);
+    let floats =
+        |name| (crate::tiny::Tiny::new(name).input("a", 1, &["n", "1"]).input("b", 1, &["n", "1"]), [DType::F32; 2]);
+    let (words, (numbers, float)) = (strings("words"), floats("numbers"));
+    let joined = words.0.node("StringConcat", &["a", "b"], &["y"]).output("y");
+    let several = vec!["a"; 64];
+    let long =
+        numbers.node("SequenceConstruct", &several, &["s"]).node("ConcatFromSequence", &["s"], &["y"]).int("axis", 0);
+    for (model, [a, b], n) in [(joined, words.1, 400), (long.output("y"), float, 4000)] {
+        let options = SessionOptions { memory_limit: Some(500_000), threads: 1, ..SessionOptions::default() };
+        let s = Session::new(&Environment::new(), ModelSource::Bytes(model.bytes().into(), None), &options).unwrap();
+        let run = |n: usize| {
+            let second = if b == DType::String { [1, n] } else { [n, 1] };
+            let inputs = [Tensor::zeroed(a, &[n, 1]).unwrap(), Tensor::zeroed(b, &second).unwrap()];
+            let mut out = [None];
+            s.run_values(&inputs.map(Value::Tensor), &mut out, &RunOptions::default())?;
+            Ok::<_, ortx::Error>(out)
+        };
+        let kept = run(100).unwrap();
+        let used = s.memory().0;
+        assert_eq!(run(n).unwrap_err().kind(), ErrorKind::OutOfMemory);
+        assert_eq!(s.memory().0, used, "what failed took nothing with it");
+        drop(kept);
+        assert!(s.memory().0 < used);
+    }
+}
+
 /// Eight threads at a session with memory for two or three runs: each run succeeds or says why not, and all comes back.
 #[test]
 fn threads_share_the_limit() {

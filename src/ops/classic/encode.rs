@@ -2,6 +2,7 @@
 
 use super::{LabelEncoder, Labels, ML, Table, doubles, label_keys, rows};
 use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
+use crate::base::alloc::gathered;
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
@@ -109,7 +110,11 @@ fn entries(m: &MapValue) -> Result<Vec<Tensor>> {
 }
 
 fn entry_strings(m: &MapValue) -> Result<Vec<String>> {
-    Ok(entries(m)?.iter().map(|t| Ok(t.as_strings()?.to_vec())).collect::<Result<Vec<_>>>()?.concat())
+    let mut all = Vec::new();
+    for t in entries(m)? {
+        all.extend(gathered(t.as_strings()?.iter().cloned())?);
+    }
+    Ok(all)
 }
 
 fn entry_numbers(m: &MapValue) -> Result<Vec<f64>> {
@@ -144,13 +149,13 @@ fn run_cast_map(op: &CastMap, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Ve
             let v = entry_strings(m)?;
             Tensor::from_strings(
                 &shape,
-                from.iter().map(|f| f.map_or_else(|| "0.0".into(), |i| v[i].clone())).collect(),
+                gathered(from.iter().map(|f| f.map_or_else(|| "0.0".into(), |i| v[i].clone())))?,
             )?
         }
         (DType::String, false) => {
             let v = entry_numbers(m)?;
             let text = |i: usize| format!("{:.6}", v[i]);
-            Tensor::from_strings(&shape, from.iter().map(|f| f.map_or_else(|| "0.0".into(), text)).collect())?
+            Tensor::from_strings(&shape, gathered(from.iter().map(|f| f.map_or_else(|| "0.0".into(), text)))?)?
         }
         (to, strings) => {
             let v: Vec<f64> = if strings {
@@ -158,10 +163,10 @@ fn run_cast_map(op: &CastMap, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Ve
             } else {
                 entry_numbers(m)?
             };
-            let v: Vec<f64> = from.iter().map(|f| f.map_or(0.0, |i| v[i])).collect();
+            let v: Vec<f64> = gathered(from.iter().map(|f| f.map_or(0.0, |i| v[i])))?;
             match to {
-                DType::I64 => Tensor::from_slice(&shape, &v.iter().map(|&x| x as i64).collect::<Vec<_>>())?,
-                _ => Tensor::from_slice(&shape, &v.iter().map(|&x| x as f32).collect::<Vec<_>>())?,
+                DType::I64 => Tensor::gathered(&shape, v.iter().map(|&x| x as i64))?,
+                _ => Tensor::gathered(&shape, v.iter().map(|&x| x as f32))?,
             }
         }
     };
@@ -212,10 +217,10 @@ fn run_dict(op: &DictVectorizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result
 
 fn numbers(dtype: DType, shape: &[usize], v: &[f64]) -> Result<Tensor> {
     match dtype {
-        DType::F32 => Tensor::from_slice(shape, &v.iter().map(|&x| x as f32).collect::<Vec<_>>()),
+        DType::F32 => Tensor::gathered(shape, v.iter().map(|&x| x as f32)),
         DType::F64 => Tensor::from_slice(shape, v),
-        DType::I64 => Tensor::from_slice(shape, &v.iter().map(|&x| x as i64).collect::<Vec<_>>()),
-        DType::I32 => Tensor::from_slice(shape, &v.iter().map(|&x| x as i32).collect::<Vec<_>>()),
+        DType::I64 => Tensor::gathered(shape, v.iter().map(|&x| x as i64)),
+        DType::I32 => Tensor::gathered(shape, v.iter().map(|&x| x as i32)),
         d => bail!(Unsupported, "features of {d}"),
     }
 }
@@ -348,7 +353,7 @@ fn run_one_hot(op: &OneHotEncoder, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Resu
     // Floats are looked up by their whole part.
     let own = match t.dtype() {
         DType::F32 | DType::F64 => {
-            let v: Vec<i64> = doubles(t)?.iter().map(|&x| x as i64).collect();
+            let v: Vec<i64> = gathered(doubles(t)?.iter().map(|&x| x as i64))?;
             label_keys(&Tensor::from_slice(&[v.len()], &v)?.as_view())?
         }
         _ => label_keys(t)?,

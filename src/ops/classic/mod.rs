@@ -15,6 +15,8 @@ mod trees;
 
 use super::Family;
 use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
+use crate::base::alloc::{gathered, reserved, try_gathered};
+use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::tensor::{DType, MapValue, Tensor, TensorView, Value};
@@ -128,8 +130,8 @@ impl Labels {
     }
     fn pick(&self, at: &[usize]) -> Result<Tensor> {
         match self {
-            Labels::Ints(v) => Tensor::from_slice(&[at.len()], &at.iter().map(|&i| v[i]).collect::<Vec<_>>()),
-            Labels::Strings(v) => Tensor::from_strings(&[at.len()], at.iter().map(|&i| v[i].clone()).collect()),
+            Labels::Ints(v) => Tensor::gathered(&[at.len()], at.iter().map(|&i| v[i])),
+            Labels::Strings(v) => Tensor::from_strings(&[at.len()], gathered(at.iter().map(|&i| v[i].clone()))?),
         }
     }
 }
@@ -137,9 +139,9 @@ impl Labels {
 /// The elements of a numeric tensor as f32.
 fn floats(t: &TensorView<'_>) -> Result<Vec<f32>> {
     Ok(match t.dtype() {
-        DType::F32 => t.as_slice::<f32>()?.to_vec(),
-        DType::F64 => t.as_slice::<f64>()?.iter().map(|&x| x as f32).collect(),
-        _ => t.to_i64s()?.into_iter().map(|x| x as f32).collect(),
+        DType::F32 => gathered(t.as_slice::<f32>()?.iter().copied())?,
+        DType::F64 => gathered(t.as_slice::<f64>()?.iter().map(|&x| x as f32))?,
+        _ => gathered(t.to_i64s()?.into_iter().map(|x| x as f32))?,
     })
 }
 
@@ -228,7 +230,7 @@ fn run_linear(op: &Linear, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<V
         op.targets
     );
     let width = op.labels.as_ref().map_or(op.targets, Labels::len);
-    let (mut scores, mut best) = (Vec::with_capacity(n * width), Vec::with_capacity(n));
+    let (mut scores, mut best) = (reserved(product(&[n, width])?)?, reserved(n)?);
     for row in x.chunks_exact(c.max(1)).take(n) {
         let dot = |k: usize| {
             let w = &op.coefficients[k * c..(k + 1) * c];
@@ -357,21 +359,17 @@ impl Op for Binarizer {
 fn run_binarizer(op: &Binarizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
     let t = args[0].tensor()?;
     Ok(vec![Value::Tensor(match t.dtype() {
-        DType::F32 => {
-            let v: Vec<f32> = t.as_slice::<f32>()?.iter().map(|&x| f32::from(u8::from(x > op.0))).collect();
-            Tensor::from_slice(t.shape(), &v)?
-        }
+        DType::F32 => Tensor::gathered(t.shape(), t.as_slice::<f32>()?.iter().map(|&x| f32::from(u8::from(x > op.0))))?,
         DType::F64 => {
-            let v: Vec<f64> = t.as_slice::<f64>()?.iter().map(|&x| f64::from(u8::from(x > f64::from(op.0)))).collect();
-            Tensor::from_slice(t.shape(), &v)?
+            let above = |&x: &f64| f64::from(u8::from(x > f64::from(op.0)));
+            Tensor::gathered(t.shape(), t.as_slice::<f64>()?.iter().map(above))?
         }
         DType::I64 => {
-            let v: Vec<i64> = t.as_slice::<i64>()?.iter().map(|&x| i64::from(x as f64 > f64::from(op.0))).collect();
-            Tensor::from_slice(t.shape(), &v)?
+            Tensor::gathered(t.shape(), t.as_slice::<i64>()?.iter().map(|&x| i64::from(x as f64 > f64::from(op.0))))?
         }
         DType::I32 => {
-            let v: Vec<i32> = t.as_slice::<i32>()?.iter().map(|&x| i32::from(f64::from(x) > f64::from(op.0))).collect();
-            Tensor::from_slice(t.shape(), &v)?
+            let above = |&x: &i32| i32::from(f64::from(x) > f64::from(op.0));
+            Tensor::gathered(t.shape(), t.as_slice::<i32>()?.iter().map(above))?
         }
         d => bail!(Unsupported, "Binarizer of {d}"),
     })])
@@ -410,17 +408,17 @@ fn run_extract(_: &Extract, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<
     let at = places.iter().map(|&p| {
         usize::try_from(p).ok().filter(|&p| p < n).ok_or_else(|| err!(Run, "place {p} is outside {n} features"))
     });
-    let at = at.collect::<Result<Vec<_>>>()?;
+    let at = try_gathered(at)?;
     let mut shape = if outer.is_empty() { vec![1] } else { outer.to_vec() };
     shape.push(at.len());
     let count: usize = outer.iter().product();
     let out = if t.dtype() == DType::String {
         let s = t.as_strings()?;
-        Tensor::from_strings(&shape, (0..count).flat_map(|o| at.iter().map(move |&p| s[o * n + p].clone())).collect())?
+        Tensor::from_strings(&shape, gathered((0..count).flat_map(|o| at.iter().map(move |&p| s[o * n + p].clone())))?)?
     } else {
         let size = t.dtype().size().ok_or_else(|| err!(Unsupported, "features of {}", t.dtype()))?;
         let b = t.bytes();
-        let mut data = Vec::with_capacity(count * at.len() * size);
+        let mut data = reserved(product(&[count, at.len(), size])?)?;
         for o in 0..count {
             at.iter().for_each(|&p| data.extend_from_slice(&b[(o * n + p) * size..][..size]));
         }
@@ -450,12 +448,12 @@ fn run_zipmap(op: &ZipMap, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<V
     let t = args[0].tensor()?;
     let ((_, c), x) = (rows(t.shape())?, t.as_slice::<f32>()?);
     ensure!(c == op.0.len(), Run, "{c} scores for {} labels", op.0.len());
-    let keys = op.0.pick(&(0..c).collect::<Vec<_>>())?;
+    let keys = op.0.pick(&gathered(0..c)?)?;
     let maps = x.chunks_exact(c.max(1)).map(|row| {
         let values = Box::new(Value::Tensor(Tensor::from_slice(&[c], row)?));
         Ok(Value::Map(MapValue { keys: keys.clone(), values }))
     });
-    Ok(vec![Value::Sequence(Arc::new(maps.collect::<Result<_>>()?))])
+    Ok(vec![Value::Sequence(Arc::new(try_gathered(maps)?))])
 }
 
 /// Looks each element up in a table (ai.onnx.ml LabelEncoder).
@@ -528,17 +526,17 @@ impl Op for LabelEncoder {
 /// Bytes that are the same exactly where two elements are the same label: all NaNs are one.
 fn label_keys(t: &TensorView<'_>) -> Result<Vec<Vec<u8>>> {
     if t.dtype() == DType::String {
-        return Ok(t.as_strings()?.iter().map(|s| s.as_bytes().to_vec()).collect());
+        return gathered(t.as_strings()?.iter().map(|s| s.as_bytes().to_vec()));
     }
     if t.dtype() == DType::F32 {
         let canonical = |x: f32| if x.is_nan() { f32::NAN } else { x + 0.0 };
-        return Ok(t.as_slice::<f32>()?.iter().map(|&x| canonical(x).to_le_bytes().to_vec()).collect());
+        return gathered(t.as_slice::<f32>()?.iter().map(|&x| canonical(x).to_le_bytes().to_vec()));
     }
     if t.dtype() == DType::F64 {
         let canonical = |x: f64| if x.is_nan() { f64::NAN } else { x + 0.0 };
-        return Ok(t.as_slice::<f64>()?.iter().map(|&x| canonical(x).to_le_bytes().to_vec()).collect());
+        return gathered(t.as_slice::<f64>()?.iter().map(|&x| canonical(x).to_le_bytes().to_vec()));
     }
-    Ok(t.to_i64s()?.into_iter().map(|x| x.to_le_bytes().to_vec()).collect())
+    gathered(t.to_i64s()?.into_iter().map(|x| x.to_le_bytes().to_vec()))
 }
 
 fn run_labels(op: &LabelEncoder, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
@@ -551,12 +549,12 @@ fn run_labels(op: &LabelEncoder, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result
     let out = if values.dtype() == DType::String {
         let (v, d) = (values.as_strings()?, default.as_strings()?);
         let d = d.first().cloned().unwrap_or_default();
-        Tensor::from_strings(t.shape(), places.map(|p| p.map_or_else(|| d.clone(), |p| v[p].clone())).collect())?
+        Tensor::from_strings(t.shape(), gathered(places.map(|p| p.map_or_else(|| d.clone(), |p| v[p].clone())))?)?
     } else {
         let size = values.dtype().size().ok_or_else(|| err!(Unsupported, "labels of {}", values.dtype()))?;
         ensure!(default.dtype() == values.dtype() && !default.is_empty(), InvalidModel, "the default is {default:?}");
         let (v, d) = (values.bytes(), default.bytes());
-        let data: Vec<u8> = places.flat_map(|p| p.map_or(&d[..size], |p| &v[p * size..][..size]).to_vec()).collect();
+        let data: Vec<u8> = gathered(places.flat_map(|p| p.map_or(&d[..size], |p| &v[p * size..][..size])).copied())?;
         Tensor::from_bytes(values.dtype(), t.shape(), data.into())?
     };
     Ok(vec![Value::Tensor(out)])

@@ -2,6 +2,8 @@
 
 use super::{Labels, ML, PostTransform, doubles, logistic, row_dim, rows};
 use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
+use crate::base::alloc::reserved;
+use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::tensor::{DType, Tensor, Value};
@@ -107,7 +109,7 @@ fn run_regressor(op: &SvmRegressor, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Res
     let ((n, c), x) = (rows(t.shape())?, doubles(t)?);
     let want = op.vectors.len().checked_div(op.supports).unwrap_or(op.coefficients.len());
     ensure!(c == want, Run, "{c} features for a machine of {want}");
-    let mut y = Vec::with_capacity(n);
+    let mut y = reserved(n)?;
     for i in 0..n {
         let row = &x[i * c..][..c];
         let sum: f64 = match op.supports {
@@ -267,7 +269,7 @@ fn run_classifier(op: &SvmClassifier, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> R
     let classes = op.labels.len();
     let want = op.vectors.len().checked_div(op.supports).unwrap_or(op.coefficients.len() / classes);
     ensure!(c == want, Run, "{c} features for a machine of {want}");
-    let (mut out, mut best) = (Vec::with_capacity(n * op.width()), Vec::with_capacity(n));
+    let (mut out, mut best) = (reserved(product(&[n, op.width()])?)?, reserved(n)?);
     for i in 0..n {
         let row = &x[i * c..][..c];
         let (votes, mut s) = if op.supports == 0 {

@@ -436,8 +436,8 @@ fn run(op: &TreeEnsemble, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Val
     let shape = [n, op.targets];
     let z = match if op.like_input { t.dtype() } else { DType::F32 } {
         DType::F64 => Tensor::from_slice(&shape, &scores)?,
-        DType::F16 => Tensor::from_slice(&shape, &scores.iter().map(|&s| f16::from_f64(s)).collect::<Vec<_>>())?,
-        _ => Tensor::from_slice(&shape, &scores.iter().map(|&s| s as f32).collect::<Vec<_>>())?,
+        DType::F16 => Tensor::gathered(&shape, scores.iter().map(|&s| f16::from_f64(s)))?,
+        _ => Tensor::gathered(&shape, scores.iter().map(|&s| s as f32))?,
     };
     let z = Value::Tensor(z);
     let Some(classes) = &op.classes else { return Ok(vec![z]) };

@@ -3,6 +3,7 @@
 use super::gather::Gather;
 use super::{Moves, around, strings};
 use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
+use crate::base::alloc::{filled, gathered};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
@@ -88,7 +89,7 @@ fn compress(op: &Compress, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<V
     let (x, axis) = along(x.tensor()?, op.axis)?;
     let condition = condition.tensor()?.bytes();
     let n = x.shape()[axis];
-    let at: Vec<i64> = condition.iter().enumerate().filter(|(_, c)| **c != 0).map(|(i, _)| i as i64).collect();
+    let at = gathered(condition.iter().enumerate().filter(|(_, c)| **c != 0).map(|(i, _)| i as i64))?;
     ensure!(at.last().is_none_or(|&i| (i as usize) < n), Run, "the condition is longer than an axis of length {n}");
     Ok(vec![Value::Tensor(take(&x, axis, &at)?)])
 }
@@ -252,8 +253,8 @@ fn comparison<'a>(x: &'a Tensor) -> Result<Compare<'a>> {
             let s = x.as_strings()?;
             Box::new(move |a, b| s[a].cmp(&s[b]))
         }
-        DType::C64 => complex(x.bytes().chunks_exact(8).map(|c| (part32(&c[..4]), part32(&c[4..]))).collect()),
-        DType::C128 => complex(x.bytes().chunks_exact(16).map(|c| (part64(&c[..8]), part64(&c[8..]))).collect()),
+        DType::C64 => complex(gathered(x.bytes().chunks_exact(8).map(|c| (part32(&c[..4]), part32(&c[4..]))))?),
+        DType::C128 => complex(gathered(x.bytes().chunks_exact(16).map(|c| (part64(&c[..8]), part64(&c[8..]))))?),
         d => bail!(Unsupported, "Unique of {d}"),
     })
 }
@@ -284,11 +285,11 @@ pub(in crate::ops) fn unique(op: &Unique, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -
             .find(|o| o.is_ne())
             .unwrap_or(Ordering::Equal)
     };
-    let mut order: Vec<usize> = (0..n).collect();
+    let mut order = gathered(0..n)?;
     order.sort_by(|a, b| slices(a, b));
     // Groups of equals; within one the order is that of the places, since the sort is stable.
     let mut groups: Vec<(usize, usize)> = Vec::new();
-    let mut group_of = vec![0usize; n];
+    let mut group_of = filled(n, 0usize)?;
     for (k, &i) in order.iter().enumerate() {
         if k == 0 || slices(&order[k - 1], &i).is_ne() {
             groups.push((i, 0));
@@ -298,15 +299,15 @@ pub(in crate::ops) fn unique(op: &Unique, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -
             g.1 += 1;
         }
     }
-    let mut ranks: Vec<usize> = (0..groups.len()).collect();
+    let mut ranks = gathered(0..groups.len())?;
     if !op.sorted {
         ranks.sort_by_key(|&g| groups[g].0);
     }
-    let mut place = vec![0i64; groups.len()];
+    let mut place = filled(groups.len(), 0i64)?;
     ranks.iter().enumerate().for_each(|(k, &g)| place[g] = k as i64);
-    let first: Vec<i64> = ranks.iter().map(|&g| groups[g].0 as i64).collect();
-    let inverse: Vec<i64> = group_of.iter().map(|&g| place[g]).collect();
-    let counts: Vec<i64> = ranks.iter().map(|&g| groups[g].1 as i64).collect();
+    let first = gathered(ranks.iter().map(|&g| groups[g].0 as i64))?;
+    let inverse = gathered(group_of.iter().map(|&g| place[g]))?;
+    let counts = gathered(ranks.iter().map(|&g| groups[g].1 as i64))?;
     let list = |v: &[i64]| Tensor::from_slice(&[v.len()], v).map(Value::Tensor);
     let all = vec![Value::Tensor(take(&x, axis, &first)?), list(&first)?, list(&inverse)?, list(&counts)?];
     ensure!(cx.outputs <= all.len(), InvalidModel, "Unique has four outputs");

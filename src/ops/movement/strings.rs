@@ -3,6 +3,7 @@
 use super::Bind;
 use crate::backend::cpu::{Arg, CpuCtx, EagerCtx, run_now};
 use crate::backend::{NodeView, Operand, PackedCache};
+use crate::base::alloc::{gathered, try_gathered};
 use crate::error::Result;
 use crate::ir::{Fact, InferCtx, Op, TensorFact};
 use crate::kernels::isa::Isa;
@@ -24,9 +25,8 @@ pub fn run<T: Op>(op: &T, cx: &EagerCtx<'_>, args: &[Arg<'_>], bind: Bind<T>) ->
                     Ok(s) => {
                         is_string = true;
                         let first = strings.len() as i64 + 1;
-                        strings.extend(s);
-                        let ids: Vec<i64> = (first..first + s.len() as i64).collect();
-                        Tensor::from_slice(t.shape(), &ids)?
+                        strings.extend(gathered(s.iter())?);
+                        Tensor::gathered(t.shape(), first..first + s.len() as i64)?
                     }
                     Err(_) => t.to_tensor()?,
                 })
@@ -65,7 +65,7 @@ pub fn run<T: Op>(op: &T, cx: &EagerCtx<'_>, args: &[Arg<'_>], bind: Bind<T>) ->
                     .map(|s| (*s).clone())
                     .ok_or_else(|| err!(Internal, "a string's number was changed")),
             });
-            Ok(Value::Tensor(Tensor::from_strings(t.shape(), moved.collect::<Result<_>>()?)?))
+            Ok(Value::Tensor(Tensor::from_strings(t.shape(), try_gathered(moved)?)?))
         })
         .collect()
 }

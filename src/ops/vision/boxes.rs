@@ -1,6 +1,8 @@
 //! NonMaxSuppression.
 
 use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
+use crate::base::alloc::gathered;
+use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::parse::Attr;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
@@ -73,12 +75,12 @@ fn run(op: &NonMaxSuppression, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Ve
     if most > 0 {
         let (boxes, scores) = (boxes.as_slice::<f32>()?, scores.as_slice::<f32>()?);
         let isa = Isa::detect();
-        let sides: Vec<OnceLock<Result<Boxes>>> = (0..n).map(|_| OnceLock::new()).collect();
+        let sides: Vec<OnceLock<Result<Boxes>>> = gathered((0..n).map(|_| OnceLock::new()))?;
         cx.pool.run(n, &|_, b| {
             let _ = sides[b].set(Boxes::new(&boxes[b * count * 4..][..count * 4], op.center));
         });
         let sides: Vec<Boxes> = sides.into_iter().filter_map(OnceLock::into_inner).collect::<Result<_>>()?;
-        let results: Vec<OnceLock<Result<Vec<u32>>>> = (0..n * classes).map(|_| OnceLock::new()).collect();
+        let results: Vec<OnceLock<Result<Vec<u32>>>> = gathered((0..product(&[n, classes])?).map(|_| OnceLock::new()))?;
         cx.pool.run(n * classes, &|_, i| {
             let order = Order::new(&scores[i * count..][..count], lowest);
             let _ = results[i].set(order.and_then(|o| choose(isa, &sides[i / classes], &o, most, overlap)));
