@@ -2,10 +2,10 @@
 
 use super::elem::{Elem, Narrow};
 use super::isa::Isa;
-use super::simd::{F32, Kernel, dispatch};
+use super::simd::{F32, I32, Kernel, dispatch};
 use half::{bf16, f16};
 
-/// Reads `count` elements of type `elem`, `stride` elements apart, as f32. Bool and u8 become their number.
+/// Reads `count` elements of type `elem`, `stride` elements apart, as f32. Bool and bytes become their number.
 /// # Safety
 /// Source and target are valid for that, and do not overlap.
 pub unsafe fn load_strided(isa: Isa, elem: Elem, from: *const u8, stride: isize, to: *mut f32, count: usize) {
@@ -24,6 +24,7 @@ pub unsafe fn load_strided(isa: Isa, elem: Elem, from: *const u8, stride: isize,
                 Elem::F32 => *from.cast::<f32>().offset(at),
                 Elem::F16 => (*from.cast::<f16>().offset(at)).widen(),
                 Elem::Bf16 => (*from.cast::<bf16>().offset(at)).widen(),
+                Elem::I8 => f32::from(*from.cast::<i8>().offset(at)),
                 _ => f32::from(*from.offset(at)),
             };
             *to.offset(i) = x;
@@ -31,8 +32,8 @@ pub unsafe fn load_strided(isa: Isa, elem: Elem, from: *const u8, stride: isize,
     }
 }
 
-/// Writes `count` f32, `step` apart, as elements of type `elem`, `stride` elements apart, rounded to even.
-/// Bool and u8 become 1 for anything but zero.
+/// Writes `count` f32, `step` apart, as elements of type `elem`, `stride` elements apart, rounded to even; bytes stop at their
+/// bounds, of NaN they are anything. Bool becomes 1 for anything but zero.
 /// # Safety
 /// Source and target are valid for that, and do not overlap.
 pub unsafe fn store_strided(
@@ -59,6 +60,8 @@ pub unsafe fn store_strided(
                 Elem::F32 => *to.cast::<f32>().offset(at) = x,
                 Elem::F16 => *to.cast::<f16>().offset(at) = f16::narrow(x),
                 Elem::Bf16 => *to.cast::<bf16>().offset(at) = bf16::narrow(x),
+                Elem::U8 => *to.offset(at) = x.round_ties_even() as u8,
+                Elem::I8 => *to.cast::<i8>().offset(at) = x.round_ties_even() as i8,
                 _ => *to.offset(at) = u8::from(x != 0.0),
             }
         }
@@ -96,6 +99,18 @@ impl Kernel for Load {
                     let from = self.from.cast::<u16>();
                     for i in 0..self.count {
                         *self.to.add(i) = f32::from_bits(u32::from(*from.add(i)) << 16);
+                    }
+                }
+                Elem::I8 | Elem::U8 => {
+                    let (from, signed) = (self.from.cast::<i8>(), self.elem == Elem::I8);
+                    let whole = self.count / V::LANES * V::LANES;
+                    for i in (0..whole).step_by(V::LANES) {
+                        let x = if signed { V::I::load_i8(from.add(i)) } else { V::I::load_u8(from.add(i).cast()) };
+                        x.to_f32().store(self.to.add(i));
+                    }
+                    for i in whole..self.count {
+                        let x = *from.add(i);
+                        *self.to.add(i) = if signed { f32::from(x) } else { f32::from(x as u8) };
                     }
                 }
                 _ => {
@@ -141,6 +156,19 @@ impl Kernel for Store {
                         *to.add(i) = bf16_bits(*self.from.add(i));
                     }
                 }
+                Elem::I8 | Elem::U8 => {
+                    let signed = self.elem == Elem::I8;
+                    let (lo, hi) = if signed { (-128.0, 127.0) } else { (0.0, 255.0) };
+                    let whole = self.count / V::LANES * V::LANES;
+                    for i in (0..whole).step_by(V::LANES) {
+                        let x = V::load(self.from.add(i)).max(V::splat(lo)).min(V::splat(hi));
+                        x.to_i32_round().store_u8(self.to.add(i));
+                    }
+                    for i in whole..self.count {
+                        let x = (*self.from.add(i)).round_ties_even();
+                        *self.to.add(i) = if signed { x as i8 as u8 } else { x as u8 };
+                    }
+                }
                 _ => {
                     for i in 0..self.count {
                         *self.to.add(i) = u8::from(*self.from.add(i) != 0.0);
@@ -163,6 +191,25 @@ fn bf16_bits(x: f32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_rounded_and_stop_at_their_bounds() {
+        let n = 4 * 256 + 3;
+        let xs: Vec<f32> = (0..n).map(|i| (i as f32 - 512.0) / 2.0).collect();
+        for isa in Isa::detect().levels() {
+            let (mut unsigned, mut signed, mut back) = (vec![0u8; n], vec![0i8; n], vec![0f32; n]);
+            // SAFETY: all have n elements.
+            unsafe {
+                store_strided(isa, xs.as_ptr(), 1, Elem::U8, unsigned.as_mut_ptr(), 1, n);
+                store_strided(isa, xs.as_ptr(), 1, Elem::I8, signed.as_mut_ptr().cast(), 1, n);
+                load_strided(isa, Elem::I8, signed.as_ptr().cast(), 1, back.as_mut_ptr(), n);
+            }
+            for (i, x) in xs.iter().enumerate() {
+                assert_eq!((unsigned[i], signed[i]), (x.round_ties_even() as u8, x.round_ties_even() as i8));
+                assert_eq!(back[i], f32::from(signed[i]));
+            }
+        }
+    }
 
     #[test]
     fn converts_as_half_does() {

@@ -57,6 +57,11 @@ impl Geometry {
 }
 
 impl Window {
+    /// A kernel of these sizes, step by step, without padding.
+    pub fn over(sizes: &[usize]) -> Window {
+        let kernel = Some(sizes.iter().map(|&s| s as i64).collect());
+        Window { kernel, strides: Vec::new(), dilations: Vec::new(), pads: Pads::Explicit(Vec::new()), ceil: false }
+    }
     /// Reads the attributes.
     pub fn parse(cx: &ParseCtx<'_>) -> Result<Window> {
         let ints = |name| Ok::<_, crate::Error>(cx.ints_opt(name)?.unwrap_or_default());

@@ -102,7 +102,7 @@ impl Pointwise {
         );
         for o in inputs.iter().chain(outputs) {
             ensure!(o.strides.len() == shape.len(), Internal, "{} strides for shape {shape:?}", o.strides.len());
-            if !o.elem.is_f32_like() && !matches!(o.elem, Elem::Bool | Elem::U8) {
+            if !o.elem.is_f32_like() && !matches!(o.elem, Elem::Bool | Elem::U8 | Elem::I8) {
                 bail!(Internal, "a pointwise program over {:?}", o.elem);
             }
         }

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 pub struct Pointwise {
     /// What is computed.
     pub program: Program,
-    /// The types of the outputs: f32, f16, bf16 or bool.
+    /// The types of the outputs: f32, f16, bf16, bool, or 8-bit integers (rounded, and kept within their bounds).
     pub dtypes: Vec<DType>,
 }
 
@@ -115,7 +115,7 @@ pub fn bind_program(
 
     let place = Physical::of(out)?;
     let elem_of = |o: &Operand| match elem(o.dtype) {
-        Some(e) if e.is_f32_like() || matches!(e, Elem::Bool | Elem::U8) => Ok(e),
+        Some(e) if e.is_f32_like() || matches!(e, Elem::Bool | Elem::U8 | Elem::I8) => Ok(e),
         _ => bail!(Unsupported, "{name} of {}", o.dtype),
     };
     let mut strides: Vec<(Elem, Strides)> = Vec::with_capacity(read.len());

@@ -2,11 +2,12 @@
 //! linear quantisation of both ends is ours of QuantizeLinear; what is between is the operator of the default domain.
 
 use super::linear::{Dequantize, Grain, Quantize};
+use super::pool::IntPool;
 use crate::error::Result;
 use crate::ir::{Op, ParseCtx, ValueId};
 use crate::kernels::pointwise::UnaryOp;
 use crate::kernels::reduce::ReduceKind;
-use crate::ops::movement::{Concat, Transpose};
+use crate::ops::movement::Concat;
 use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn, Where};
 use crate::ops::pool::{GlobalPool, Pool, PoolKind};
 use crate::ops::reduce::Reduce;
@@ -57,12 +58,18 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
             let window = Window::parse(cx)?;
             ensure!(window.kernel.is_some(), InvalidModel, "attribute 'kernel_shape' is missing");
             let include_pad = cx.flag("count_include_pad", false)?;
-            let rank = window.kernel.as_ref().map(|k| k.len() + 2);
-            pool(cx, rank, Arc::new(Pool { kind: PoolKind::Average, window, include_pad, column_major: false }))
+            if cx.flag("channels_last", false)? {
+                cx.expect_inputs(4, 5)?;
+                return Ok(Arc::new(IntPool { window: Some(window), mean: Some(include_pad) }));
+            }
+            unary(cx, Arc::new(Pool { kind: PoolKind::Average, window, include_pad, column_major: false }))
         }
         "QLinearGlobalAveragePool" => {
-            let rank = cx.input_fact(0).as_tensor().and_then(|t| t.rank());
-            pool(cx, rank, Arc::new(GlobalPool { kind: PoolKind::Average }))
+            if cx.flag("channels_last", false)? {
+                cx.expect_inputs(4, 5)?;
+                return Ok(Arc::new(IntPool { window: None, mean: Some(false) }));
+            }
+            unary(cx, Arc::new(GlobalPool { kind: PoolKind::Average }))
         }
         "QLinearReduceMean" => {
             let (keep_dims, axes) = (cx.flag("keepdims", true)?, cx.ints_opt("axes")?.unwrap_or_default());
@@ -92,36 +99,6 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         }
         name => bail!(Internal, "{name} is not quantised"),
     }
-}
-
-/// A pool, between transpositions where the channels come last.
-fn pool(cx: &mut ParseCtx<'_>, rank: Option<usize>, op: Arc<dyn Op>) -> Result<Arc<dyn Op>> {
-    if !cx.flag("channels_last", false)? {
-        return unary(cx, op);
-    }
-    let Some(rank) = rank else { bail!(Unsupported, "{} of an unknown rank with the channels last", cx.op_type) };
-    channels_last(cx, rank, |cx, x| {
-        cx.inputs[0] = Some(x);
-        let op = unary(cx, op)?;
-        let inputs = cx.inputs.clone();
-        cx.emit(op, inputs)
-    })
-}
-
-/// An operator of NCHW applied to NHWC of `rank` axes.
-pub(in crate::ops) fn channels_last(
-    cx: &mut ParseCtx<'_>,
-    rank: usize,
-    f: impl FnOnce(&mut ParseCtx<'_>, ValueId) -> Result<ValueId>,
-) -> Result<Arc<dyn Op>> {
-    ensure!(rank >= 3, InvalidModel, "{} of rank {rank}", cx.op_type);
-    let first = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
-    let last = [0].into_iter().chain(2..rank).chain([1]).collect();
-    let x = cx.inputs.first().copied().flatten();
-    let x = cx.emit(Arc::new(Transpose { perm: Some(first) }), vec![x])?;
-    let y = f(cx, x)?;
-    cx.inputs = vec![Some(y)];
-    Ok(Arc::new(Transpose { perm: Some(last) }))
 }
 
 /// The inputs, and the first one's type.

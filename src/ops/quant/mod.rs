@@ -7,16 +7,17 @@ mod dynamic;
 mod linear;
 mod matmul;
 mod nbits;
+mod pool;
 
 use super::Family;
 use crate::backend::cpu::CpuBindings;
 use crate::ir::OpDef;
-pub(in crate::ops) use contrib::channels_last;
 pub use conv::IntConvolution;
 pub use dynamic::DynamicQuantize;
 pub use linear::{Dequantize, Grain, Quantize};
 pub use matmul::{Inputs, IntMatMul};
 pub use nbits::{GatherBlockQuantized, MatMulNBits};
+pub use pool::IntPool;
 
 pub(super) const FAMILY: Family = Family { name: "quantised", ops: OPS, cpu, cases: cases::all, ..Family::EMPTY };
 
@@ -60,6 +61,7 @@ fn cpu(b: &mut CpuBindings) {
     b.step::<DynamicQuantize>(dynamic::bind);
     b.step::<IntMatMul>(matmul::bind);
     b.step::<IntConvolution>(conv::bind);
+    b.step::<IntPool>(pool::bind);
     b.step::<MatMulNBits>(nbits::bind_matmul);
     b.step::<GatherBlockQuantized>(nbits::bind_gather);
 }

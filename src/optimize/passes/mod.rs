@@ -3,6 +3,7 @@
 mod activation;
 mod activations;
 mod attention;
+mod channels_last;
 mod conv_batch_norm;
 mod conv_epilogue;
 mod fold;
@@ -10,12 +11,14 @@ mod fuse_pointwise;
 mod identity;
 mod matmul_bias;
 mod norms;
+mod quantised;
 
 use super::Pass;
 
 /// All passes in the order in which they run.
 pub fn all() -> Vec<Box<dyn Pass>> {
     vec![
+        Box::new(quantised::Quantised),
         Box::new(fold::Fold),
         Box::new(identity::Identity),
         Box::new(activations::Activations),
@@ -25,5 +28,6 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(conv_batch_norm::ConvBatchNorm),
         Box::new(conv_epilogue::ConvEpilogue),
         Box::new(fuse_pointwise::FusePointwise),
+        Box::new(channels_last::ChannelsLast),
     ]
 }

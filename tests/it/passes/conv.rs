@@ -3,7 +3,7 @@
 use super::*;
 
 /// A 3x3 convolution from 4 to `out` channels that keeps the size.
-fn conv(d: &mut Draft, name: &str, x: ValueId, out: usize) -> ValueId {
+pub(super) fn conv(d: &mut Draft, name: &str, x: ValueId, out: usize) -> ValueId {
     let w = d.constant("w", &[out, 4, 3, 3], -0.5, 0.5);
     let b = d.constant("b", &[out], -1.0, 1.0);
     d.op(name, "Conv", &[x, w, b], vec![("pads", ints(&[1, 1, 1, 1]))])

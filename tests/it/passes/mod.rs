@@ -17,6 +17,7 @@ mod basic;
 mod conv;
 mod models;
 mod norms;
+mod quantised;
 
 /// A graph made line by line.
 struct Draft {
@@ -79,6 +80,11 @@ impl Draft {
     /// Runs the pass alone, and holds the answers of both graphs against each other at every ISA level. Returns the operators
     /// before and after it (with what they were given), and the pass's report.
     fn check(self, pass: &str, outputs: Vec<ValueId>) -> (Vec<String>, Vec<String>, PassReport) {
+        // Other roundings in another order: some ten of f32, for values of a few units.
+        self.check_within(1e-5, pass, outputs)
+    }
+    /// The same with another tolerance, absolute and relative.
+    fn check_within(self, most: f64, pass: &str, outputs: Vec<ValueId>) -> (Vec<String>, Vec<String>, PassReport) {
         let before = self.b.finish(outputs).unwrap();
         let mut after = before.clone();
         let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
@@ -87,8 +93,7 @@ impl Draft {
         for isa in Isa::detect().levels() {
             let run = |g: &Graph| run_graph(g.clone(), cpu_at(isa), &self.inputs).unwrap();
             for (want, got) in run(&before).iter().zip(&run(&after)) {
-                // Other roundings in another order: some ten of f32, for values of a few units.
-                close(want, got, 1e-5, 1e-5).unwrap_or_else(|e| panic!("{pass} at {}: {e}", isa.level().name()));
+                close(want, got, most, most).unwrap_or_else(|e| panic!("{pass} at {}: {e}", isa.level().name()));
             }
         }
         let report = reports.into_iter().find(|r| r.pass == pass).unwrap();
@@ -119,6 +124,7 @@ fn every_pass_is_tested_here() {
     let tested = [
         "activations",
         "attention",
+        "channels_last",
         "conv_batch_norm",
         "conv_epilogue",
         "fold",
@@ -126,6 +132,7 @@ fn every_pass_is_tested_here() {
         "identity",
         "matmul_bias",
         "norms",
+        "quantised",
     ];
     let mut all: Vec<_> = passes::all().iter().map(|p| p.name()).collect();
     all.sort_unstable();

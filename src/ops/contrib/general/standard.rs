@@ -11,10 +11,10 @@ use crate::ops::conv::ConvTranspose;
 use crate::ops::linear::MatMul;
 use crate::ops::movement::{Concat, Gather, Pad, Transpose};
 use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn};
-use crate::ops::quant::{Dequantize, DynamicQuantize, Grain, channels_last};
+use crate::ops::quant::{Dequantize, DynamicQuantize, Grain, IntPool};
 use crate::ops::recurrent::Recurrent;
 use crate::ops::shape::{Identity, Reshape, Unsqueeze};
-use crate::ops::window::Pads;
+use crate::ops::window::{Pads, Window};
 use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
@@ -116,9 +116,9 @@ pub(super) fn matmul_16(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 
 pub(super) fn max_pool(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(1, 1)?;
-    let rank = cx.ints("kernel_shape")?.len() + 2;
-    let op = as_standard(cx, "MaxPool", 12)?;
-    channels_last(cx, rank, |cx, x| cx.emit(op, vec![Some(x)]))
+    let window = Window::parse(cx)?;
+    ensure!(window.kernel.is_some(), InvalidModel, "attribute 'kernel_shape' is missing");
+    Ok(Arc::new(IntPool { window: Some(window), mean: None }))
 }
 
 /// The pads are input 2: known ones become the operator's, others are cut off the result of none.

@@ -1,0 +1,130 @@
+//! Keeps the channels of 8-bit images together: integer convolutions, pools and elementwise programs over NHWC, transposed only
+//! where something else reads or writes the image. The integer kernels work on places whose channels lie together; of NCHW they
+//! would turn every input and every result.
+
+use super::quantised::{quantised_by, real};
+use crate::error::Result;
+use crate::ir::{Node, NodeId, Op, ValueId};
+use crate::ops::movement::Transpose;
+use crate::ops::pointwise::Pointwise;
+use crate::ops::pool::{GlobalPool, Pool, PoolKind};
+use crate::ops::quant::{IntConvolution, IntPool};
+use crate::optimize::{Pass, PassCtx};
+use crate::tensor::DType;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// See the file's head.
+pub struct ChannelsLast;
+
+impl Pass for ChannelsLast {
+    fn name(&self) -> &'static str {
+        "channels_last"
+    }
+    fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
+        let mut turned = HashMap::new();
+        for id in cx.order() {
+            let Some(plan) = plan(cx, id, &turned) else { continue };
+            turn(cx, id, plan, &mut turned)?;
+        }
+        Ok(())
+    }
+}
+
+/// For a value of NCHW the same of NHWC.
+type Turned = HashMap<ValueId, ValueId>;
+
+/// What a node becomes.
+struct Plan {
+    op: Arc<dyn Op>,
+    /// Its inputs, of NCHW where they are images.
+    inputs: Vec<Option<ValueId>>,
+    /// Which of them are.
+    images: Vec<usize>,
+}
+
+const INT8: [DType; 2] = [DType::U8, DType::I8];
+
+/// The rank of an 8-bit image.
+fn image(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<usize> {
+    let t = cx.graph().fact(v).as_tensor()?;
+    t.rank().filter(|&r| r >= 3 && INT8.contains(&t.dtype))
+}
+
+fn plan(cx: &PassCtx<'_, '_>, id: NodeId, turned: &Turned) -> Option<Plan> {
+    let node = cx.node(id)?;
+    let &[Some(out)] = &node.outputs[..] else { return None };
+    let first = node.inputs.first().copied()??;
+    let known = |v: ValueId| turned.contains_key(&v);
+    if let Some(conv) = cx.op::<IntConvolution>(id) {
+        let fits = conv.quantised && !conv.channels_last && image(cx, first).is_some();
+        let op = IntConvolution { channels_last: true, ..conv.clone() };
+        return fits.then(|| Plan { op: Arc::new(op), inputs: node.inputs.clone(), images: vec![0] });
+    }
+    if let Some(p) = cx.op::<Pointwise>(id) {
+        return elementwise(cx, node, p, out, turned);
+    }
+    let greatest =
+        |window| Plan { op: Arc::new(IntPool { window, mean: None }), inputs: vec![Some(first)], images: vec![0] };
+    if let Some(pool) = cx.op::<Pool>(id) {
+        return (pool.kind == PoolKind::Max && known(first)).then(|| greatest(Some(pool.window.clone())));
+    }
+    if let Some(pool) = cx.op::<GlobalPool>(id) {
+        return (pool.kind == PoolKind::Max && known(first)).then(|| greatest(None));
+    }
+    // A mean between two scales.
+    let (y, end, _) = quantised_by(cx, id)?;
+    let (window, mean, maker) = match (cx.maker::<Pool>(y), cx.maker::<GlobalPool>(y)) {
+        (Some((m, p)), _) if p.kind == PoolKind::Average => (Some(p.window.clone()), p.include_pad, m),
+        (_, Some((m, p))) if p.kind == PoolKind::Average => (None, false, m),
+        _ => return None,
+    };
+    let x = real(cx, cx.node(maker)?.inputs.first().copied()??, &INT8)?;
+    let fits = x.axis.is_none() && known(x.q) && end.zero.is_some();
+    let inputs = [Some(x.q), Some(x.scale), x.zero, Some(end.scale), end.zero].to_vec();
+    fits.then(|| Plan { op: Arc::new(IntPool { window, mean: Some(mean) }), inputs, images: vec![0] })
+}
+
+/// A program all of whose operands are images that are turned already, or single numbers.
+fn elementwise(cx: &PassCtx<'_, '_>, node: &Node, p: &Pointwise, out: ValueId, turned: &Turned) -> Option<Plan> {
+    let rank = image(cx, out)?;
+    let mut images = Vec::new();
+    for (i, v) in node.inputs.iter().enumerate() {
+        let v = (*v)?;
+        if turned.contains_key(&v) && image(cx, v) == Some(rank) {
+            images.push(i);
+        } else if cx.graph().fact(v).as_tensor()?.count().known() != Some(1) {
+            return None;
+        }
+    }
+    (!images.is_empty()).then(|| Plan { op: Arc::new(p.clone()), inputs: node.inputs.clone(), images })
+}
+
+fn turn(cx: &mut PassCtx<'_, '_>, id: NodeId, plan: Plan, turned: &mut Turned) -> Result<()> {
+    let Some(node) = cx.node(id) else { return Ok(()) };
+    let (name, out) = (node.name.clone(), node.outputs[0]);
+    let Some(rank) = out.and_then(|v| cx.graph().fact(v).as_tensor()?.rank()) else { return Ok(()) };
+    let mut inputs = plan.inputs;
+    for &i in &plan.images {
+        let Some(v) = inputs[i] else { continue };
+        let last = match turned.get(&v) {
+            Some(&last) => last,
+            None => {
+                let perm = [0].into_iter().chain(2..rank).chain([1]).collect();
+                let op = Arc::new(Transpose { perm: Some(perm) });
+                let made = cx.edit.node(&format!("{name}/last"), op, vec![Some(v)], 1)?;
+                turned.insert(v, made[0]);
+                made[0]
+            }
+        };
+        inputs[i] = Some(last);
+    }
+    let made = cx.edit.node(&format!("{name}/nhwc"), plan.op, inputs, 1)?;
+    let perm = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
+    cx.edit.replace_op(id, Arc::new(Transpose { perm: Some(perm) }), vec![Some(made[0])]);
+    if let Some(out) = out {
+        turned.insert(out, made[0]);
+    }
+    cx.fired();
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! What lies between DequantizeLinear and QuantizeLinear, as quantised models are exported ("QDQ"), becomes an operator on
+//! integers: convolutions and products, elementwise programs, and what moves or compares numbers of one scale. It runs before
+//! folding, which would turn the weights into f32.
+
+use crate::error::Result;
+use crate::ir::{Fact, Node, NodeId, ValueId};
+use crate::kernels::gemm::Activation;
+use crate::kernels::pointwise::{ProgramBuilder, UnaryOp};
+use crate::ops::conv::Conv;
+use crate::ops::linear::MatMul;
+use crate::ops::movement::{Slice, Transpose};
+use crate::ops::pointwise::{Pointwise, Unary, UnaryFn, program_of};
+use crate::ops::pool::{GlobalPool, Pool, PoolKind};
+use crate::ops::quant::{Dequantize, Inputs, IntConvolution, IntMatMul, Quantize};
+use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
+use crate::optimize::{Pass, PassCtx};
+use crate::tensor::DType;
+use std::sync::Arc;
+
+/// See the file's head.
+pub struct Quantised;
+
+impl Pass for Quantised {
+    fn name(&self) -> &'static str {
+        "quantised"
+    }
+    fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
+        for id in cx.order() {
+            fuse(cx, id);
+        }
+        Ok(())
+    }
+}
+
+/// A number that DequantizeLinear makes: the integers, their scale and zero point.
+pub(super) struct Real {
+    pub q: ValueId,
+    pub scale: ValueId,
+    pub zero: Option<ValueId>,
+    /// The axis of scales that are more than one.
+    pub axis: Option<i64>,
+}
+
+fn dtype(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<DType> {
+    cx.graph().fact(v).dtype()
+}
+fn len(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<usize> {
+    cx.graph().fact(v).shape().map(|s| s.iter().product())
+}
+
+/// The f32 value as a dequantised one of type `want`.
+pub(super) fn real(cx: &PassCtx<'_, '_>, v: ValueId, want: &[DType]) -> Option<Real> {
+    let (id, op) = cx.maker::<Dequantize>(v)?;
+    let inputs = &cx.node(id)?.inputs;
+    let (q, scale) = (inputs.first().copied()??, inputs.get(1).copied()??);
+    let plain = op.grain.block == 0 && op.to.is_none_or(|d| d == DType::F32);
+    let typed = want.contains(&dtype(cx, q)?) && dtype(cx, scale)? == DType::F32;
+    let axis = if len(cx, scale)? == 1 { None } else { Some(op.grain.axis) };
+    (plain && typed).then_some(Real { q, scale, zero: inputs.get(2).copied().flatten(), axis })
+}
+
+/// The numbers of a small f32 constant.
+fn floats(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<Vec<f32>> {
+    Some(cx.graph().fact(v).constant()?.as_slice::<f32>().ok()?.to_vec())
+}
+
+/// The integers of a bias whose scale is the product of the others', as it is by convention; `Some(None)` without a bias.
+fn bias(cx: &PassCtx<'_, '_>, bias: Option<ValueId>, x: &Real, w: &Real) -> Option<Option<ValueId>> {
+    let Some(v) = bias else { return Some(None) };
+    let b = real(cx, v, &[DType::I32])?;
+    if let Some(z) = b.zero {
+        let z = cx.graph().fact(z).constant()?;
+        z.to_i64s().ok()?.iter().all(|&z| z == 0).then_some(())?;
+    }
+    let (sx, sw, sb) = (floats(cx, x.scale)?, floats(cx, w.scale)?, floats(cx, b.scale)?);
+    let at = |s: &[f32], i: usize| if s.len() == 1 { s[0] } else { s.get(i).copied().unwrap_or(f32::NAN) };
+    let near = |i: usize| {
+        let want = sx[0] * at(&sw, i);
+        // What the rounding of a product and of a stored scale may differ by.
+        (at(&sb, i) - want).abs() <= 1e-5 * want.abs()
+    };
+    (0..sw.len().max(sb.len())).all(near).then_some(Some(b.q))
+}
+
+const INT8: [DType; 2] = [DType::U8, DType::I8];
+
+/// Whether what is below zero quantises to the least integer, so that limiting the integers is a Relu.
+fn limits_at_zero(cx: &PassCtx<'_, '_>, zero: ValueId) -> bool {
+    let fact = cx.graph().fact(zero);
+    let least = if fact.dtype() == Some(DType::I8) { -128 } else { 0 };
+    fact.constant().and_then(|t| t.to_i64s().ok()).is_some_and(|z| z.iter().all(|&z| z == least))
+}
+
+fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) {
+    let _ = sums(cx, id).or_else(|| moved(cx, id)).or_else(|| elementwise(cx, id));
+}
+
+/// A convolution or product.
+fn sums(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let op = cx.op::<Quantize>(id)?;
+    if op.grain.block != 0 || op.precision.is_some_and(|p| p != DType::F32) {
+        return None;
+    }
+    let node = cx.node(id)?.clone();
+    let (Some(&Some(mut y)), &[Some(out)]) = (node.inputs.first(), &node.outputs[..]) else { return None };
+    let (scale, zero) = (node.inputs.get(1).copied()??, node.inputs.get(2).copied().flatten()?);
+    let fits = INT8.contains(&dtype(cx, zero)?) && dtype(cx, scale)? == DType::F32;
+    if !fits || len(cx, scale)? != 1 || len(cx, zero)? != 1 || !cx.used_once(y) {
+        return None;
+    }
+    let mut relu = false;
+    if let Some((unary, _)) = cx.maker::<Unary>(y).filter(|(_, u)| u.f == UnaryFn::Op(UnaryOp::Relu)) {
+        y = cx.node(unary)?.inputs.first().copied()??;
+        relu = true;
+    }
+    let relu_fits = limits_at_zero(cx, zero);
+    if relu && !relu_fits || !cx.used_once(y) {
+        return None;
+    }
+    let may = |a: Activation| a == Activation::None || a == Activation::Relu && relu_fits;
+    if let Some((maker, conv)) = cx.maker::<Conv>(y) {
+        if conv.residual || !may(conv.activation) {
+            return None;
+        }
+        let op =
+            IntConvolution { window: conv.window.clone(), groups: conv.groups, quantised: true, channels_last: false };
+        let made = cx.node(maker)?.clone();
+        let (x, w, b) = operands(cx, &made)?;
+        if x.axis.is_some() || w.axis.is_some_and(|a| a != 0) {
+            cx.miss(id, || "scales along another axis than the kernel takes".into());
+            return None;
+        }
+        let ends = [x.q, x.scale];
+        let mut inputs: Vec<Option<ValueId>> = ends.map(Some).to_vec();
+        inputs.extend([x.zero, Some(w.q), Some(w.scale), w.zero, Some(scale), Some(zero), b]);
+        cx.absorb(maker, Arc::new(op), inputs, id, out);
+        return Some(());
+    }
+    let (maker, op) = cx.maker::<MatMul>(y)?;
+    let op = op.clone();
+    let made = cx.node(maker)?.clone();
+    if !may(op.activation) || made.inputs.get(2).is_some_and(Option::is_some) && (op.beta != 1.0 || op.alpha != 1.0) {
+        return None;
+    }
+    let (a, b, c) = operands(cx, &made)?;
+    let rank = cx.graph().fact(b.q).as_tensor()?.rank()?;
+    let n = cx.graph().fact(made.outputs.first().copied()??).as_tensor()?.dims.as_ref()?.last()?.size()?;
+    let columns = if op.trans_b { rank.checked_sub(2)? } else { rank.checked_sub(1)? } as i64;
+    let along = b.axis.is_none_or(|axis| axis == columns || axis + rank as i64 == columns);
+    if a.axis.is_some() || !along || rank != 2 || c.is_some_and(|c| len(cx, c) != Some(n)) {
+        cx.miss(id, || "scales or a bias along another axis than the kernel takes".into());
+        return None;
+    }
+    let at = Inputs {
+        a: 0,
+        a_scale: Some(1),
+        a_zero: Some(2),
+        b: 3,
+        b_scale: Some(4),
+        b_zero: Some(5),
+        int_bias: Some(6),
+        y_scale: Some(7),
+        y_zero: Some(8),
+        bias: None,
+    };
+    let trans = [op.trans_a, op.trans_b];
+    let op = IntMatMul { form: "QGemm", trans, alpha: op.alpha, at, to: None, dynamic: false };
+    let inputs = vec![Some(a.q), Some(a.scale), a.zero, Some(b.q), Some(b.scale), b.zero, c, Some(scale), Some(zero)];
+    cx.absorb(maker, Arc::new(op), inputs, id, out);
+    Some(())
+}
+
+/// The value that a node quantises with one scale and zero point to 8 bits, and those; each other user of it goes on as it was.
+pub(super) fn quantised_by(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, Real, DType)> {
+    let op = cx.op::<Quantize>(id)?;
+    let node = cx.node(id)?;
+    let (y, scale) = (node.inputs.first().copied()??, node.inputs.get(1).copied()??);
+    let zero = node.inputs.get(2).copied().flatten();
+    let to = zero.map_or(op.to.or(Some(DType::U8)), |z| dtype(cx, z))?;
+    let plain = op.grain.block == 0 && op.precision.is_none_or(|p| p == DType::F32) && INT8.contains(&to);
+    let one = len(cx, scale)? == 1 && zero.is_none_or(|z| len(cx, z) == Some(1));
+    let fits = plain && one && dtype(cx, scale)? == DType::F32 && dtype(cx, y)? == DType::F32;
+    fits.then_some((y, Real { q: node.outputs.first().copied()??, scale, zero, axis: None }, to))
+}
+
+/// Scale and zero point, if they are known.
+fn known(cx: &PassCtx<'_, '_>, r: &Real) -> Option<(f32, f32)> {
+    let zero = match r.zero {
+        Some(z) => cx.graph().fact(z).constant()?.to_i64s().ok()?.first().copied()? as f32,
+        None => 0.0,
+    };
+    let scale = floats(cx, r.scale)?.first().copied()?;
+    (r.axis.is_none() && scale.is_normal() && scale > 0.0).then_some((scale, zero))
+}
+
+/// Numbers that are moved, or the greatest of some, with the same scale before and after: the integers are.
+fn moved(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let (y, out, to) = quantised_by(cx, id)?;
+    let (maker, 0) = cx.graph().value(y).producer? else { return None };
+    let node = cx.node(maker)?.clone();
+    let op = &node.op;
+    let moves = op.is::<Reshape>() || op.is::<Flatten>() || op.is::<Squeeze>() || op.is::<Unsqueeze>();
+    let moves = moves || op.is::<Transpose>() || op.is::<Slice>();
+    let greatest = op.downcast::<Pool>().is_some_and(|p| p.kind == PoolKind::Max)
+        || op.downcast::<GlobalPool>().is_some_and(|p| p.kind == PoolKind::Max);
+    if !(moves || greatest) || node.outputs.len() != 1 || !cx.used_once(y) {
+        return None;
+    }
+    let x = real(cx, node.inputs.first().copied()??, &[to])?;
+    if known(cx, &x)? != known(cx, &out)? {
+        cx.miss(id, || "another scale or zero point than before".into());
+        return None;
+    }
+    let mut inputs = node.inputs.clone();
+    inputs[0] = Some(x.q);
+    let op = node.op.clone();
+    cx.absorb(maker, op, inputs, id, out.q);
+    Some(())
+}
+
+/// An elementwise operator, or a sole change of scale, as a program over the integers.
+fn elementwise(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let (y, out, to) = quantised_by(cx, id)?;
+    let (maker, 0) = cx.graph().value(y).producer? else { return None };
+    let node = cx.node(maker)?.clone();
+    let facts: Vec<&Fact> = cx.graph().input_facts(&node).collect();
+    let (program, ends) = match program_of(&*node.op, &facts) {
+        Some(p) => (p, node.inputs.iter().map(|v| (*v)?.into()).collect::<Option<Vec<ValueId>>>()?),
+        None => {
+            // Between two scales.
+            cx.maker::<Dequantize>(y)?;
+            let mut b = ProgramBuilder::new(1);
+            let x = b.load(0);
+            (b.finish(&[x]).ok()?, vec![y])
+        }
+    };
+    if node.op.downcast::<Dequantize>().is_none() && !cx.used_once(y) {
+        cx.miss(id, || "another node reads the numbers before they are quantised".into());
+        return None;
+    }
+    let (scale, zero) = known(cx, &out)?;
+    let mut inputs = Vec::new();
+    let mut b = ProgramBuilder::new(ends.len());
+    let mut wide = Vec::new();
+    for (i, &v) in ends.iter().enumerate() {
+        let x = b.load(i);
+        let Some(r) = real(cx, v, &INT8) else {
+            // Small constants may stay in f32.
+            cx.graph().fact(v).constant()?;
+            inputs.push(Some(v));
+            wide.push(x);
+            continue;
+        };
+        let (scale, zero) = known(cx, &r)?;
+        inputs.push(Some(r.q));
+        let (s, z) = (b.constant(scale), b.constant(zero));
+        let x = b.sub(x, z);
+        wide.push(b.mul(x, s));
+    }
+    if !inputs.iter().flatten().any(|&v| dtype(cx, v).is_some_and(|d| INT8.contains(&d))) {
+        return None;
+    }
+    let y = b.inline(&program, &wide).ok()?[0];
+    let (s, z) = (b.constant(scale), b.constant(zero));
+    let y = b.div(y, s);
+    let y = b.unary(UnaryOp::Round, y);
+    let y = b.add(y, z);
+    let program = b.finish(&[y]).ok()?;
+    cx.edit.replace_op(id, Arc::new(Pointwise { program, dtypes: vec![to] }), inputs);
+    cx.fired();
+    Some(())
+}
+
+/// Both operands and the bias of a convolution or product, all dequantised.
+fn operands(cx: &PassCtx<'_, '_>, made: &Node) -> Option<(Real, Real, Option<ValueId>)> {
+    let at = |i: usize| made.inputs.get(i).copied().flatten();
+    let (x, w) = (real(cx, at(0)?, &INT8)?, real(cx, at(1)?, &INT8)?);
+    let b = bias(cx, at(2), &x, &w)?;
+    Some((x, w, b))
+}

@@ -1,0 +1,158 @@
+//! The passes of 8-bit models: groups between DequantizeLinear and QuantizeLinear, and images whose channels come last.
+
+use super::conv::conv;
+use super::{Draft, ints};
+use ortx::ir::ValueId;
+use ortx::ir::parse::Attr;
+use ortx::ops::case::random;
+use ortx::{DType, Tensor};
+
+/// Scales and zero points, and what is made with them.
+impl Draft {
+    fn scalar(&mut self, name: &str, x: f32) -> ValueId {
+        self.b.constant(name, Tensor::scalar(x).unwrap())
+    }
+    fn zero(&mut self, name: &str, x: u8) -> ValueId {
+        self.b.constant(name, Tensor::scalar(x).unwrap())
+    }
+    /// `name = QuantizeLinear(x)`.
+    fn quantise(&mut self, name: &str, x: ValueId, scale: f32, zero: u8) -> ValueId {
+        let (s, z) = (self.scalar(&format!("{name}_s"), scale), self.zero(&format!("{name}_z"), zero));
+        self.op(name, "QuantizeLinear", &[x, s, z], vec![])
+    }
+    fn dequantise(&mut self, name: &str, q: ValueId, scale: f32, zero: u8) -> ValueId {
+        let (s, z) = (self.scalar(&format!("{name}_s"), scale), self.zero(&format!("{name}_z"), zero));
+        self.op(name, "DequantizeLinear", &[q, s, z], vec![])
+    }
+    /// A number of 8 bits on its way from f32 to f32.
+    fn through(&mut self, name: &str, x: ValueId, scale: f32, zero: u8) -> (ValueId, ValueId) {
+        let q = self.quantise(&format!("{name}_q"), x, scale, zero);
+        (q, self.dequantise(name, q, scale, zero))
+    }
+    /// Weights of i8 with a scale for each of the first axis, and the integers of a bias whose scale is `factor` times that of
+    /// the weights and of the input's 0.02.
+    fn weights(&mut self, shape: &[usize], factor: f32) -> [ValueId; 2] {
+        let n = shape[0];
+        let scales: Vec<f32> = (0..n).map(|i| 0.01 + i as f32 * 0.001).collect();
+        let w = self.b.constant("w", random(DType::I8, shape, -127.0, 127.0, 1).unwrap());
+        let c = self.b.constant("c", random(DType::I32, &[n], -9999.0, 9999.0, 2).unwrap());
+        let ws = self.b.constant("ws", Tensor::from_slice(&[n], &scales).unwrap());
+        let scales: Vec<f32> = scales.iter().map(|s| s * 0.02 * factor).collect();
+        let cs = self.b.constant("cs", Tensor::from_slice(&[n], &scales).unwrap());
+        let axis = vec![("axis", Attr::Int(0))];
+        let w = self.op("w1", "DequantizeLinear", &[w, ws], axis.clone());
+        [w, self.op("c1", "DequantizeLinear", &[c, cs], axis)]
+    }
+}
+
+/// One step of a result of scale 0.05, and a rounding: the sums are exact in one graph, of f32 in the other.
+const STEP: f64 = 0.0501;
+
+#[test]
+fn quantised_convolutions_are_of_integers() {
+    for factor in [1.0, 1.5] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[1, 4, 5, 6]);
+        let (_, x) = d.through("x1", x, 0.02, 120);
+        let [w, c] = d.weights(&[6, 4, 3, 3], factor);
+        let y = d.op("y", "Conv", &[x, w, c], vec![("pads", ints(&[1, 1, 1, 1]))]);
+        let y = d.op("r", "Relu", &[y], vec![]);
+        let (_, y) = d.through("z", y, 0.05, 0);
+        let (_, after, report) = d.check_within(STEP, "quantised", vec![y]);
+        if factor == 1.0 {
+            assert!(after[1].starts_with("z_q = QLinearConv(%x1_q, #x1_s, #x1_z, #w, #ws"), "{after:?}");
+            assert_eq!((after.len(), report.fired), (3, 1));
+        } else {
+            // A bias that is no whole number of the sums' steps.
+            assert_eq!(report.fired, 0, "{after:?}");
+        }
+    }
+}
+
+#[test]
+fn a_relu_is_kept_where_the_integers_go_below_zero() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[1, 4, 5, 6]);
+    let (_, x) = d.through("x1", x, 0.02, 120);
+    let [w, c] = d.weights(&[6, 4, 1, 1], 1.0);
+    let y = d.op("y", "Conv", &[x, w, c], vec![]);
+    let y = d.op("r", "Relu", &[y], vec![]);
+    let (_, y) = d.through("z", y, 0.05, 7);
+    assert_eq!(d.check_within(STEP, "quantised", vec![y]).2.fired, 0);
+}
+
+#[test]
+fn quantised_products_are_of_integers() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[3, 7]);
+    let (_, x) = d.through("x1", x, 0.02, 120);
+    let [w, c] = d.weights(&[6, 7], 1.0);
+    let y = d.op("y", "Gemm", &[x, w, c], vec![("transB", Attr::Int(1))]);
+    let (_, y) = d.through("z", y, 0.05, 9);
+    let (_, after, _) = d.check_within(STEP, "quantised", vec![y]);
+    assert!(after[1].starts_with("z_q = QGemm(%x1_q, #x1_s"), "{after:?}");
+}
+
+#[test]
+fn quantised_elementwise_operators_are_programs() {
+    let mut d = Draft::new();
+    let (a, b) = (d.input("a", &[2, 3, 17]), d.input("b", &[3, 1]));
+    let ((_, a), (_, b)) = (d.through("a1", a, 0.02, 120), d.through("b1", b, 0.03, 99));
+    let y = d.op("y", "Add", &[a, b], vec![]);
+    let (_, y) = d.through("z", y, 0.05, 100);
+    let y = d.op("s", "HardSigmoid", &[y], vec![]);
+    let (_, y) = d.through("t", y, 0.004, 0);
+    // The same arithmetic on both sides.
+    let (_, after, report) = d.check("quantised", vec![y]);
+    assert_eq!(report.fired, 2);
+    assert_eq!(after[2..4], ["z_q = Pointwise(%a1_q, %b1_q)", "t_q = Pointwise(%z_q)"]);
+}
+
+#[test]
+fn integers_of_one_scale_are_moved_as_they_are() {
+    for (scale, fires) in [(0.02, true), (0.03, false)] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[1, 4, 6, 6]);
+        let (_, x) = d.through("x1", x, 0.02, 120);
+        let y = d.op("y", "MaxPool", &[x], vec![("kernel_shape", ints(&[2, 2]))]);
+        let (_, y) = d.through("z", y, scale, 120);
+        let (_, after, report) = d.check("quantised", vec![y]);
+        assert_eq!(report.fired, usize::from(fires), "{after:?}");
+        if fires {
+            assert_eq!(after[1], "z_q = MaxPool(%x1_q)");
+        } else {
+            assert!(report.misses[0].contains("another scale"), "{:?}", report.misses);
+        }
+    }
+}
+
+#[test]
+fn channels_of_integer_images_stay_together() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 4, 9, 8]);
+    let q = d.quantise("q", x, 0.02, 120);
+    let (s, z) = (d.scalar("s", 0.02), d.zero("z", 120));
+    let layer = |d: &mut Draft, name: &str, x, (ci, co, groups): (usize, usize, i64)| {
+        let w = d.b.constant(&format!("{name}_w"), random(DType::I8, &[co, ci, 3, 3], -127.0, 127.0, 4).unwrap());
+        let (ws, ys) = (d.scalar(&format!("{name}_ws"), 0.01), d.scalar(&format!("{name}_ys"), 0.3));
+        let wz = d.b.constant(&format!("{name}_wz"), Tensor::scalar(0i8).unwrap());
+        let attrs = vec![("pads", ints(&[1, 1, 1, 1])), ("group", Attr::Int(groups))];
+        d.op(name, "QLinearConv", &[x, s, z, w, ws, wz, ys, z], attrs)
+    };
+    let a = layer(&mut d, "a", q, (4, 16, 1));
+    let p = d.op("p", "MaxPool", &[a], vec![("kernel_shape", ints(&[3, 3])), ("pads", ints(&[1, 1, 1, 1]))]);
+    let b = layer(&mut d, "b", p, (1, 16, 16));
+    let (_, after, report) = d.check_within(0.0, "channels_last", vec![b]);
+    assert_eq!(report.fired, 3);
+    let ops: Vec<&str> = after.iter().map(|l| l.split(" = ").nth(1).unwrap().split('(').next().unwrap()).collect();
+    let want = ["QuantizeLinear", "Transpose", "QLinearConv", "IntMaxPool", "QLinearConv", "Transpose"];
+    assert_eq!(ops, want, "{after:?}");
+}
+
+#[test]
+fn images_of_floats_keep_their_layout() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[1, 4, 5, 6]);
+    let y = conv(&mut d, "y", x, 3);
+    assert_eq!(d.check("channels_last", vec![y]).2.fired, 0);
+}
