@@ -104,6 +104,17 @@ for t in range(4):
         f(dirs, 2, h) if t > 1 else None, f(dirs, 3 * h) if t == 3 else None, scale(), zero(), scale(), zero(),
     ], 3, constants=[1, 2, 8, 9, 10, 11], rtol=1e-4, atol=1e-4, hidden_size=h, direction=["forward", "reverse", "bidirectional", "bidirectional"][t])
 
+# Embeddings of 8 bits.
+for t in range(2):
+    d, h = [np.uint8, np.int8][t], 16
+    q = lambda *s: rng.integers(np.iinfo(d).min, np.iinfo(d).max + 1, s).astype(d)
+    ids, segments = rng.integers(0, 5, (2, 3)).astype(np.int32), None if t else rng.integers(0, 2, (2, 3)).astype(np.int32)
+    tables = [q(5, h), q(6, h), None if t else q(2, h), q(h), q(h)]
+    scales = [None if v is None else np.array(rng.uniform(0.005, 0.02), np.float32) for v in tables]
+    zeros = [None if v is None else q() for v in tables]
+    case(f"quantised_embedding_{t}", "QEmbedLayerNormalization", [ids, segments, *tables, i32(1, 1, 0, 1, 1, 1).reshape(2, 3), *scales, *zeros], 2,
+         constants=list(range(2, 7)), epsilon=1e-6, rtol=1e-4, atol=1e-4)
+
 # Models saved optimised: of blocks of 16 channels on a machine with AVX-512, else of 8.
 def picture(channels, layers, shape):
     """A model of layers (operator, output channels or None, attributes), each over the last, and some over an earlier one."""

@@ -26,8 +26,8 @@ pub struct IntConvSpec {
     pub w_constant: bool,
     /// What is written.
     pub out: Out,
-    /// Input and output are NHWC, not NCHW.
-    pub channels_last: bool,
+    /// Whether the input, and whether the output, are NHWC, not NCHW.
+    pub last: [bool; 2],
 }
 
 /// The operands of a run.
@@ -102,7 +102,7 @@ impl IntConv {
             true => product(&[taps, place, 4])?,
             false => product(&[s.groups, columns.packed_bytes()])?,
         };
-        let direct = spec.channels_last && !spec.x_signed && place == s.c_in && (depthwise || part == ci);
+        let direct = spec.last[0] && !spec.x_signed && place == s.c_in && (depthwise || part == ci);
         let turned = product(&[s.n.max(1), s.in_size().max(1), place.max(1)])?;
         let turned = if direct { 0 } else { turned };
         let own = if spec.w_constant && !depthwise { 0 } else { packed };
@@ -220,7 +220,7 @@ impl IntConv {
         // SAFETY: the image's places p0..p0 + count of all channels; the workspace has room for them.
         unsafe {
             let to = to.add((image * size + p0) * self.place);
-            if self.spec.channels_last {
+            if self.spec.last[0] {
                 let from = x.add((image * size + p0) * s.c_in);
                 let (count, part) = if self.depthwise { (count, s.c_in) } else { (count * s.groups, ci) };
                 let wide = if self.depthwise { self.place } else { self.part };
@@ -302,13 +302,8 @@ impl IntConv {
         }
         // SAFETY: the caller's operands; places row0..row0 + rows exist; the scratch has room for pointers, terms and sums.
         unsafe {
-            for tap in 0..c.taps {
-                for i in 0..padded {
-                    let place = self.source_of(row0 + i.min(rows - 1), tap);
-                    let at = place.map_or(border, |at| turned.add(at * self.place + group * self.part));
-                    pointers.add(tap * padded + i).write(at);
-                }
-            }
+            // A group's part of the border is as any other.
+            self.point((row0, rows, padded), turned.wrapping_add(group * self.part), border, pointers);
             let mut job = Job {
                 rows: pointers,
                 m: rows,
@@ -324,7 +319,7 @@ impl IntConv {
                 out_row: 1,
                 out_col: s.out_size(),
             };
-            if self.spec.channels_last {
+            if self.spec.last[1] {
                 job.out = p.y.add(((image * s.out_size() + row0) * s.c_out + first) * size);
                 (job.out_row, job.out_col) = (s.c_out, 1);
             }
@@ -347,20 +342,45 @@ impl IntConv {
             c.run(&job, sums);
         }
     }
-    /// The input place that an output place sees through a tap, unless it is outside.
-    fn source_of(&self, out: usize, tap: usize) -> Option<usize> {
-        let s = &self.spec.conv;
-        let at = [out / (s.output[1] * s.output[2]), out / s.output[2] % s.output[1], out % s.output[2]];
-        let tap = [tap / (s.kernel[1] * s.kernel[2]), tap / s.kernel[2] % s.kernel[1], tap % s.kernel[2]];
-        let mut place = 0;
-        for d in 0..3 {
-            let i = (at[d] * s.stride[d] + tap[d] * s.dilation[d]).checked_sub(s.pad[d])?;
-            if i >= s.input[d] {
-                return None;
+    /// For each tap and each of `rows` output places from `row0` on a pointer to what the tap sees; the last row's again and
+    /// again up to `padded` rows.
+    /// # Safety
+    /// `from` is valid for the image's places, `border` for one; `to` for `taps * padded` pointers.
+    unsafe fn point(&self, rows: (usize, usize, usize), from: *const u8, border: *const u8, to: *mut *const u8) {
+        let (s, (row0, rows, padded)) = (&self.spec.conv, rows);
+        let mut at = [row0 / (s.output[1] * s.output[2]), row0 / s.output[2] % s.output[1], row0 % s.output[2]];
+        for i in 0..rows {
+            let start: [isize; 3] = std::array::from_fn(|d| (at[d] * s.stride[d]) as isize - s.pad[d] as isize);
+            let mut tap = 0;
+            for a in 0..s.kernel[0] {
+                let z = start[0] + (a * s.dilation[0]) as isize;
+                for b in 0..s.kernel[1] {
+                    let y = start[1] + (b * s.dilation[1]) as isize;
+                    let inside = (z as usize) < s.input[0] && (y as usize) < s.input[1];
+                    let line = if inside { (z * s.input[1] as isize + y) * s.input[2] as isize } else { 0 };
+                    for c in 0..s.kernel[2] {
+                        let x = start[2] + (c * s.dilation[2]) as isize;
+                        let place = (line + x) as usize;
+                        let seen = inside && (x as usize) < s.input[2];
+                        let p = if seen { from.wrapping_add(place.wrapping_mul(self.place)) } else { border };
+                        // SAFETY: the caller's: tap < taps, i < padded.
+                        unsafe { to.add(tap * padded + i).write(p) };
+                        tap += 1;
+                    }
+                }
             }
-            place = place * s.input[d] + i;
+            at[2] += 1;
+            for d in [2, 1] {
+                if at[d] == s.output[d] {
+                    at[d] = 0;
+                    at[d - 1] += 1;
+                }
+            }
         }
-        Some(place)
+        for (tap, i) in (0..self.columns.taps).flat_map(|t| (rows..padded).map(move |i| (t, i))) {
+            // SAFETY: the caller's; the row before is written.
+            unsafe { to.add(tap * padded + i).write(*to.add(tap * padded + rows - 1)) };
+        }
     }
     /// Channels `n0..n0 + cols` of a depthwise convolution.
     unsafe fn depthwise_block(&self, job: &Job, n0: usize, cols: usize, w: *const i32, sums: *mut i32, padded: usize) {
@@ -377,7 +397,7 @@ impl IntConv {
             // The weights' zero points are in the weights already.
             let plain = Job { b_zero: Zero::NONE, b_unsigned: false, strips: 0..0, ..*job };
             let block = Block::new(&plain, n0, cols, totals.as_ptr());
-            if !self.spec.channels_last {
+            if !self.spec.last[1] {
                 return finish_columns(self.isa, &plain, &block, sums, padded);
             }
             let p = &plain.post;

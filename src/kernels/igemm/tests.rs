@@ -165,12 +165,12 @@ fn convolutions_are_exact_with_every_instruction_set() {
     specs.push(volume);
     for (isa, set) in all_sets() {
         for conv in &specs {
-            for flags in 0..16 {
+            for flags in 0..32 {
                 let (x_signed, w_unsigned, w_constant) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
-                let channels_last = flags & 8 != 0;
+                let last = [flags & 8 != 0, flags & 16 != 0];
                 let out = [Out::I32, Out::Int8 { signed: x_signed }][rng.below(2)];
                 let each = rng.below(2) == 0;
-                let spec = IntConvSpec { conv: *conv, x_signed, w_unsigned, w_constant, out, channels_last };
+                let spec = IntConvSpec { conv: *conv, x_signed, w_unsigned, w_constant, out, last };
                 let kernel = IntConv::with(isa, set, spec).unwrap();
                 let (ci, co) = (conv.c_in / conv.groups, conv.c_out / conv.groups);
                 let x = bytes(&mut rng, conv.n * conv.c_in * conv.in_size());
@@ -228,11 +228,8 @@ fn convolutions_are_exact_with_every_instruction_set() {
                                 let i = (i[0] * conv.input[1] + i[1]) * conv.input[2] + i[2];
                                 let from = image * conv.c_in + channel / co * ci + c;
                                 let (plane, size) = (from % conv.c_in, conv.in_size());
-                                let from = if channels_last {
-                                    (image * size + i) * conv.c_in + plane
-                                } else {
-                                    from * size + i
-                                };
+                                let from =
+                                    if last[0] { (image * size + i) * conv.c_in + plane } else { from * size + i };
                                 let xv = value(x[from], x_signed) - value(zx[0], x_signed);
                                 let wv = value(w[(channel * ci + c) * conv.taps() + tap], !w_unsigned);
                                 let zw = value(zw[if each { channel } else { 0 }], !w_unsigned);
@@ -243,7 +240,7 @@ fn convolutions_are_exact_with_every_instruction_set() {
                         want.extend(plain_post(out, sum, scale, 0.0, 7.0));
                     }
                 }
-                if channels_last {
+                if last[1] {
                     let (n, size) = (out.size(), conv.out_size());
                     let place = |i: usize| (i / n / size % conv.c_out, i / n % size, i / n / size / conv.c_out);
                     let at = |i: usize| {

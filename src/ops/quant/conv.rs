@@ -27,8 +27,8 @@ pub struct IntConvolution {
     pub groups: usize,
     /// QLinearConv.
     pub quantised: bool,
-    /// Input and result are `[N, spatial..., C]`.
-    pub channels_last: bool,
+    /// Whether the input, and whether the result, are `[N, spatial..., C]`.
+    pub last: [bool; 2],
 }
 
 pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -38,8 +38,8 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     } else {
         cx.expect_inputs(2, 4)?;
     }
-    let channels_last = cx.flag("channels_last", false)?;
-    Ok(Arc::new(IntConvolution { window: Window::parse(cx)?, groups: parse_groups(cx)?, quantised, channels_last }))
+    let last = [cx.flag("channels_last", false)?; 2];
+    Ok(Arc::new(IntConvolution { window: Window::parse(cx)?, groups: parse_groups(cx)?, quantised, last }))
 }
 
 impl IntConvolution {
@@ -79,8 +79,7 @@ impl Op for IntConvolution {
         let (Some(dx), Some(dw)) = (&x.dims, &w.dims) else { return Ok(vec![Fact::any_tensor(to)]) };
         let rank = dx.len();
         ensure!(rank >= 3 && dw.len() == rank, InvalidModel, "weights {w} for an input {x}");
-        let (channels, spatial) =
-            if self.channels_last { (&dx[rank - 1], &dx[1..rank - 1]) } else { (&dx[1], &dx[2..]) };
+        let (channels, spatial) = if self.last[0] { (&dx[rank - 1], &dx[1..rank - 1]) } else { (&dx[1], &dx[2..]) };
         expect_dim("input channels and weights differ", channels, &(dw[1].clone() * Dim::of(self.groups)))?;
         if let Some(m) = dw[0].known() {
             ensure!(m % self.groups as i64 == 0, InvalidModel, "{} groups of {m} channels", self.groups);
@@ -91,7 +90,7 @@ impl Op for IntConvolution {
         }
         let mut out = vec![dx[0].clone()];
         out.extend(self.window.output_dims(spatial, &dw[2..])?);
-        out.insert(if self.channels_last { rank - 1 } else { 1 }, dw[0].clone());
+        out.insert(if self.last[1] { rank - 1 } else { 1 }, dw[0].clone());
         Ok(vec![Fact::tensor(to, out)])
     }
 }
@@ -99,18 +98,14 @@ impl Op for IntConvolution {
 pub(super) fn bind(op: &IntConvolution, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let [at_w, x_zero, w_zero] = op.at();
     let (x, w, y) = (cx.input(0)?, cx.input(at_w)?, cx.output(0)?);
-    let conv = if op.channels_last {
-        let first = |o: &Operand| {
-            let mut o = o.clone();
-            if o.shape.len() > 2 {
-                o.shape[1..].rotate_right(1);
-            }
-            o
-        };
-        sizes_of(&op.window, op.groups, [&first(x), w, &first(y)])?
-    } else {
-        sizes_of(&op.window, op.groups, [x, w, y])?
+    let first = |o: &Operand, last: bool| {
+        let mut o = o.clone();
+        if last && o.shape.len() > 2 {
+            o.shape[1..].rotate_right(1);
+        }
+        o
     };
+    let conv = sizes_of(&op.window, op.groups, [&first(x, op.last[0]), w, &first(y, op.last[1])])?;
     let out = match y.dtype {
         DType::I32 => Out::I32,
         d => Out::Int8 { signed: d == DType::I8 },
@@ -121,7 +116,7 @@ pub(super) fn bind(op: &IntConvolution, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>
         w_unsigned: w.dtype == DType::U8,
         w_constant: w.constant.is_some(),
         out,
-        channels_last: op.channels_last,
+        last: op.last,
     };
     let kernel = IntConv::new(cx.isa, spec)?;
     let packed = match &w.constant {

@@ -4,8 +4,9 @@
 
 use super::quantised::{quantised_by, real};
 use crate::error::Result;
+use crate::ir::op::resolve_axis;
 use crate::ir::{Node, NodeId, Op, ValueId};
-use crate::ops::movement::Transpose;
+use crate::ops::movement::{Concat, Transpose};
 use crate::ops::pointwise::Pointwise;
 use crate::ops::pool::{GlobalPool, Pool, PoolKind};
 use crate::ops::quant::{IntConvolution, IntPool};
@@ -57,12 +58,25 @@ fn plan(cx: &PassCtx<'_, '_>, id: NodeId, turned: &Turned) -> Option<Plan> {
     let first = node.inputs.first().copied()??;
     let known = |v: ValueId| turned.contains_key(&v);
     if let Some(conv) = cx.op::<IntConvolution>(id) {
-        let fits = conv.quantised && !conv.channels_last && image(cx, first).is_some();
-        let op = IntConvolution { channels_last: true, ..conv.clone() };
-        return fits.then(|| Plan { op: Arc::new(op), inputs: node.inputs.clone(), images: vec![0] });
+        let fits = conv.quantised && !conv.last[1] && image(cx, first).is_some();
+        // An image of NCHW is turned by the convolution itself.
+        let op = IntConvolution { last: [known(first), true], ..conv.clone() };
+        let images = if known(first) { vec![0] } else { Vec::new() };
+        return fits.then(|| Plan { op: Arc::new(op), inputs: node.inputs.clone(), images });
     }
     if let Some(p) = cx.op::<Pointwise>(id) {
         return elementwise(cx, node, p, out, turned);
+    }
+    if let Some(c) = cx.op::<Concat>(id) {
+        let rank = image(cx, out)?;
+        let all = node.inputs.iter().all(|v| v.is_some_and(known));
+        let axis = match resolve_axis(c.axis, rank).ok()? {
+            0 => 0,
+            1 => rank as i64 - 1,
+            a => a as i64 - 1,
+        };
+        let images = (0..node.inputs.len()).collect();
+        return all.then(|| Plan { op: Arc::new(Concat { axis }), inputs: node.inputs.clone(), images });
     }
     let greatest =
         |window| Plan { op: Arc::new(IntPool { window, mean: None }), inputs: vec![Some(first)], images: vec![0] };
@@ -106,18 +120,7 @@ fn turn(cx: &mut PassCtx<'_, '_>, id: NodeId, plan: Plan, turned: &mut Turned) -
     let Some(rank) = out.and_then(|v| cx.graph().fact(v).as_tensor()?.rank()) else { return Ok(()) };
     let mut inputs = plan.inputs;
     for &i in &plan.images {
-        let Some(v) = inputs[i] else { continue };
-        let last = match turned.get(&v) {
-            Some(&last) => last,
-            None => {
-                let perm = [0].into_iter().chain(2..rank).chain([1]).collect();
-                let op = Arc::new(Transpose { perm: Some(perm) });
-                let made = cx.edit.node(&format!("{name}/last"), op, vec![Some(v)], 1)?;
-                turned.insert(v, made[0]);
-                made[0]
-            }
-        };
-        inputs[i] = Some(last);
+        inputs[i] = inputs[i].and_then(|v| turned.get(&v).copied());
     }
     let made = cx.edit.node(&format!("{name}/nhwc"), plan.op, inputs, 1)?;
     let perm = [0, rank - 1].into_iter().chain(1..rank - 1).collect();

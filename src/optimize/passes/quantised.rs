@@ -5,10 +5,10 @@
 use crate::error::Result;
 use crate::ir::{Fact, Node, NodeId, ValueId};
 use crate::kernels::gemm::Activation;
-use crate::kernels::pointwise::{ProgramBuilder, UnaryOp};
+use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
 use crate::ops::conv::Conv;
 use crate::ops::linear::MatMul;
-use crate::ops::movement::{Slice, Transpose};
+use crate::ops::movement::{Concat, Slice, Transpose};
 use crate::ops::pointwise::{Pointwise, Unary, UnaryFn, program_of};
 use crate::ops::pool::{GlobalPool, Pool, PoolKind};
 use crate::ops::quant::{Dequantize, Inputs, IntConvolution, IntMatMul, Quantize};
@@ -92,7 +92,7 @@ fn limits_at_zero(cx: &PassCtx<'_, '_>, zero: ValueId) -> bool {
 }
 
 fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) {
-    let _ = sums(cx, id).or_else(|| moved(cx, id)).or_else(|| elementwise(cx, id));
+    let _ = sums(cx, id).or_else(|| moved(cx, id)).or_else(|| joined(cx, id)).or_else(|| elementwise(cx, id));
 }
 
 /// A convolution or product.
@@ -122,8 +122,7 @@ fn sums(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
         if conv.residual || !may(conv.activation) {
             return None;
         }
-        let op =
-            IntConvolution { window: conv.window.clone(), groups: conv.groups, quantised: true, channels_last: false };
+        let op = IntConvolution { window: conv.window.clone(), groups: conv.groups, quantised: true, last: [false; 2] };
         let made = cx.node(maker)?.clone();
         let (x, w, b) = operands(cx, &made)?;
         if x.axis.is_some() || w.axis.is_some_and(|a| a != 0) {
@@ -218,6 +217,54 @@ fn moved(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     Some(())
 }
 
+/// A concatenation: each part is brought to the result's scale where it has another.
+fn joined(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let (y, out, to) = quantised_by(cx, id)?;
+    let (maker, concat) = cx.maker::<Concat>(y)?;
+    let (op, name) = (Arc::new(concat.clone()), cx.node(maker)?.name.clone());
+    let end = known(cx, &out)?;
+    if !cx.used_once(y) {
+        return None;
+    }
+    let parts: Option<Vec<Real>> = cx.node(maker)?.inputs.iter().map(|v| real(cx, (*v)?, &INT8)).collect();
+    let scales = parts.iter().flatten().map(|p| known(cx, p)).collect::<Option<Vec<_>>>()?;
+    let mut inputs = Vec::new();
+    for (i, (part, scale)) in parts?.iter().zip(scales).enumerate() {
+        let mut q = part.q;
+        if scale != end || dtype(cx, q) != Some(to) {
+            let mut b = ProgramBuilder::new(1);
+            let x = b.load(0);
+            let program = rescaled(b, x, scale, end)?;
+            let op = Arc::new(Pointwise { program, dtypes: vec![to] });
+            q = *cx.edit.node(&format!("{name}/{i}"), op, vec![Some(q)], 1).ok()?.first()?;
+        }
+        inputs.push(Some(q));
+    }
+    cx.absorb(maker, op, inputs, id, out.q);
+    Some(())
+}
+
+/// From one scale and zero point to another, as they are written between.
+fn rescaled(mut b: ProgramBuilder, x: Register, from: (f32, f32), to: (f32, f32)) -> Option<Program> {
+    let x = widened(&mut b, x, from);
+    let y = narrowed(&mut b, x, to);
+    b.finish(&[y]).ok()
+}
+
+fn widened(b: &mut ProgramBuilder, x: Register, (scale, zero): (f32, f32)) -> Register {
+    let (s, z) = (b.constant(scale), b.constant(zero));
+    let x = b.sub(x, z);
+    b.mul(x, s)
+}
+
+/// What is left is to keep it within the type's bounds.
+fn narrowed(b: &mut ProgramBuilder, x: Register, (scale, zero): (f32, f32)) -> Register {
+    let (s, z) = (b.constant(scale), b.constant(zero));
+    let x = b.div(x, s);
+    let x = b.unary(UnaryOp::Round, x);
+    b.add(x, z)
+}
+
 /// An elementwise operator, or a sole change of scale, as a program over the integers.
 fn elementwise(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     let (y, out, to) = quantised_by(cx, id)?;
@@ -238,7 +285,7 @@ fn elementwise(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
         cx.miss(id, || "another node reads the numbers before they are quantised".into());
         return None;
     }
-    let (scale, zero) = known(cx, &out)?;
+    let end = known(cx, &out)?;
     let mut inputs = Vec::new();
     let mut b = ProgramBuilder::new(ends.len());
     let mut wide = Vec::new();
@@ -251,20 +298,15 @@ fn elementwise(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
             wide.push(x);
             continue;
         };
-        let (scale, zero) = known(cx, &r)?;
+        let scale = known(cx, &r)?;
         inputs.push(Some(r.q));
-        let (s, z) = (b.constant(scale), b.constant(zero));
-        let x = b.sub(x, z);
-        wide.push(b.mul(x, s));
+        wide.push(widened(&mut b, x, scale));
     }
     if !inputs.iter().flatten().any(|&v| dtype(cx, v).is_some_and(|d| INT8.contains(&d))) {
         return None;
     }
     let y = b.inline(&program, &wide).ok()?[0];
-    let (s, z) = (b.constant(scale), b.constant(zero));
-    let y = b.div(y, s);
-    let y = b.unary(UnaryOp::Round, y);
-    let y = b.add(y, z);
+    let y = narrowed(&mut b, y, end);
     let program = b.finish(&[y]).ok()?;
     cx.edit.replace_op(id, Arc::new(Pointwise { program, dtypes: vec![to] }), inputs);
     cx.fired();
