@@ -324,6 +324,39 @@ for mode in ("linear", "cubic"):
 add("ArgMax ArgMin", i=[S(3, 5)], a={"axis": 1})
 add("ArgMax ArgMin", i=[S(3, 5, lo=0, hi=2, step=1)], a={"axis": 0, "keepdims": 0, "select_last_index": 1})
 
+# --- nothing at all, and one number without an axis
+for x in (S(0, 5), S()):
+    add(
+        "Abs Neg Sign BitwiseNot Not Relu Identity Shape Size Ceil Floor Round Atan Cos Elu Erf Exp Gelu HardSwish LeakyRelu Sigmoid "
+        "Softplus Tanh IsNaN IsInf Sum Max Clip Dropout",
+        i=[x],
+    )
+    # The reference has no single number for float8e8m0; an empty word is no number.
+    add("Cast", i=[S(*x.shape, lo=0, hi=3, step=0.5)], a=of(to=code("T2")), when=lambda t: "string" not in t["T1"] and "e8m0" not in t["T2"])
+    add("Add Sub Mul Min BitwiseAnd BitwiseOr BitwiseXor And Or Xor Equal Greater Less", i=[x, S(1)])
+    add("Where", i=[S(1, lo=0, hi=1), x, S(5)])
+    add("Expand", i=[x, ints(2, 1, 1)])
+    add("Reshape", i=[x, ints(-1) if x.shape == () else ints(5, 0)], a={"allowzero": 1})
+    add("Unsqueeze", i=[x, ints(0)])
+NONE = S(2, 0, 3)
+add("NonZero", i=[S(0, 5)])
+add("Transpose Softmax ReduceSum Flatten", i=[NONE])
+add("Concat", i=[NONE, S(2, 2, 3)], a={"axis": 1})
+add("Gather", i=[S(2, 3), np.zeros((0, 2), np.int64)])
+add("GatherElements", i=[S(2, 3), np.zeros((0, 3), np.int64)])
+add("Slice", i=[S(4, 3), ints(2), ints(2), ints(0)])
+add("Pad", i=[NONE, ints(0, 1, 0, 0, 1, 0), S(lo=1, hi=2)])
+add("Tile", i=[NONE, ints(2, 1, 2)])
+add("Compress", i=[S(3, 2), np.array([False, False])], a={"axis": 0})
+add("Split", i=[NONE, ints(0, 2)], a={"axis": 0}, n=2)
+add("Trilu", i=[S(0, 4, 2)])
+add("DepthToSpace", i=[S(0, 4, 2, 2)], a={"blocksize": 2})
+add("MatMul", i=[S(2, 0), S(0, 3)])
+add("Unique", i=[S(0)], n=4)
+add("ScatterElements", i=[S(2, 3), np.zeros((0, 3), np.int64), S(0, 3)])
+add("ScatterND", i=[S(2, 3), np.zeros((0, 1), np.int64), S(0, 3)])
+add("TopK", i=[S(2, 0), ints(0)], n=2)
+
 # --- reductions
 add("ReduceMax ReduceMin ReduceSum", i=[DATA, ints(1)])
 add("ReduceL1 ReduceL2 ReduceMean ReduceSumSquare", i=[S(2, 3, 4, lo=-9, hi=9), ints(1)])
