@@ -18,9 +18,6 @@ const SLOW: Duration = Duration::from_secs(60);
 
 /// Cases whose expected answer is not exact, with the errors they are allowed instead of the suite's, relative and absolute.
 const TOLERANCES: &[(&str, f64, f64)] = &[
-    // The reference rounds twice more inside its softmax of float16 (the exponentials and their sum): at the element where we
-    // differ most, 0.39844 against its 0.39795, float64 has 0.39830. Two units in the last place of float16.
-    ("test_attention_4d_causal_fp16_expanded", 1.0 / 512.0, 1e-7),
     // JPEG: the standard leaves the rounding of the inverse cosine transform and of the colours open (a unit each); the
     // expected pictures are another decoder's.
     ("test_image_decoder_decode_jpeg_bgr", 0.0, 2.0),

@@ -36,7 +36,8 @@ const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "Gemm", versions: &[1, 6, 7, 9, 11, 13], parse: parse_gemm },
 ];
 
-/// The product of (stacks of) matrices: `epilogue(alpha * op(A) * op(B) + C)`. Inputs A, B, and optionally C.
+/// The product of (stacks of) matrices: `epilogue(alpha * op(A) * op(B) + C + residual)`. Inputs A, B, and optionally C, and a
+/// residual of the result's shape (f32, beside a C that is a row).
 /// MatMul has no C and broadcasts the leading axes; Gemm is two-dimensional.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatMul {
@@ -136,6 +137,9 @@ impl Op for MatMul {
                 broadcast(&out, c)?;
             }
         }
+        if let Some(r) = cx.opt_tensor(3)? {
+            ensure!(r.dtype == dtype, InvalidModel, "the residual is {}, the operands are {dtype}", r.dtype);
+        }
         Ok(vec![Fact::tensor(dtype, out)])
     }
 }
@@ -149,7 +153,8 @@ struct MatMulStep {
     gemm: GemmKernel,
     packed: Option<Arc<Buffer>>,
     bias: bool,
-    residual: bool,
+    /// The input that is added, if any.
+    residual: Option<usize>,
 }
 
 impl Step for MatMulStep {
@@ -169,13 +174,12 @@ impl Step for MatMulStep {
         self.gemm.workspace_bytes()
     }
     unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
-        let c = if self.bias || self.residual { args.input::<f32>(2) } else { std::ptr::null() };
         let ptrs = GemmPtrs {
             a: args.input(0),
             b: self.packed.as_ref().map_or(args.input(1), |b| b.ptr().cast::<f32>().cast_const()),
             c: args.output(0),
-            bias: if self.bias { c } else { std::ptr::null() },
-            residual: if self.residual { c } else { std::ptr::null() },
+            bias: if self.bias { args.input(2) } else { std::ptr::null() },
+            residual: self.residual.map_or(std::ptr::null(), |i| args.input(i)),
         };
         // SAFETY: the executor's contract (Step::run); the spec was made from these operands' shapes.
         unsafe { self.gemm.run(phase, task, &ptrs, args.workspace(), scratch) };
@@ -223,6 +227,11 @@ fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
             ..spec.batch
         };
     }
+    if let Some(r) = cx.opt_input(3) {
+        ensure!(a.dtype == DType::F32, Unsupported, "a matrix product of {} with a residual", a.dtype);
+        ensure!(r.shape == out.shape, InvalidModel, "a residual of {:?} for {:?}", r.shape, out.shape);
+        spec.epilogue.residual = true;
+    }
     match a.dtype {
         DType::F32 => {}
         DType::F64 => return plain::bind::<f64>(op, cx, &spec),
@@ -241,9 +250,15 @@ fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         } else if row {
             spec.epilogue = Epilogue { bias: Bias::Column, ..spec.epilogue };
         } else {
+            ensure!(!spec.epilogue.residual, Unsupported, "a product with a residual and a C that is no row");
             spec.epilogue.residual = true;
         }
     }
+    ensure!(
+        scaled.is_none() || cx.opt_input(3).is_none(),
+        Unsupported,
+        "a product with a residual and a C that is scaled or no row"
+    );
     // What is added in a loop of its own comes before the activation.
     if scaled.is_none() {
         spec.epilogue.activation = op.activation;
@@ -258,7 +273,8 @@ fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         })?),
         None => None,
     };
-    let (bias, residual) = (spec.epilogue.bias != Bias::None, spec.epilogue.residual);
+    let added = if cx.opt_input(3).is_some() { 3 } else { 2 };
+    let (bias, residual) = (spec.epilogue.bias != Bias::None, spec.epilogue.residual.then_some(added));
     let step = MatMulStep { gemm, packed, bias, residual };
     match scaled {
         None => Ok(Box::new(step)),

@@ -54,6 +54,13 @@ fn matmul(op: &MatMul, node: &NodeView<'_>) -> Result<Recipe> {
     }
     let right = if turn { Arg::Turned(1, rows_b, columns_b) } else { Arg::Input(1) };
     let mut args = vec![Arg::Input(0), right, Arg::Output(0), Arg::Output(0), Arg::Output(0)];
+    if let Some(r) = node.opt_input(3) {
+        let beside =
+            node.opt_input(2).is_none_or(|c| c.len() == n && c.shape.last() == Some(&n) && c.shape != out.shape);
+        ensure!(beside && r.shape == out.shape, Unsupported, "a residual beside a C that is no row on OpenCL");
+        g.residual = true;
+        args[3] = Arg::Input(3);
+    }
     if let Some(c) = node.opt_input(2).filter(|_| op.beta != 0.0) {
         if c.shape == out.shape && op.beta == 1.0 {
             g.residual = true;

@@ -2,7 +2,8 @@
 
 use crate::backend::cpu::evaluate;
 use crate::error::Result;
-use crate::ir::{Fact, NodeId};
+use crate::ir::build::infer_node;
+use crate::ir::{Dim, Fact, NodeId};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
 
@@ -46,7 +47,7 @@ fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
                     Some(v) => cx.graph().fact(*v).contents_tensor().map(Some),
                 })
                 .collect();
-            let Some(inputs) = inputs else { return Ok(()) };
+            let Some(inputs) = inputs else { return refine(cx, id) };
             if !facts.iter().all(|f| f.is_absent() || f.shape().is_some()) {
                 return Ok(());
             }
@@ -78,5 +79,30 @@ fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
         cx.edit.set_constant(*v, t);
     }
     cx.fired();
+    Ok(())
+}
+
+/// Infers anew what is not known of a node's results: its inputs may have become constants.
+fn refine(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
+    let node = cx.graph().node(id).clone();
+    let open = |f: &Fact| f.as_tensor().is_some_and(|t| t.dims.as_ref().is_none_or(|d| d.contains(&Dim::Unknown)));
+    if !node.outputs.iter().flatten().any(|&v| open(cx.graph().fact(v))) {
+        return Ok(());
+    }
+    let Ok(new) = infer_node(cx.graph(), &node, node.outputs.len()) else { return Ok(()) };
+    for (v, new) in node.outputs.iter().zip(new) {
+        let Some(v) = *v else { continue };
+        let (Some(old), Some(t)) = (cx.graph().fact(v).as_tensor(), new.as_tensor()) else { continue };
+        let better = match (&old.dims, &t.dims) {
+            (Some(a), Some(b)) => {
+                let unknown = |d: &[Dim]| d.iter().filter(|d| **d == Dim::Unknown).count();
+                a.len() == b.len() && unknown(b) < unknown(a)
+            }
+            (a, b) => a.is_none() && b.is_some(),
+        };
+        if better && old.dtype == t.dtype {
+            cx.edit.set_fact(v, new);
+        }
+    }
     Ok(())
 }

@@ -2,14 +2,17 @@
 
 mod activation;
 mod activations;
+mod algebra;
 mod attention;
 mod channels_last;
+mod common;
 mod conv_batch_norm;
 mod conv_epilogue;
 mod fold;
 mod fuse_pointwise;
 mod identity;
 mod matmul_bias;
+mod matmul_epilogue;
 mod norms;
 mod quantised;
 
@@ -21,10 +24,13 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(quantised::Quantised),
         Box::new(fold::Fold),
         Box::new(identity::Identity),
+        Box::new(algebra::Algebra),
+        Box::new(common::Common),
         Box::new(activations::Activations),
         Box::new(norms::Norms),
         Box::new(attention::FuseAttention),
         Box::new(matmul_bias::MatMulBias),
+        Box::new(matmul_epilogue::MatMulEpilogue),
         Box::new(conv_batch_norm::ConvBatchNorm),
         Box::new(conv_epilogue::ConvEpilogue),
         Box::new(fuse_pointwise::FusePointwise),

@@ -12,9 +12,11 @@ use ortx::optimize::{Options, PassReport, optimize, passes};
 use ortx::{DType, Tensor, Value};
 
 mod activations;
+mod algebra;
 mod attention;
 mod basic;
 mod conv;
+mod matmul;
 mod models;
 mod norms;
 mod quantised;
@@ -123,14 +125,17 @@ fn ints(v: &[i64]) -> Attr {
 fn every_pass_is_tested_here() {
     let tested = [
         "activations",
+        "algebra",
         "attention",
         "channels_last",
+        "common",
         "conv_batch_norm",
         "conv_epilogue",
         "fold",
         "fuse_pointwise",
         "identity",
         "matmul_bias",
+        "matmul_epilogue",
         "norms",
         "quantised",
     ];

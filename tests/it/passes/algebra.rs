@@ -1,0 +1,91 @@
+//! Identities, and what is computed more than once.
+
+use super::*;
+
+#[test]
+fn what_changes_nothing_goes() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3, 4]);
+    let (one, zero) = (d.number(1.0), d.number(0.0));
+    let (from, to) = (d.ints("from", &[0, 0]), d.ints("to", &[2, 1 << 40]));
+    let shape = d.ints("shape", &[2, 3, 4]);
+    let a = d.op("a", "Mul", &[one, x], vec![]);
+    let a = d.op("b", "Div", &[a, one], vec![]);
+    let a = d.op("c", "Sub", &[a, zero], vec![]);
+    let a = d.op("d", "Neg", &[a], vec![]);
+    let a = d.op("e", "Neg", &[a], vec![]);
+    let a = d.op("f", "Slice", &[a, from, to], vec![]);
+    let a = d.op("g", "Expand", &[a, shape], vec![]);
+    let a = d.op("h", "Cast", &[a], vec![("to", Attr::Int(1))]);
+    let a = d.op("i", "Concat", &[a], vec![("axis", Attr::Int(1))]);
+    let y = d.op("y", "Exp", &[a], vec![]);
+    let (before, after, report) = d.check("algebra", vec![y]);
+    assert_eq!(before.len(), 10);
+    assert_eq!(after, ["y = Exp(%x)"], "{:?}", report.misses);
+}
+
+#[test]
+fn what_broadcasts_or_turns_round_stays() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[4]);
+    let one = d.constant("one", &[1, 1], 1.0, 1.0);
+    let a = d.op("a", "Mul", &[x, one], vec![]);
+    let lists = [("from", -1), ("to", i64::MIN), ("axis", 1), ("step", -1)].map(|(n, v)| d.ints(n, &[v]));
+    let y = d.op("y", "Slice", &[a, lists[0], lists[1], lists[2], lists[3]], vec![]);
+    let (before, after, _) = d.check("algebra", vec![y]);
+    assert_eq!(before, after);
+}
+
+#[test]
+fn transpositions_cancel_or_become_views() {
+    let perm = |p: &[i64]| vec![("perm", ints(p))];
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3, 4]);
+    let a = d.op("a", "Transpose", &[x], perm(&[2, 0, 1]));
+    let a = d.op("b", "Transpose", &[a], perm(&[1, 2, 0]));
+    let y = d.op("y", "Exp", &[a], vec![]);
+    let (_, after, _) = d.check("algebra", vec![y]);
+    assert_eq!(after, ["y = Exp(%x)"]);
+
+    let mut d = Draft::new();
+    let x = d.input("x", &[1, 3, 4]);
+    let a = d.op("a", "Transpose", &[x], perm(&[1, 0, 2]));
+    let y = d.op("y", "Exp", &[a], vec![]);
+    let (_, after, _) = d.check("algebra", vec![y]);
+    assert_eq!(after, ["a = Reshape(%x, #a.shape)", "y = Exp(%a)"]);
+}
+
+#[test]
+fn squares_and_casts() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[3]);
+    let two = d.number(2.0);
+    let a = d.op("a", "Pow", &[x, two], vec![]);
+    let a = d.op("b", "Cast", &[a], vec![("to", Attr::Int(11))]);
+    let y = d.op("y", "Cast", &[a], vec![("to", Attr::Int(6))]);
+    let (_, after, _) = d.check("algebra", vec![y]);
+    assert_eq!(after, ["a = Mul(%x, %x)", "y = Cast(%a)"]);
+}
+
+#[test]
+fn common_subexpressions_are_computed_once() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[3]);
+    let (a, b) = (d.op("a", "Exp", &[x], vec![]), d.op("b", "Exp", &[x], vec![]));
+    let (c, e) = (d.op("c", "Elu", &[a], vec![]), d.op("e", "Elu", &[b], vec![("alpha", Attr::Float(0.5))]));
+    let f = d.op("f", "Elu", &[b], vec![]);
+    let y = d.op("y", "Sum", &[c, e, f], vec![]);
+    let (before, after, report) = d.check("common", vec![y]);
+    assert_eq!(before.len(), 6);
+    assert_eq!(after, ["a = Exp(%x)", "c = Elu(%a)", "e = Elu(%a)", "y = Sum(%c, %e, %c)"]);
+    assert_eq!(report.fired, 2);
+
+    let mut d = Draft::new();
+    let x = d.input("x", &[3]);
+    let (a, b) = (d.op("a", "RandomUniformLike", &[x], vec![]), d.op("b", "RandomUniformLike", &[x], vec![]));
+    let zero = d.number(0.0);
+    let s = d.op("s", "Sub", &[a, b], vec![]);
+    let y = d.op("y", "Mul", &[s, zero], vec![]);
+    let (before, after, _) = d.check("common", vec![y]);
+    assert_eq!(before, after, "what draws numbers draws them each time");
+}
