@@ -47,6 +47,9 @@ pub struct RunArgs {
     /// Compress the .npz file
     #[arg(long, requires = "out")]
     pub compress: bool,
+    /// Run the model after each optimiser pass, and compare with the graph as the model has it
+    #[arg(long)]
+    pub verify_passes: bool,
     #[command(flatten)]
     pub session: SessionArgs,
     /// Print JSON

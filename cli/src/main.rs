@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod testdata;
 mod ui;
+mod verify;
 
 use args::{Cli, Command};
 use clap::Parser;

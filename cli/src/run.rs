@@ -4,7 +4,7 @@ use crate::args::RunArgs;
 use crate::fail::Result;
 use crate::report::{Report, number};
 use crate::ui::{self, BAD, DIM, GOOD, NAME, Spinner, Table};
-use crate::{inputs, npz, testdata};
+use crate::{inputs, npz, testdata, verify};
 use anstyle::Style;
 use ortx::tensor::{decode_narrow, unpack_bits};
 use ortx::{DType, Environment, ModelSource, RunOptions, Session, Tensor, Value};
@@ -16,6 +16,9 @@ const MAX_JSON: usize = 1000;
 
 /// Runs the model.
 pub fn run(a: &RunArgs) -> Result<Report> {
+    if a.verify_passes {
+        return verify::verify(a);
+    }
     let spinner = Spinner::start("loading");
     let t = Instant::now();
     let session = Session::new(&Environment::new(), ModelSource::Path(a.model.clone()), &a.session.options())?;
@@ -104,7 +107,7 @@ pub fn run(a: &RunArgs) -> Result<Report> {
 }
 
 /// The tensors in a value, each with a name of its own.
-fn flatten<'a>(name: &str, v: &'a Value, out: &mut Vec<(String, &'a Tensor)>) {
+pub fn flatten<'a>(name: &str, v: &'a Value, out: &mut Vec<(String, &'a Tensor)>) {
     match v {
         Value::Tensor(t) => out.push((name.to_string(), t)),
         Value::Sequence(s) => s.iter().enumerate().for_each(|(i, v)| flatten(&format!("{name}.{i}"), v, out)),
@@ -117,7 +120,7 @@ fn flatten<'a>(name: &str, v: &'a Value, out: &mut Vec<(String, &'a Tensor)>) {
 }
 
 /// The largest difference of two elements, or why they cannot be compared. NaN equals NaN, infinity infinity.
-fn difference(got: &Tensor, want: &Tensor) -> std::result::Result<f64, String> {
+pub fn difference(got: &Tensor, want: &Tensor) -> std::result::Result<f64, String> {
     if (got.dtype(), got.shape()) != (want.dtype(), want.shape()) {
         return Err(format!("{want:?} is expected"));
     }

@@ -8,6 +8,7 @@ mod channels_last;
 mod common;
 mod conv_batch_norm;
 mod conv_epilogue;
+mod conv_pad;
 mod fold;
 mod fuse_pointwise;
 mod identity;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(attention::FuseAttention),
         Box::new(matmul_bias::MatMulBias),
         Box::new(matmul_epilogue::MatMulEpilogue),
+        Box::new(conv_pad::ConvPad),
         Box::new(conv_batch_norm::ConvBatchNorm),
         Box::new(conv_epilogue::ConvEpilogue),
         Box::new(fuse_pointwise::FusePointwise),

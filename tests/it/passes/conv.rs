@@ -112,3 +112,38 @@ fn conv_leaves_a_residual_of_another_shape() {
     assert_eq!(before, after);
     assert!(report.misses[0].contains("shape"), "{:?}", report.misses);
 }
+
+/// A border of `widths` (all begins, then all ends) around `x`, of `value`.
+fn padded(d: &mut Draft, x: ValueId, widths: &[i64], value: f32) -> ValueId {
+    let (widths, value) = (d.ints("widths", widths), d.number(value));
+    d.op("p", "Pad", &[x, widths, value], vec![])
+}
+
+#[test]
+fn conv_pads_by_itself() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 4, 6, 5]);
+    let p = padded(&mut d, x, &[0, 0, 1, 4, 0, 0, 2, 0], 0.0);
+    let y = conv(&mut d, "y", p, 8);
+    let (before, after, report) = d.check("conv_pad", vec![y]);
+    assert_eq!(before.len(), 2);
+    assert_eq!(after, ["y = Conv(%x, #w, #b)"]);
+    assert_eq!(report.fired, 1);
+}
+
+#[test]
+fn conv_leaves_other_borders() {
+    for (widths, value, why) in [
+        ([0, 0, 1, 1, 0, 0, 1, 1], 0.5, "not of zeros"),
+        ([0, 1, 0, 0, 0, 0, 0, 0], 0.0, "along batch or channels"),
+        ([0, 0, -1, 1, 0, 0, 1, 1], 0.0, "cuts"),
+    ] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[2, if widths[1] == 1 { 3 } else { 4 }, 6, 5]);
+        let p = padded(&mut d, x, &widths, value);
+        let y = conv(&mut d, "y", p, 8);
+        let (before, after, report) = d.check("conv_pad", vec![y]);
+        assert_eq!(before, after);
+        assert!(report.misses[0].contains(why), "{:?}", report.misses);
+    }
+}

@@ -131,6 +131,7 @@ fn every_pass_is_tested_here() {
         "common",
         "conv_batch_norm",
         "conv_epilogue",
+        "conv_pad",
         "fold",
         "fuse_pointwise",
         "identity",
