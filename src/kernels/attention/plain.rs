@@ -114,7 +114,7 @@ unsafe fn rows_of<T: Stored>(
             let k = if sum == 0.0 { sum } else { 1.0 / sum };
             values.fill(0.0);
             for (j, x) in scores.iter_mut().enumerate().take(to).skip(from) {
-                *x = *x * k;
+                *x *= k;
                 if s.scores == Some(Scores::Softmax) {
                     *out.add(j) = T::of(*x);
                 }

@@ -3,6 +3,7 @@
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Step};
+use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op};
 use crate::ops::widen::widened;
@@ -70,12 +71,17 @@ fn bind(op: &CacheCode, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let numbers = if decodes { cx.output(0)?.shape.clone() } else { x.shape.clone() };
     // Rows of numbers; scales from one row to the next head's, and which head a row is of.
     let (rows, len, heads, each) = match numbers.as_slice() {
-        &[b, h, r, d] => (b * h * r, d, h, r),
-        &[b, r, all] => (b * r, all, 1, 1),
+        &[b, h, r, d] => (product(&[b, h, r])?, d, h, r),
+        &[b, r, all] => (product(&[b, r])?, all, 1, 1),
         s => bail!(InvalidModel, "a cache of shape {s:?}"),
     };
     let one = scale.len() == 1;
-    ensure!(one || scale.len() == heads * len, InvalidModel, "a scale of {:?} for {numbers:?}", scale.shape);
+    ensure!(
+        one || scale.len() == product(&[heads, len])?,
+        InvalidModel,
+        "a scale of {:?} for {numbers:?}",
+        scale.shape
+    );
     let four = op.bits == 4;
     ensure!(!four || len % 2 == 0, InvalidModel, "{len} codes of 4 bits do not fill bytes");
     let bytes = if four { len / 2 } else { len };

@@ -191,17 +191,18 @@ impl Layer {
             Some(o) if o.len() != want => bail!(InvalidModel, "input {i} of {} has shape {:?}", op.name(), o.shape),
             _ => Ok(()),
         };
-        expect(inputs[1], experts * n)?;
+        expect(inputs[1], product(&[experts, n])?)?;
         let mut codes = None;
         if let Some(bits) = bits {
             let block = if op.block == 0 { k.max(1) } else { op.block };
-            ensure!(k % block == 0 && k * bits % 8 == 0, InvalidModel, "{k} weights in blocks of {block}");
+            let whole = k.is_multiple_of(block) && (k * bits).is_multiple_of(8);
+            ensure!(whole, InvalidModel, "{k} weights in blocks of {block}");
             let blocks = k / block;
             let each = (blocks * bits).div_ceil(8);
             let zeros = if op.block == 0 { (n * bits).div_ceil(8) } else { each };
             ensure!(cx.opt_input(inputs[2]).is_some(), InvalidModel, "{} without scales", op.name());
             expect(inputs[2], product(&[experts, n, blocks])?)?;
-            expect(inputs[3], experts * if op.block == 0 { zeros } else { product(&[n, each])? })?;
+            expect(inputs[3], product(&[experts, if op.block == 0 { zeros } else { product(&[n, each])? }])?)?;
             codes = Some(Codes { bits, block, blocks, row: k * bits / 8, zeros });
         }
         Ok(Layer { n, k, inputs, codes })
@@ -355,6 +356,7 @@ fn bind(op: &Experts, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 
     let (k, isa) = (op.k, cx.isa);
     let pairs = product(&[rows, k])?;
+    ensure!(u32::try_from(pairs).is_ok(), Unsupported, "{rows} rows of {k} experts each");
     let gate_n = third.map_or(0, |l| l.n);
     let wide = first.n + gate_n;
     let mut workspace = 0usize;

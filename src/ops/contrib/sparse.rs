@@ -2,6 +2,7 @@
 
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{FnStep, Step};
+use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op};
 use crate::tensor::DType;
@@ -50,7 +51,7 @@ fn bind(op: &BlockMask, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let fits = layouts == others && layouts > 0 && heads % layouts == 0 && ends > 0 && lengths.len() == batch;
     ensure!(fits, InvalidModel, "{layouts} and {others} layouts for {heads} heads, {} lengths", lengths.len());
     let block = op.block;
-    Ok(FnStep::boxed("block_mask", batch * heads, 0, move |args, task, _| {
+    Ok(FnStep::boxed("block_mask", product(&[batch, heads])?, 0, move |args, task, _| {
         let (b, layout) = (task / heads, task % heads % layouts);
         // SAFETY: an item's length, a layout's blocks as far as they were checked, and a head's part of the output (Step::run).
         unsafe {
