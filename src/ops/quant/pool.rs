@@ -10,7 +10,7 @@ use crate::ir::{Dim, Fact, InferCtx, Op};
 use crate::kernels::quant::pool::{Mean, Place};
 use crate::ops::window::{Geometry, Window};
 use crate::tensor::DType;
-use crate::{bail, ensure, err};
+use crate::{bail, ensure};
 
 /// A pool over `[N, spatial..., C]`. A mean has more inputs: scale and zero point of the input, those of the result.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,21 +59,27 @@ impl Op for IntPool {
 /// Channels of a task at most.
 const MOST_CHANNELS: usize = 256;
 
-/// The taps of output place `o` that lie within the input, as places.
-fn taps(g: &Geometry, o: usize, list: &mut Vec<usize>) {
-    list.clear();
+/// Writes the taps of output place `o` that lie within the input, as places; returns how many they are.
+/// # Safety
+/// `list` has room for all taps of the kernel that an input can have.
+unsafe fn taps(g: &Geometry, o: usize, list: *mut usize) -> usize {
     let at = [o / (g.output[1] * g.output[2]), o / g.output[2] % g.output[1], o % g.output[2]];
     let along = |d: usize| {
         let start = at[d] * g.stride[d];
-        (0..g.kernel[d])
-            .filter_map(move |k| (start + k * g.dilation[d]).checked_sub(g.pad[d]))
-            .filter(move |&i| i < g.input[d])
+        let places = (0..g.kernel[d]).filter_map(move |k| (start + k * g.dilation[d]).checked_sub(g.pad[d]));
+        places.filter(move |&i| i < g.input[d])
     };
+    let mut n = 0;
     for a in along(0) {
         for b in along(1) {
-            list.extend(along(2).map(|c| (a * g.input[1] + b) * g.input[2] + c));
+            for c in along(2) {
+                // SAFETY: the caller's: each tap is another place.
+                unsafe { list.add(n).write((a * g.input[1] + b) * g.input[2] + c) };
+                n += 1;
+            }
         }
     }
+    n
 }
 
 pub(super) fn bind(op: &IntPool, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
@@ -102,19 +108,20 @@ pub(super) fn bind(op: &IntPool, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let zeros = [cx.opt_input(2).is_some(), cx.opt_input(4).is_some()];
     let (size, out_size) = (g.in_size(), g.out_size());
     let parts = channels.div_ceil(MOST_CHANNELS);
+    let scratch = product(&[count.min(size).max(1), size_of::<usize>()])?;
     let places = product(&[images, out_size, parts])?;
     let work = channels.min(MOST_CHANNELS).saturating_mul(count.min(size.max(1)));
     let (tasks, per) = split(places, (128 * 1024 / work.max(1)).max(1));
     Ok(FnStep::boxed(
         if mean.is_some() { "int8_average_pool" } else { "int8_max_pool" },
         tasks,
-        0,
-        move |args, task, _| {
-            let mut list = Vec::new();
-            list.try_reserve(count.min(size)).map_err(|_| err!(OutOfMemory, "the taps of a window"))?;
+        scratch,
+        move |args, task, scratch| {
+            let list = scratch.cast::<usize>();
             for i in task * per..places.min((task + 1) * per) {
                 let (place, c0) = (i / parts, i % parts * MOST_CHANNELS);
-                taps(&g, place % out_size, &mut list);
+                // SAFETY: the scratch has room for the taps.
+                let list = unsafe { std::slice::from_raw_parts_mut(list, taps(&g, place % out_size, list)) };
                 let base = place / out_size * size;
                 list.iter_mut().for_each(|t| *t = (base + *t) * channels + c0);
                 // SAFETY: scales and zero points are one number each; taps lie within the image, the channels within a place.
@@ -134,7 +141,7 @@ pub(super) fn bind(op: &IntPool, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
                         out_signed,
                     });
                     Place {
-                        taps: &list,
+                        taps: list,
                         x: args.input(0),
                         signed,
                         channels: MOST_CHANNELS.min(channels - c0),

@@ -153,20 +153,26 @@ fn invert(a: &mut [f64], b: &mut [f64], n: usize) {
             });
         }
         let by = 1.0 / a[k * n + k];
-        let (mut row_a, mut row_b) = (a[k * n..(k + 1) * n].to_vec(), b[k * n..(k + 1) * n].to_vec());
-        row_a.iter_mut().chain(&mut row_b).for_each(|x| *x *= by);
-        for i in 0..n {
+        for m in [&mut *a, &mut *b] {
+            m[k * n..(k + 1) * n].iter_mut().for_each(|x| *x *= by);
+        }
+        for i in (0..n).filter(|&i| i != k) {
             let by = a[i * n + k];
-            let (to_a, to_b) = (&mut a[i * n..(i + 1) * n], &mut b[i * n..(i + 1) * n]);
-            if i == k {
-                to_a.copy_from_slice(&row_a);
-                to_b.copy_from_slice(&row_b);
-            } else if by != 0.0 {
-                to_a.iter_mut().zip(&row_a).for_each(|(x, r)| *x -= by * r);
-                to_b.iter_mut().zip(&row_b).for_each(|(x, r)| *x -= by * r);
+            if by != 0.0 {
+                for m in [&mut *a, &mut *b] {
+                    let (row, to) = two_rows(m, n, k, i);
+                    to.iter_mut().zip(row).for_each(|(x, r)| *x -= by * *r);
+                }
             }
         }
     }
+}
+
+/// Row `k` to be read and row `i` to be written, which are two.
+fn two_rows(m: &mut [f64], n: usize, k: usize, i: usize) -> (&[f64], &mut [f64]) {
+    let (low, high) = m.split_at_mut(k.max(i) * n);
+    let (low, high) = (&mut low[k.min(i) * n..][..n], &mut high[..n]);
+    if k < i { (low, high) } else { (high, low) }
 }
 
 fn bind_inverse(op: &Inverse, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
