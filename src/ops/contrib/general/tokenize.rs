@@ -50,8 +50,8 @@ impl Pattern {
         let m = self.first.find_at(text, from)?;
         let (start, mut end) = (m.start(), m.end());
         if let Some(whole) = &self.whole {
-            let ends = text[end..].char_indices().map(|(i, c)| end + i + c.len_utf8());
-            end = ends.filter(|&e| whole.is_match(&text[start..e])).last().unwrap_or(end);
+            let mut ends = text[end..].char_indices().rev().map(|(i, c)| end + i + c.len_utf8());
+            end = ends.find(|&e| whole.is_match(&text[start..e])).unwrap_or(end);
         }
         Some((start, end))
     }

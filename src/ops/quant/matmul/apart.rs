@@ -56,7 +56,7 @@ pub(super) fn emit(cx: &mut ParseCtx<'_>, op: &IntMatMul) -> Result<Arc<dyn Op>>
     y = cast(cx, y, DType::F32)?;
     // One number a row has an axis of columns to come.
     let by_row = |cx: &mut ParseCtx<'_>, v: ValueId| match of(cx, v).as_tensor().and_then(|t| t.rank()) {
-        Some(1) if !of(cx, v).as_tensor().is_some_and(|t| t.count().size() == Some(1)) => {
+        Some(1) if of(cx, v).as_tensor().is_none_or(|t| t.count().size() != Some(1)) => {
             let axis = cx.constant(Tensor::from_slice(&[1], &[-1i64])?);
             cx.emit(Arc::new(Unsqueeze), vec![Some(v), Some(axis)])
         }
