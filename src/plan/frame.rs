@@ -23,6 +23,13 @@ pub struct Frame {
     pub scratch: Buffer,
 }
 
+/// Sizes go in steps of an eighth of their power of two, so that a past that grows by one token does not take new memory
+/// with each.
+fn size_class(bytes: usize) -> usize {
+    let step = (bytes.checked_next_power_of_two().unwrap_or(bytes) / 16).max(64);
+    bytes.checked_next_multiple_of(step).unwrap_or(bytes)
+}
+
 /// One segment's share of a frame.
 #[derive(Default)]
 pub struct Part {
@@ -80,7 +87,7 @@ impl Frame {
         let host = segment.arena.first().copied().unwrap_or(0);
         if part.arena.as_ref().is_none_or(|a| a.len() < host) {
             part.arena = None;
-            part.arena = Some(Buffer::uninit(host)?);
+            part.arena = Some(Buffer::uninit(size_class(host))?);
         }
         part.memories.resize(target.spaces() + 1, None);
         part.charges.resize_with(target.spaces() + 1, || Charge::NONE);
