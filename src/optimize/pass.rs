@@ -149,6 +149,26 @@ impl PassCtx<'_, '_> {
             }
         }
     }
+    /// Whether any of `values` is made, however far back, from one of `sources`.
+    pub fn depends_on(&self, values: impl Iterator<Item = ValueId>, sources: &[ValueId]) -> bool {
+        if sources.is_empty() {
+            return false;
+        }
+        let mut todo: Vec<ValueId> = values.collect();
+        let mut seen = std::collections::HashSet::new();
+        while let Some(v) = todo.pop() {
+            if sources.contains(&v) {
+                return true;
+            }
+            if seen.insert(v)
+                && let Some((id, _)) = self.graph().value(v).producer
+                && let Some(node) = self.node(id)
+            {
+                todo.extend(node.inputs.iter().flatten());
+            }
+        }
+        false
+    }
     /// Lets node `id`, changed to `op` with `inputs`, make `value` (the output of a later node that it swallows).
     pub fn absorb(&mut self, id: NodeId, op: Arc<dyn Op>, inputs: Vec<Option<ValueId>>, later: NodeId, value: ValueId) {
         self.edit.replace_op(id, op, inputs);

@@ -109,6 +109,26 @@ fn packed_with_a_past() {
     );
 }
 
+/// A bias made from the length of past and new keys: attention cannot join them, for the bias comes first.
+#[test]
+fn a_mask_that_needs_the_joined_keys() {
+    let mut d = Draft::new();
+    let q = d.named_input("q", &["", "", "seq", ""], &[1, 2, 3, 8]);
+    let [pk, pv] = ["pk", "pv"].map(|n| d.named_input(n, &["", "", "past", ""], &[1, 2, 4, 8]));
+    let [k, v] = ["k", "v"].map(|n| d.named_input(n, &["", "", "seq", ""], &[1, 2, 3, 8]));
+    let nk = d.op("nk", "Concat", &[pk, k], vec![("axis", Attr::Int(2))]);
+    let nv = d.op("nv", "Concat", &[pv, v], vec![("axis", Attr::Int(2))]);
+    let bias = d.op("bias", "ReduceMean", &[nk], vec![]);
+    let kt = d.op("kt", "Transpose", &[nk], perm(&[0, 1, 3, 2]));
+    let s = d.op("s", "MatMul", &[q, kt], vec![]);
+    let s = d.op("masked", "Add", &[s, bias], vec![]);
+    let p = d.op("p", "Softmax", &[s], vec![]);
+    let y = d.op("o", "MatMul", &[p, nv], vec![]);
+    let (_, after, report) = d.check("attention", vec![y, nk, nv]);
+    assert_eq!(report.fired, 1, "{:?}", report.misses);
+    assert_eq!(after.iter().filter(|l| l.contains("Concat")).count(), 2, "{after:#?}");
+}
+
 /// Key heads shared by neighbouring query heads, written as Expand and Reshape.
 #[test]
 fn grouped_heads() {

@@ -111,7 +111,20 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     if lq.len() != roles.len() - 2 || !same(&lq, &lk) || !same(&lq, &lv) {
         return near(format!("batches or heads are not known to be the same: {lq:?}, {lk:?}, {lv:?}"));
     }
-    let found = [trace(cx, q, roles), trace(cx, k, &turned), trace(cx, v, roles)];
+    let mut found = [trace(cx, q, roles, false), trace(cx, k, &turned, true), trace(cx, v, roles, true)];
+    if let [Some(_), Some(k_at), Some(v_at)] = &found {
+        let pasts = [k_at.past, v_at.past].into_iter().flatten();
+        let presents: Vec<ValueId> = pasts.clone().map(|p| p.1).collect();
+        let masks = b.masks.iter().map(|m| match *m {
+            Mask::Added(v) => v,
+            Mask::Chosen { by, .. } => by,
+        });
+        let given = masks.chain(pasts.map(|p| p.0)).chain([q, k_at.value, v_at.value]);
+        // A mask made from the length of past and new rows needs them before attention, which cannot join them then.
+        if cx.depends_on(given, &presents) {
+            found = [trace(cx, q, roles, false), trace(cx, k, &turned, false), trace(cx, v, roles, false)];
+        }
+    }
     let [Some(mut q_at), Some(mut k_at), Some(mut v_at)] = found else {
         return near("an operand lies so that its rows are not contiguous");
     };

@@ -60,12 +60,13 @@ impl Operand {
 /// Steps followed at most.
 const STEPS: usize = 32;
 
-/// Finds what `value`, whose axes have the given roles, is a part of. `None` if it cannot be given to the operator even as it is.
-pub fn trace(cx: &PassCtx<'_, '_>, value: ValueId, roles: &[Role]) -> Option<Operand> {
+/// Finds what `value`, whose axes have the given roles, is a part of; with `joins`, past rows may be told from new ones.
+/// `None` if it cannot be given to the operator even as it is.
+pub fn trace(cx: &PassCtx<'_, '_>, value: ValueId, roles: &[Role], joins: bool) -> Option<Operand> {
     let dims = cx.dims(value)?;
     (dims.len() == roles.len()).then_some(())?;
     let parts = roles.iter().zip(dims).map(|(&r, d)| Part::whole(r, d.clone())).collect();
-    let mut t = Trace { cx, value, parts, exact: true, scale: 1.0, past: None };
+    let mut t = Trace { cx, value, parts, joins, exact: true, scale: 1.0, past: None };
     let mut best = t.operand();
     for _ in 0..STEPS {
         if t.step().is_none() {
@@ -80,6 +81,7 @@ struct Trace<'c, 'a, 'g> {
     cx: &'c PassCtx<'a, 'g>,
     value: ValueId,
     parts: Vec<Part>,
+    joins: bool,
     /// The parts are the value's own axes.
     exact: bool,
     scale: f64,
@@ -241,7 +243,7 @@ impl Trace<'_, '_, '_> {
 
     /// The value is past rows and new ones.
     fn join(&mut self, axis: i64, past: ValueId, fresh: ValueId) -> Option<()> {
-        self.past.is_none().then_some(())?;
+        (self.joins && self.past.is_none()).then_some(())?;
         let roles = [Role::Batch, Role::Head, Role::Row, Role::Size];
         let groups = self.groups(self.value)?;
         let plain = groups.len() == 4
