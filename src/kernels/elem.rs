@@ -294,6 +294,22 @@ pub trait Narrow: Copy + Send + Sync + 'static {
     const ELEM: Elem;
     fn widen(self) -> f32;
     fn narrow(x: f32) -> Self;
+    /// Rounds once. (The crate `half` drops the low bits of a f64 before it rounds.)
+    #[inline(always)]
+    fn narrow_f64(x: f64) -> Self {
+        Self::narrow(to_odd(x))
+    }
+}
+
+/// To f32, what does not fit leaving its mark in the last bit, so that rounding to a narrower type rounds but once.
+#[inline(always)]
+fn to_odd(x: f64) -> f32 {
+    let y = x as f32;
+    let back = f64::from(y);
+    if back == x || y.is_nan() {
+        return y;
+    }
+    f32::from_bits((y.to_bits() - u32::from(back.abs() > x.abs())) | 1)
 }
 impl Narrow for f32 {
     const ELEM: Elem = Elem::F32;
@@ -304,6 +320,10 @@ impl Narrow for f32 {
     #[inline(always)]
     fn narrow(x: f32) -> Self {
         x
+    }
+    #[inline(always)]
+    fn narrow_f64(x: f64) -> Self {
+        x as f32
     }
 }
 impl Narrow for f16 {

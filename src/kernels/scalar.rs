@@ -1,6 +1,6 @@
 //! Single numbers of any type, by way of f64, for what computes in f64 whatever its operands are.
 
-use super::elem::{Elem, Number};
+use super::elem::{Elem, Narrow, Number};
 use half::{bf16, f16};
 
 macro_rules! each {
@@ -43,8 +43,8 @@ pub unsafe fn store(elem: Elem, to: *mut u8, i: usize, x: f64) {
     // SAFETY: the caller's.
     unsafe {
         each!(elem, T => *to.cast::<T>().add(i) = <T as Number>::from_f64(x),
-            *to.cast::<f16>().add(i) = f16::from_f64(x),
-            *to.cast::<bf16>().add(i) = bf16::from_f64(x),
+            *to.cast::<f16>().add(i) = f16::narrow_f64(x),
+            *to.cast::<bf16>().add(i) = bf16::narrow_f64(x),
             *to.add(i) = u8::from(x != 0.0))
     }
 }

@@ -14,7 +14,7 @@ use crate::base::alloc::{filled, gathered, try_gathered};
 use crate::error::Result;
 use crate::ir::parse::Attr;
 use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
-use crate::kernels::elem::Elem;
+use crate::kernels::elem::{Elem, Narrow};
 use crate::kernels::nd::dense_strides;
 use crate::kernels::pointwise::Cast as Kernel;
 use crate::tensor::{DType, Tensor, TensorView, Value, decode_narrow, encode_narrow, unpack_bits};
@@ -338,8 +338,8 @@ fn parse_strings(op: &Cast, x: &TensorView<'_>, to: DType) -> Result<Tensor> {
             Tensor::try_gathered(x.shape(), strings.iter().map(parse))
         }
         DType::F64 => Tensor::try_gathered(x.shape(), floats()),
-        DType::F16 => Tensor::try_gathered(x.shape(), floats().map(|v| v.map(half::f16::from_f64))),
-        DType::BF16 => Tensor::try_gathered(x.shape(), floats().map(|v| v.map(half::bf16::from_f64))),
+        DType::F16 => Tensor::try_gathered(x.shape(), floats().map(|v| v.map(half::f16::narrow_f64))),
+        DType::BF16 => Tensor::try_gathered(x.shape(), floats().map(|v| v.map(half::bf16::narrow_f64))),
         DType::Bool => {
             let truth = |s: &String| match s.trim().to_lowercase().as_str() {
                 "true" => Ok(true),

@@ -11,7 +11,7 @@ use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::parse::Attr;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
-use crate::kernels::elem::Elem;
+use crate::kernels::elem::{Elem, Narrow};
 use crate::kernels::isa::Isa;
 use crate::kernels::random::Mt19937;
 use crate::kernels::scalar::{load, store};
@@ -141,8 +141,8 @@ impl Op for Fill {
 pub(super) fn rounded(elem: Elem, x: f64) -> f64 {
     match elem {
         Elem::F32 => f64::from(x as f32),
-        Elem::F16 => f16::from_f64(x).to_f64(),
-        Elem::Bf16 => bf16::from_f64(x).to_f64(),
+        Elem::F16 => f16::narrow_f64(x).to_f64(),
+        Elem::Bf16 => bf16::narrow_f64(x).to_f64(),
         _ => x,
     }
 }

@@ -88,6 +88,10 @@ impl Reduce {
     }
     /// Which axes of the input are reduced.
     fn mask_of(&self, node: &NodeView<'_>) -> Result<Vec<bool>> {
+        if node.input(0)?.shape.is_empty() {
+            // A single number, whatever the axes are: they may be data.
+            return Ok(Vec::new());
+        }
         let axes = match node.opt_input(1) {
             None => None,
             Some(_) => Some(node.constant(1).ok_or_else(|| err!(Unsupported, "axes that are not known"))?.to_i64s()?),

@@ -4,7 +4,7 @@
 use super::types::need_elem;
 use crate::backend::cpu::CpuCtx;
 use crate::backend::step::Place;
-use crate::backend::{NodeView, Operand, Step, StepArgs};
+use crate::backend::{Layout, NodeView, Operand, Step, StepArgs};
 use crate::base::alloc::{ALIGN, round_up};
 use crate::error::Result;
 use crate::ir::Op;
@@ -66,15 +66,16 @@ pub(super) fn through<T: Op>(
             None => (Source::Direct, None),
             Some(o) => match (pick(Side::In(i), o.dtype), &o.constant) {
                 (false, _) => (Source::Direct, Some(o.clone())),
-                (true, Some(t)) => {
+                // One that is turned into another layout has its elements elsewhere.
+                (true, Some(t)) if o.layout == Layout::Dense => {
                     let made = cx.cache.get(t, key, || widen_tensor(cx.isa, wide, t))?;
                     let o = Operand { dtype: wide, constant: Some((*made).clone()), ..o.clone() };
                     (Source::Constant(made), Some(o))
                 }
-                (true, None) => {
+                (true, _) => {
                     let at = place(o, wide, &mut offset)?;
                     jobs_in.push(Job::new(cx.isa, i, at, o, o.dtype, wide)?);
-                    (Source::Workspace(at), Some(Operand { dtype: wide, ..o.clone() }))
+                    (Source::Workspace(at), Some(Operand { dtype: wide, constant: None, ..o.clone() }))
                 }
             },
         };

@@ -1,7 +1,7 @@
 //! Attention a row at a time in f64: what f64 and a softmax of that precision run, and what the tests compare with.
 
 use super::{Attention, AttentionPtrs, Scores};
-use crate::kernels::elem::Elem;
+use crate::kernels::elem::{Elem, Narrow};
 use half::{bf16, f16};
 
 /// A stored float.
@@ -20,8 +20,8 @@ macro_rules! stored {
 stored! {
     f64, |x| x, |x| x;
     f32, f64::from, |x| x as f32;
-    f16, f16::to_f64, f16::from_f64;
-    bf16, bf16::to_f64, bf16::from_f64;
+    f16, f16::to_f64, Narrow::narrow_f64;
+    bf16, bf16::to_f64, Narrow::narrow_f64;
 }
 
 /// Rows `first..first + count` of an item. `scratch` has room for a row of scores and one of values.

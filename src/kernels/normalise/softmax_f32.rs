@@ -50,14 +50,24 @@ unsafe fn log_row<V: F32>(from: *const f32, to: *mut f32, len: usize) {
     }
 }
 
+/// Numbers summed in f32 before the sum goes into an f64; a multiple of every step.
+const SUMMED: usize = 4096;
+/// Rows of a strip summed so.
+const SUMMED_ROWS: usize = 64;
+
 #[inline(always)]
 unsafe fn row_of<V: F32>(from: *const f32, to: *mut f32, len: usize) {
     // SAFETY: the caller's contract.
     unsafe {
         let shift = V::splat(top::<V>(from, len));
-        let mut sums = [V::zero(); 2];
+        let (mut sums, mut total) = ([V::zero(); 2], 0.0f64);
         let mut i = 0;
         while i + 2 * V::LANES <= len {
+            // Long sums go on in f64.
+            if i % SUMMED == 0 {
+                total += f64::from((sums[0] + sums[1]).sum());
+                sums = [V::zero(); 2];
+            }
             let a = vmath::exp_of_nonpositive(V::load(from.add(i)) - shift);
             let b = vmath::exp_of_nonpositive(V::load(from.add(i + V::LANES)) - shift);
             a.store(to.add(i));
@@ -72,7 +82,7 @@ unsafe fn row_of<V: F32>(from: *const f32, to: *mut f32, len: usize) {
             sums[0] = sums[0] + V::select(V::M::first(n), e, V::zero());
             i += n;
         }
-        let scale = V::splat(1.0 / (sums[0] + sums[1]).sum());
+        let scale = V::splat((1.0 / (total + f64::from((sums[0] + sums[1]).sum()))) as f32);
         let mut i = 0;
         while i + V::LANES <= len {
             (V::load(to.add(i)) * scale).store(to.add(i));
@@ -104,6 +114,7 @@ impl Kernel for Strip {
         let Strip { from, from_step, work, to, to_step, axis, width, log } = self;
         let mut tops = [f32::NEG_INFINITY; COLUMNS];
         let mut sums = [0.0f32; COLUMNS];
+        let mut totals = [0.0f64; COLUMNS];
         let (tops, sums) = (tops.as_mut_ptr(), sums.as_mut_ptr());
         // Row by row, so that memory is read in lines. Only the last vector of a row may be a part of one: the arrays
         // have room for all of it.
@@ -118,6 +129,13 @@ impl Kernel for Strip {
                 }
             }
             for i in 0..axis {
+                if i % SUMMED_ROWS == 0 {
+                    // Long sums go on in f64.
+                    for (j, total) in totals[..width].iter_mut().enumerate() {
+                        *total += f64::from(*sums.add(j));
+                        *sums.add(j) = 0.0;
+                    }
+                }
                 for j in (0..width).step_by(V::LANES) {
                     let n = V::LANES.min(width - j);
                     let at = work.add(i * width + j);
@@ -127,6 +145,9 @@ impl Kernel for Strip {
                         e.store_n(at, n);
                     }
                 }
+            }
+            for (j, total) in totals[..width].iter().enumerate() {
+                *sums.add(j) = (f64::from(*sums.add(j)) + total) as f32;
             }
             for j in (0..width).step_by(V::LANES) {
                 let sum = V::load(sums.add(j));

@@ -4,7 +4,7 @@
 use super::GRAIN;
 use crate::error::Result;
 use crate::kernels::convert::{load_strided, store_strided};
-use crate::kernels::elem::Elem;
+use crate::kernels::elem::{Elem, Narrow};
 use crate::kernels::isa::Isa;
 use crate::kernels::nd::Nest;
 use half::{bf16, f16};
@@ -50,25 +50,15 @@ macro_rules! truths {
     )*};
 }
 truths!(f32 f64 i8 i16 i32 i64 u8 u16 u32 u64);
-/// To f32, what does not fit leaving its mark in the last bit, so that rounding to a narrower type rounds but once.
-#[inline(always)]
-fn to_odd(x: f64) -> f32 {
-    let y = x as f32;
-    let back = f64::from(y);
-    if back == x || y.is_nan() {
-        return y;
-    }
-    f32::from_bits((y.to_bits() - u32::from(back.abs() > x.abs())) | 1)
-}
 macro_rules! halves {
     ($($from:ty)*) => {$(
         impl To<f16> for $from {
             #[inline(always)]
-            fn to(self) -> f16 { f16::from_f32(to_odd(self as f64)) }
+            fn to(self) -> f16 { f16::narrow_f64(self as f64) }
         }
         impl To<bf16> for $from {
             #[inline(always)]
-            fn to(self) -> bf16 { bf16::from_f32(to_odd(self as f64)) }
+            fn to(self) -> bf16 { bf16::narrow_f64(self as f64) }
         }
     )*};
 }

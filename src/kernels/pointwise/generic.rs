@@ -343,7 +343,7 @@ fn f64_loop(op: UnaryOp) -> Loop1 {
         Tanh -> f64 = |x| x.tanh();
         Asinh -> f64 = |x| scalar::asinh64(x);
         Acosh -> f64 = |x| scalar::acosh64(x);
-        Atanh -> f64 = |x| x.atanh();
+        Atanh -> f64 = |x| scalar::atanh64(x);
         Erf -> f64 = |x| scalar::erf64(x);
         Sigmoid -> f64 = |x| scalar::sigmoid64(x);
         Softplus -> f64 = |x| scalar::softplus64(x);

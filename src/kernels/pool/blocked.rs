@@ -46,24 +46,28 @@ impl Kernel for Plane<'_> {
             for ow in 0..s.output[2] {
                 let ww = s.taps(2, ow);
                 let w0 = (ow * s.stride[2]).wrapping_sub(s.pad[2]);
-                let mut acc = match s.kind {
+                let start = match s.kind {
                     Kind::Max => V::splat(f32::NEG_INFINITY),
                     _ => V::zero(),
                 };
+                let mut acc = start;
                 for d in wd.0..wd.1 {
                     let id = d0.wrapping_add(d * s.dilation[0]);
                     for h in wh.0..wh.1 {
                         let row = (id * ih + h0.wrapping_add(h * s.dilation[1])) * iw;
+                        // Line by line, so that sums over large maps err little.
+                        let mut part = start;
                         for w in ww.0..ww.1 {
                             let at = row + w0.wrapping_add(w * s.dilation[2]);
                             // SAFETY: taps lo..hi lie inside the input.
                             let v = unsafe { V::load(x.add(at * V::LANES)) };
-                            acc = match s.kind {
-                                Kind::Max => max_nan(acc, v),
-                                Kind::Average { .. } => acc + v,
-                                Kind::Lp { p } => acc + power(v.abs(), p),
+                            part = match s.kind {
+                                Kind::Max => max_nan(part, v),
+                                Kind::Average { .. } => part + v,
+                                Kind::Lp { p } => part + power(v.abs(), p),
                             };
                         }
+                        acc = if s.kind == Kind::Max { max_nan(acc, part) } else { acc + part };
                     }
                 }
                 acc = match s.kind {

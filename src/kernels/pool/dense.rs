@@ -151,6 +151,9 @@ fn one<V: F32>(
     unsafe { acc.store_n(y.add(ow), 1) };
 }
 
+/// Numbers summed in f32 before the sum goes into an f64.
+const SUMMED: usize = 4096;
+
 /// One or two output places, whose windows are runs of neighbouring values.
 struct WideWindow<'a> {
     s: &'a PoolSpec,
@@ -170,6 +173,8 @@ impl Kernel for WideWindow<'_> {
             // Lines that follow each other are one run.
             let whole = ww.1 - ww.0 == s.input[2] && s.dilation[1] == 1;
             let mut acc = [empty::<V>(s.kind); 4];
+            // Sums of many numbers go on in f64.
+            let (mut total, mut pending) = (0.0f64, 0);
             for d in wd.0..wd.1 {
                 let mut h = wh.0;
                 while h < wh.1 {
@@ -177,21 +182,31 @@ impl Kernel for WideWindow<'_> {
                     let start = (ow * s.stride[2]).wrapping_sub(s.pad[2]).wrapping_add(ww.0);
                     let row = x.wrapping_add(input_line(s, first, d, h).wrapping_add(start));
                     h += lines;
-                    let mut i = 0;
-                    // SAFETY: the run lies inside the input.
-                    unsafe {
-                        while i + 4 * V::LANES <= len {
-                            for (j, a) in acc.iter_mut().enumerate() {
-                                *a = join(s.kind, *a, V::load(row.add(i + j * V::LANES)));
+                    let mut start = 0;
+                    while start < len {
+                        let end = len.min(start + SUMMED);
+                        let mut i = start;
+                        // SAFETY: the run lies inside the input.
+                        unsafe {
+                            while i + 4 * V::LANES <= end {
+                                for (j, a) in acc.iter_mut().enumerate() {
+                                    *a = join(s.kind, *a, V::load(row.add(i + j * V::LANES)));
+                                }
+                                i += 4 * V::LANES;
                             }
-                            i += 4 * V::LANES;
+                            while i < end {
+                                let n = V::LANES.min(end - i);
+                                let v = V::load_n(row.add(i), n);
+                                let m = V::M::first(n);
+                                acc[0] = join(s.kind, acc[0], V::select(m, v, empty(s.kind)));
+                                i += n;
+                            }
                         }
-                        while i < len {
-                            let n = V::LANES.min(len - i);
-                            let v = V::load_n(row.add(i), n);
-                            let m = V::M::first(n);
-                            acc[0] = join(s.kind, acc[0], V::select(m, v, empty(s.kind)));
-                            i += n;
+                        pending += end - start;
+                        start = end;
+                        if pending >= SUMMED && s.kind != Kind::Max {
+                            total += f64::from(((acc[0] + acc[1]) + (acc[2] + acc[3])).sum());
+                            (acc, pending) = ([empty::<V>(s.kind); 4], 0);
                         }
                     }
                 }
@@ -201,7 +216,7 @@ impl Kernel for WideWindow<'_> {
                 let lanes = m.to_array();
                 lanes[..V::LANES].iter().fold(f32::NEG_INFINITY, |a, &v| if v > a || v.is_nan() { v } else { a })
             } else {
-                let sum = ((acc[0] + acc[1]) + (acc[2] + acc[3])).sum();
+                let sum = (total + f64::from(((acc[0] + acc[1]) + (acc[2] + acc[3])).sum())) as f32;
                 match s.kind {
                     Kind::Average { .. } => sum / s.divisor([wd, wh, ww]),
                     Kind::Lp { p } => root(scalar::F::splat(sum), p).0[0],

@@ -53,29 +53,38 @@ impl Axis {
 /// An element as something to compare and add.
 trait Value: Copy + 'static {
     type Wide: Number;
+    /// What running sums are kept in: f64 for floats.
+    type Sum: Number;
     fn wide(self) -> Self::Wide;
-    fn back(x: Self::Wide) -> Self;
+    fn to_sum(self) -> Self::Sum;
+    fn from_sum(x: Self::Sum) -> Self;
 }
 macro_rules! values {
-    ($($t:ty)*) => {$(
+    ($($t:ty, $sum:ty;)*) => {$(
         impl Value for $t {
             type Wide = $t;
+            type Sum = $sum;
             #[inline(always)]
             fn wide(self) -> $t { self }
             #[inline(always)]
-            fn back(x: $t) -> $t { x }
+            fn to_sum(self) -> $sum { self as $sum }
+            #[inline(always)]
+            fn from_sum(x: $sum) -> $t { x as $t }
         }
     )*};
 }
-values!(f32 f64 i8 i16 i32 i64 u8 u16 u32 u64);
+values!(f32, f64; f64, f64; i8, i8; i16, i16; i32, i32; i64, i64; u8, u8; u16, u16; u32, u32; u64, u64;);
 macro_rules! narrow_values {
     ($($t:ty)*) => {$(
         impl Value for $t {
             type Wide = f32;
+            type Sum = f64;
             #[inline(always)]
             fn wide(self) -> f32 { self.widen() }
             #[inline(always)]
-            fn back(x: f32) -> $t { <$t>::narrow(x) }
+            fn to_sum(self) -> f64 { f64::from(self.widen()) }
+            #[inline(always)]
+            fn from_sum(x: f64) -> $t { <$t>::narrow_f64(x) }
         }
     )*};
 }
@@ -253,13 +262,13 @@ unsafe fn cumulate<T: Value>(this: &Cumulate, task: usize, from: *const u8, to: 
         unsafe {
             let at = o * axis * inner + column;
             let (from, to) = (from.cast::<T>().add(at), to.cast::<T>().add(at));
-            let mut sums = [if this.product { T::Wide::ONE } else { T::Wide::ZERO }; COLUMNS];
+            let mut sums = [if this.product { T::Sum::ONE } else { T::Sum::ZERO }; COLUMNS];
             for k in 0..axis {
                 let i = if this.reverse { axis - 1 - k } else { k };
                 for (j, sum) in sums[..width].iter_mut().enumerate() {
-                    let x = (*from.add(i * inner + j)).wide();
+                    let x = (*from.add(i * inner + j)).to_sum();
                     let next = if this.product { sum.mul(x) } else { sum.add(x) };
-                    *to.add(i * inner + j) = T::back(if this.exclusive { *sum } else { next });
+                    *to.add(i * inner + j) = T::from_sum(if this.exclusive { *sum } else { next });
                     *sum = next;
                 }
             }

@@ -44,10 +44,44 @@ unsafe fn fold<T: Copy, A: Copy>(nest: &Nest, from: *const T, start: A, f: impl 
     acc
 }
 
+/// Numbers added one after another before their sum joins the whole.
+const RUN: usize = 128;
+
+/// The sum of what `f` makes of each element, in f64: short runs, then their sums with what each addition loses kept apart
+/// (Neumaier), so that the error does not grow with the count.
+#[inline(always)]
+unsafe fn sum<T: Copy>(nest: &Nest, from: *const T, f: impl Fn(T) -> f64) -> f64 {
+    let (mut total, mut lost) = (0.0f64, 0.0f64);
+    let (mut run, mut count) = (0.0f64, 0);
+    let mut join = |run: f64| {
+        let next = total + run;
+        lost += if total.abs() >= run.abs() { (total - next) + run } else { (run - next) + total };
+        total = next;
+    };
+    nest.for_rows(0, nest.rows(), |o| {
+        let step = nest.inner_stride(0);
+        for i in 0..nest.inner() as isize {
+            // SAFETY: the caller's contract.
+            run += f(unsafe { *from.offset(o[0] + i * step) });
+            count += 1;
+            if count == RUN {
+                join(run);
+                (run, count) = (0.0, 0);
+            }
+        }
+    });
+    join(run);
+    // An infinite sum has lost Inf - Inf.
+    if total.is_finite() { total + lost } else { total }
+}
+
 unsafe fn one<T: Number>(kind: ReduceKind, nest: &Nest, count: usize, from: *const T, to: *mut T) {
     // SAFETY: the caller's contract.
     unsafe {
         *to = match kind {
+            ReduceKind::Sum if T::FLOAT => T::from_f64(sum(nest, from, |x: T| x.to_f64())),
+            ReduceKind::L1 if T::FLOAT => T::from_f64(sum(nest, from, |x: T| x.to_f64().abs())),
+            ReduceKind::SumSquare if T::FLOAT => T::from_f64(sum(nest, from, |x: T| x.to_f64() * x.to_f64())),
             ReduceKind::Sum => fold(nest, from, T::ZERO, |a, x: T| a.add(x)),
             ReduceKind::Prod => fold(nest, from, T::ONE, |a, x: T| a.mul(x)),
             ReduceKind::L1 => fold(nest, from, T::ZERO, |a, x: T| a.add(x.abs())),
@@ -55,16 +89,16 @@ unsafe fn one<T: Number>(kind: ReduceKind, nest: &Nest, count: usize, from: *con
             ReduceKind::Max => fold(nest, from, T::LOWEST, |a, x: T| a.most(x)),
             ReduceKind::Min => fold(nest, from, T::HIGHEST, |a, x: T| a.least(x)),
             ReduceKind::Mean | ReduceKind::LogSum => {
-                let sum = fold(nest, from, 0.0, |a, x: T| a + x.to_f64());
+                let sum = sum(nest, from, |x: T| x.to_f64());
                 T::from_f64(kind.finish(sum, count, 0.0))
             }
             ReduceKind::L2 => {
-                let sum = fold(nest, from, 0.0, |a, x: T| a + x.to_f64() * x.to_f64());
+                let sum = sum(nest, from, |x: T| x.to_f64() * x.to_f64());
                 T::from_f64(sum.sqrt())
             }
             ReduceKind::LogSumExp => {
                 let top = finite(fold(nest, from, T::LOWEST, |a, x: T| a.most(x)).to_f64());
-                let sum = fold(nest, from, 0.0, |a, x: T| a + (x.to_f64() - top).exp());
+                let sum = sum(nest, from, |x: T| (x.to_f64() - top).exp());
                 T::from_f64(kind.finish(sum, count, top))
             }
         };

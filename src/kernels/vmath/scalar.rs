@@ -6,6 +6,8 @@ unsafe extern "C" {
     safe fn libm_erf(x: f64) -> f64;
     #[link_name = "erfc"]
     safe fn libm_erfc(x: f64) -> f64;
+    #[link_name = "atanh"]
+    safe fn libm_atanh(x: f64) -> f64;
 }
 
 /// The error function in f64: the C library's.
@@ -29,9 +31,22 @@ pub fn swish64(x: f64, alpha: f64) -> f64 {
     x * sigmoid64(alpha * x)
 }
 
+/// Inverse hyperbolic tangent in f64: the C library's, since std's loses two digits next to one.
+pub fn atanh64(x: f64) -> f64 {
+    libm_atanh(x)
+}
+
+/// What `FRAC_1_SQRT_2` lacks of 1/√2.
+const FRAC_1_SQRT_2_LOW: f64 = -4.833646656726457e-17;
+
 /// `x / 2 (1 + erf(x / √2))` in f64, by the complement: nothing cancels for negative numbers.
 pub fn gelu64(x: f64) -> f64 {
-    0.5 * x * libm_erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+    let z = -x * std::f64::consts::FRAC_1_SQRT_2;
+    let c = libm_erfc(z);
+    // What the quotient's rounding lost, times the slope: far out the complement hangs on it.
+    let lost = (-x).mul_add(std::f64::consts::FRAC_1_SQRT_2, -z) - x * FRAC_1_SQRT_2_LOW;
+    let mended = c - std::f64::consts::FRAC_2_SQRT_PI * (-z * z).exp() * lost;
+    0.5 * x * if z.is_finite() { mended } else { c }
 }
 
 /// `x / 2 (1 + tanh(√(2/π) (x + 0.044715 x³)))` in f64, by the sigmoid.
@@ -99,7 +114,7 @@ through_f64! {
     /// Inverse hyperbolic cosine.
     acosh = |x| acosh64(x);
     /// Inverse hyperbolic tangent.
-    atanh = |x| x.atanh();
+    atanh = |x| atanh64(x);
 }
 
 /// Inverse hyperbolic sine in f64, without cancellation near zero.

@@ -6,6 +6,7 @@ use crate::base::alloc::reserved;
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::kernels::elem::Narrow;
 use crate::ops::case::to_f64s;
 use crate::tensor::{DType, Tensor, Value};
 use crate::{bail, ensure, err};
@@ -436,7 +437,7 @@ fn run(op: &TreeEnsemble, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Val
     let shape = [n, op.targets];
     let z = match if op.like_input { t.dtype() } else { DType::F32 } {
         DType::F64 => Tensor::from_slice(&shape, &scores)?,
-        DType::F16 => Tensor::gathered(&shape, scores.iter().map(|&s| f16::from_f64(s)))?,
+        DType::F16 => Tensor::gathered(&shape, scores.iter().map(|&s| f16::narrow_f64(s)))?,
         _ => Tensor::gathered(&shape, scores.iter().map(|&s| s as f32))?,
     };
     let z = Value::Tensor(z);

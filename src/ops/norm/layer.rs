@@ -9,7 +9,7 @@ use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx};
-use crate::kernels::elem::Elem;
+use crate::kernels::elem::{Elem, Narrow};
 use crate::kernels::nd::{Walk, broadcast_strides};
 use crate::kernels::normalise::{LayerNorm, LayerNormKind, LayerNormPointers};
 use crate::ops::steps::Phases;
@@ -168,8 +168,8 @@ fn bind(op: &LayerNormalization, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
                         };
                         let to = args.output::<u8>(i + 1);
                         match stash {
-                            Elem::F16 => *to.cast::<f16>().add(r) = f16::from_f64(v),
-                            Elem::Bf16 => *to.cast::<bf16>().add(r) = bf16::from_f64(v),
+                            Elem::F16 => *to.cast::<f16>().add(r) = f16::narrow_f64(v),
+                            Elem::Bf16 => *to.cast::<bf16>().add(r) = bf16::narrow_f64(v),
                             Elem::F64 => *to.cast::<f64>().add(r) = v,
                             _ => *to.cast::<f32>().add(r) = v as f32,
                         }

@@ -29,7 +29,9 @@ pub(super) fn layouts(op: &Resize, node: &NodeView<'_>, _: usize) -> NodeLayouts
     let plain = f32_like || matches!(op.method, Method::Nearest(_)) && x.dtype.size().is_some();
     let constant = node.opt_input(1).is_none_or(|r| r.constant.is_some() || r.is_empty());
     let kept = axes(op, node, &[]).is_ok_and(|a| a.iter().take(2).all(|a| a.input == a.output && a.scale == 1.0));
-    let kept = kept && op.coordinates != Coordinates::CropAndResize && x.shape[..2] == y.shape[..2];
+    let kept = kept
+        && op.coordinates != Coordinates::CropAndResize
+        && x.shape.get(..2).is_some_and(|s| Some(s) == y.shape.get(..2));
     if x.layout != Layout::Dense && plain && constant && kept {
         NodeLayouts { inputs: smallvec![x.layout], outputs: smallvec![x.layout] }
     } else {

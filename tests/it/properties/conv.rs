@@ -244,3 +244,22 @@ macro_rules! families {
     };
 }
 families! { convolution convolution_of_bytes transposed }
+
+/// The planner turns a constant picture into the blocked layout; its f16 contents are no longer what is read then.
+#[test]
+fn constant_pictures_of_half_floats() {
+    let g = Geometry {
+        kernel: vec![3, 3],
+        strides: vec![1, 1],
+        dilations: vec![1, 2],
+        pads: vec![0, 0, 2, 0],
+        auto: "NOTSET",
+    };
+    let out = g.output(&[1, 7]).unwrap();
+    let value = |shape: &[usize], seed| ortx::ops::case::random(F16, shape, -1.0, 1.0, seed).unwrap();
+    let (x, w) = (value(&[1, 4, 1, 7], 1), value(&[8, 4, 3, 3], 2));
+    let want = convolved(&Array::of(&x), &Array::of(&w), &g, 1, &out).tensor(F16);
+    let attrs = vec![("dilations", i64s(&g.dilations)), ("pads", i64s(&g.pads))];
+    let inputs = vec![CaseInput::Constant(x), CaseInput::Given(w)];
+    super::check(&case("Conv", 11, inputs, attrs, vec![want], 20.0, 2.0)).unwrap();
+}

@@ -3,7 +3,6 @@
 use super::draw::{Draw, case, epsilon};
 use super::family;
 use super::reference::{Array, broadcast, indices, int_tensor, ints, pick, spread_offset, tensor};
-use half::{bf16, f16};
 use ortx::DType::{self, *};
 use ortx::Tensor;
 use ortx::ir::parse::Attr;
@@ -84,7 +83,9 @@ fn unary(d: &mut Draw) -> Option<Case> {
     let x = d.odd_values(dtype, &shape, low, high);
     let want: Vec<f64> = Array::of(&x).data.iter().map(|&x| f(x)).collect();
     let want = tensor(dtype, &shape, &want);
-    Some(case(op, version, vec![d.place(x)], vec![], vec![want], 6.0, 1e-4))
+    // std's inverse hyperbolic functions of f64 lose some digits near their zeros.
+    let roundings = if dtype == F64 { 60.0 } else { 6.0 };
+    Some(case(op, version, vec![d.place(x)], vec![], vec![want], roundings, 1e-4))
 }
 
 fn unary_of_integers(d: &mut Draw) -> Option<Case> {
@@ -401,12 +402,8 @@ fn casts(d: &mut Draw) -> Option<Case> {
     };
     let want = if from.is_float() {
         let v = Array::of(&x).data;
-        match to {
-            // Rounded once.
-            F16 => Tensor::from_slice(&shape, &v.iter().map(|&x| f16::from_f64(x)).collect::<Vec<_>>()).unwrap(),
-            BF16 => Tensor::from_slice(&shape, &v.iter().map(|&x| bf16::from_f64(x)).collect::<Vec<_>>()).unwrap(),
-            _ => tensor(to, &shape, &v),
-        }
+        // Rounded once.
+        tensor(to, &shape, &v)
     } else if to.is_float() {
         let v = ints(&x);
         match to {

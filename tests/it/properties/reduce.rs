@@ -70,7 +70,11 @@ fn fold(op: &str, v: &[f64]) -> f64 {
         "ReduceL2" => v.iter().map(|x| x * x).sum::<f64>().sqrt(),
         "ReduceSumSquare" => v.iter().map(|x| x * x).sum(),
         "ReduceLogSum" => v.iter().sum::<f64>().ln(),
-        _ => v.iter().map(|x| x.exp()).sum::<f64>().ln(),
+        _ => {
+            let top = v.iter().copied().fold(f64::NEG_INFINITY, most);
+            let top = if top.is_finite() { top } else { 0.0 };
+            v.iter().map(|x| (x - top).exp()).sum::<f64>().ln() + top
+        }
     }
 }
 

@@ -99,11 +99,22 @@ pub fn tensor(dtype: DType, shape: &[usize], data: &[f64]) -> Tensor {
     match dtype {
         DType::F64 => Tensor::from_slice(shape, data).unwrap(),
         DType::F32 => Tensor::from_slice(shape, &v.map(|x| x as f32).collect::<Vec<_>>()).unwrap(),
-        DType::F16 => Tensor::from_slice(shape, &v.map(f16::from_f64).collect::<Vec<_>>()).unwrap(),
-        DType::BF16 => Tensor::from_slice(shape, &v.map(bf16::from_f64).collect::<Vec<_>>()).unwrap(),
+        DType::F16 => Tensor::from_slice(shape, &v.map(|x| f16::from_f32(to_odd(x))).collect::<Vec<_>>()).unwrap(),
+        DType::BF16 => Tensor::from_slice(shape, &v.map(|x| bf16::from_f32(to_odd(x))).collect::<Vec<_>>()).unwrap(),
         DType::Bool => Tensor::from_slice(shape, &v.map(|x| x != 0.0).collect::<Vec<_>>()).unwrap(),
         _ => int_tensor(dtype, shape, &v.map(|x| x as i128).collect::<Vec<_>>()),
     }
+}
+
+/// To f32 so that rounding on to 16 bits rounds as if once: what is cut off sets the last bit. (The crate `half` drops the low
+/// bits of a f64.)
+pub fn to_odd(x: f64) -> f32 {
+    let y = x as f32;
+    if y.is_nan() || f64::from(y) == x {
+        return y;
+    }
+    let cut = if f64::from(y).abs() > x.abs() { y.to_bits() - 1 } else { y.to_bits() };
+    f32::from_bits(cut | 1)
 }
 
 /// Integers and bool of any width.
