@@ -3,6 +3,7 @@
 //!
 //! A trial is drawn from a list of numbers, so that proptest can make a failing one smaller: fewer and lesser numbers are
 //! simpler trials. `ORTX_PROPTEST=100000` asks for so many trials a family, `ORTX_PROPTEST_SEED=7` for other ones.
+//! Without debug assertions: `cargo test --release --test it properties::` (a build of some minutes, so no part of CI).
 
 mod conv;
 mod draw;
