@@ -122,7 +122,7 @@ impl Match {
 /// Tries a pattern at a value. `Err` says by what number it was missed, if by nothing else so far.
 pub fn find(cx: &PassCtx<'_, '_>, p: &P, v: ValueId) -> Result<Match, Option<String>> {
     let mut finder = Finder { cx, near: None };
-    match finder.value(p, v, Match::default(), true) {
+    match finder.value(p, v, Match::default()) {
         Some(m) => Ok(m),
         None => Err(finder.near),
     }
@@ -156,7 +156,7 @@ struct Flat {
 }
 
 impl Finder<'_, '_, '_> {
-    fn value(&mut self, p: &P, v: ValueId, mut m: Match, root: bool) -> Option<Match> {
+    fn value(&mut self, p: &P, v: ValueId, mut m: Match) -> Option<Match> {
         match p {
             P::Any(letter) => match m.letters.get_mut(*letter)? {
                 Some(have) => (*have == v).then_some(m),
@@ -171,19 +171,19 @@ impl Finder<'_, '_, '_> {
                 let inputs = node.inputs.clone();
                 push(&mut m.nodes, id);
                 for (i, p) in operands.iter().enumerate() {
-                    m = self.value(p, inputs.get(i).copied().flatten()?, m, false)?;
+                    m = self.value(p, inputs.get(i).copied().flatten()?, m)?;
                 }
                 Some(m)
             }
             P::Maybe(is, inner) => {
-                if let Some(found) = self.value(inner, v, m.clone(), root) {
+                if let Some(found) = self.value(inner, v, m.clone()) {
                     return Some(found);
                 }
                 let (id, node) = self.cx.made_by(v)?;
                 is(&*node.op).then_some(())?;
                 let x = node.inputs.first().copied().flatten()?;
                 push(&mut m.nodes, id);
-                self.value(inner, x, m, root)
+                self.value(inner, x, m)
             }
             P::Clip(low, high, x) => {
                 let (id, node) = self.cx.made_by(v)?;
@@ -196,9 +196,9 @@ impl Finder<'_, '_, '_> {
                 (bounds == (*low, *high)).then_some(())?;
                 push(&mut m.nodes, id);
                 let x_value = at(0)?;
-                self.value(x, x_value, m, false)
+                self.value(x, x_value, m)
             }
-            P::Either(all) => all.iter().find_map(|p| self.value(p, v, m.clone(), root)),
+            P::Either(all) => all.iter().find_map(|p| self.value(p, v, m.clone())),
             P::Product(factors, k) => {
                 let mut flat = Flat { number: 1.0, ..Flat::default() };
                 self.factors(v, 1.0, true, &mut flat)?;
@@ -246,7 +246,7 @@ impl Finder<'_, '_, '_> {
             Factor::Rest(letter) => {
                 return match parts {
                     [] => Some(m),
-                    [(v, 1.0)] => self.value(&P::Any(*letter), *v, m, false),
+                    [(v, 1.0)] => self.value(&P::Any(*letter), *v, m),
                     _ => None,
                 };
             }
@@ -264,7 +264,7 @@ impl Finder<'_, '_, '_> {
             } else if power != have {
                 continue;
             }
-            let Some(m) = self.value(p, v, m, false) else { continue };
+            let Some(m) = self.value(p, v, m) else { continue };
             let left: Vec<_> = parts.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, &x)| x).collect();
             if let Some(m) = self.assign(others, &left, m) {
                 return Some(m);

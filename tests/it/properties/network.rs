@@ -110,14 +110,12 @@ fn recurrent(d: &mut Draw) -> Option<Case> {
                     }
                 };
                 (h, c) = next.into_iter().unzip();
-                for u in 0..hidden {
-                    let place = if layout {
-                        ((n * seq + t) * dirs + dir) * hidden
-                    } else {
-                        ((t * dirs + dir) * batch + n) * hidden
-                    };
-                    y[place + u] = h[u];
-                }
+                let place = if layout {
+                    ((n * seq + t) * dirs + dir) * hidden
+                } else {
+                    ((t * dirs + dir) * batch + n) * hidden
+                };
+                y[place..place + hidden].copy_from_slice(&h);
             }
             let place = if layout { (n * dirs + dir) * hidden } else { (dir * batch + n) * hidden };
             last[0][place..place + hidden].copy_from_slice(&h);
