@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A canonical operator: one typed struct an operation, a superset of every ONNX version's meaning. It knows no backend.
+/// `Debug` must tell every attribute in full: two operators of one type that print alike are taken to be the same one.
 pub trait Op: Any + fmt::Debug + Send + Sync {
     /// The canonical name: ONNX's where there is one.
     fn name(&self) -> &'static str;

@@ -17,6 +17,7 @@ use crate::ops::types::{need_elem, need_size};
 use crate::tensor::{DType, Tensor, Value, unpack_bits};
 use crate::{bail, ensure, err};
 use half::{bf16, f16};
+use std::fmt;
 use std::sync::Arc;
 
 pub(super) const OPS: &[OpDef] = &[
@@ -37,10 +38,17 @@ pub(super) fn cpu(b: &mut CpuBindings) {
 }
 
 /// One element everywhere, in the shape that input 0 lists.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ConstantOfShape {
     /// The element: a tensor of one.
     pub value: Tensor,
+}
+
+impl fmt::Debug for ConstantOfShape {
+    /// With the element's bytes, which a tensor does not print: what prints alike is taken to be alike.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConstantOfShape {{ value: {:?} of bytes {:x?} }}", self.value, self.value.bytes())
+    }
 }
 
 fn parse_constant(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {

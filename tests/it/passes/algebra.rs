@@ -88,4 +88,13 @@ fn common_subexpressions_are_computed_once() {
     let y = d.op("y", "Mul", &[s, zero], vec![]);
     let (before, after, _) = d.check("common", vec![y]);
     assert_eq!(before, after, "what draws numbers draws them each time");
+
+    let mut d = Draft::new();
+    let x = d.input("x", &[3]);
+    let sizes = d.op("sizes", "Shape", &[x], vec![]);
+    let fill = |v: f32| vec![("value", Attr::Tensor(Tensor::from_slice(&[1], &[v]).unwrap()))];
+    let (a, b) = (d.op("a", "ConstantOfShape", &[sizes], fill(1.0)), d.op("b", "ConstantOfShape", &[sizes], fill(2.0)));
+    let y = d.op("y", "Sub", &[a, b], vec![]);
+    let (before, after, _) = d.check("common", vec![y]);
+    assert_eq!(before, after, "attributes that are tensors are compared by their elements");
 }
