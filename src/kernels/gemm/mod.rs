@@ -204,6 +204,10 @@ impl Gemm {
                 distinct_b = product(&[distinct_b, spec.batch.dims[d]])?;
             }
         }
+        if items == 0 {
+            // There may be no B at all.
+            distinct_b = 0;
+        }
         product(&[distinct_b, packed_len, 4])?;
 
         let flops = 2usize.saturating_mul(m).saturating_mul(n).saturating_mul(k.max(8));

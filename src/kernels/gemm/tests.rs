@@ -280,6 +280,20 @@ fn nan_and_infinity_keep_their_meaning() {
     }
 }
 
+/// A stack without matrices has none to pack, however large each would be.
+#[test]
+fn an_empty_stack_packs_nothing() {
+    let one = GemmSpec::dense(2, 4, 3);
+    let batch = Batch { dims: [1, 1, 1, 0], b: [0, 0, 0, 12], ..one.batch };
+    let spec = GemmSpec { b_constant: true, batch, ..one };
+    for isa in Isa::detect().levels() {
+        let gemm = Gemm::new(isa, spec).unwrap();
+        assert_eq!(gemm.packed_bytes(), 0);
+        // SAFETY: nothing is read or written.
+        unsafe { gemm.pack(std::ptr::null(), std::ptr::null_mut()) };
+    }
+}
+
 #[test]
 fn impossible_sizes_are_errors() {
     let huge = 1 << 40;

@@ -254,7 +254,8 @@ fn merge_batch(m: &mut Matrices) {
     while i < m.batch.len() {
         let fits = |s: &[usize]| s[i].checked_mul(m.batch[i]) == Some(s[i - 1]);
         if fits(&m.batch_a) && fits(&m.batch_b) {
-            m.batch[i] *= m.batch.remove(i - 1);
+            let outer = m.batch.remove(i - 1);
+            m.batch[i - 1] *= outer;
             m.batch_a.remove(i - 1);
             m.batch_b.remove(i - 1);
         } else {

@@ -28,6 +28,8 @@ pub(super) fn cases() -> Vec<Case> {
         f("two_k", "abcd,cdbe->ae", &[&[2, 3, 4, 5], &[4, 5, 3, 6]]),
         f("odd_k", "abcd,dcbe->ae", &[&[2, 3, 4, 5], &[5, 4, 3, 6]]),
         f("five_batches", "abcdeij,ebcdajk->edcbaik", &[&[2, 1, 3, 2, 2, 3, 2], &[2, 1, 3, 2, 2, 2, 4]]),
+        f("two_batches", "abij,abjk->abik", &[&[2, 3, 4, 5], &[2, 3, 5, 6]]),
+        f("merged_batches", "abcdeij,abcdejk->abcdeik", &[&[2, 1, 3, 2, 2, 3, 2], &[2, 1, 3, 2, 2, 2, 4]]),
         f("empty_k", "ij,jk->ik", &[&[3, 0], &[0, 4]]),
         f("empty", "ij,jk->ik", &[&[0, 3], &[3, 4]]),
         of("f64", "bij,bjk->bki", DType::F64, &[&[3, 4, 5], &[3, 5, 6]]),
