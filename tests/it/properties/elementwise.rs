@@ -60,7 +60,7 @@ const UNARY: [(&str, u32, f64, f64, Plain); 34] = [
     ("Asinh", 22, -9.0, 9.0, f64::asinh),
     // std's loses digits next to one.
     ("Acosh", 22, 0.5, 9.0, |x| (x - 1.0 + ((x - 1.0) * (x + 1.0)).sqrt()).ln_1p()),
-    ("Atanh", 22, -1.1, 1.1, f64::atanh),
+    ("Atanh", 22, -1.1, 1.1, |x| (0.5 * (2.0 * x.abs() / (1.0 - x.abs())).ln_1p()).copysign(x)),
     ("Erf", 13, -4.0, 4.0, |x| erf(x)),
     ("Sigmoid", 13, -20.0, 20.0, sigmoid),
     ("Softplus", 22, -20.0, 20.0, softplus),
