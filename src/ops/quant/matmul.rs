@@ -38,6 +38,25 @@ pub struct IntMatMul {
     pub dynamic: bool,
 }
 
+impl IntMatMul {
+    /// com.microsoft's QGemm, with its inputs in their order: A, B, each with scale and zero point, C, and those of the result.
+    pub fn qgemm(trans: [bool; 2], alpha: f32) -> IntMatMul {
+        let at = Inputs {
+            a: 0,
+            a_scale: Some(1),
+            a_zero: Some(2),
+            b: 3,
+            b_scale: Some(4),
+            b_zero: Some(5),
+            int_bias: Some(6),
+            y_scale: Some(7),
+            y_zero: Some(8),
+            bias: None,
+        };
+        IntMatMul { form: "QGemm", trans, alpha, at, to: None, dynamic: false }
+    }
+}
+
 /// Indices of inputs; those that a form lacks are absent.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 #[allow(missing_docs)]
@@ -118,19 +137,8 @@ fn read(cx: &mut ParseCtx<'_>) -> Result<Read> {
         }
         "QGemm" => {
             cx.expect_inputs(6, 9)?;
-            let at = Inputs {
-                a_scale: Some(1),
-                a_zero: Some(2),
-                b: 3,
-                b_scale: Some(4),
-                b_zero: Some(5),
-                int_bias: Some(6),
-                y_scale: Some(7),
-                y_zero: Some(8),
-                ..Inputs::default()
-            };
             let trans = [cx.flag("transA", false)?, cx.flag("transB", false)?];
-            IntMatMul { form: "QGemm", at, to: None, trans, alpha: cx.float_or("alpha", 1.0)?, ..plain }
+            IntMatMul::qgemm(trans, cx.float_or("alpha", 1.0)?)
         }
         name => bail!(Internal, "{name} is not an integer product"),
     }))

@@ -11,7 +11,7 @@ use crate::ops::linear::MatMul;
 use crate::ops::movement::{Concat, Slice, Transpose};
 use crate::ops::pointwise::{Pointwise, Unary, UnaryFn, program_of};
 use crate::ops::pool::{GlobalPool, Pool, PoolKind};
-use crate::ops::quant::{Dequantize, Inputs, IntConvolution, IntMatMul, Quantize};
+use crate::ops::quant::{Dequantize, IntConvolution, IntMatMul, Quantize};
 use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
@@ -150,20 +150,7 @@ fn sums(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
         cx.miss(id, || "scales or a bias along another axis than the kernel takes".into());
         return None;
     }
-    let at = Inputs {
-        a: 0,
-        a_scale: Some(1),
-        a_zero: Some(2),
-        b: 3,
-        b_scale: Some(4),
-        b_zero: Some(5),
-        int_bias: Some(6),
-        y_scale: Some(7),
-        y_zero: Some(8),
-        bias: None,
-    };
-    let trans = [op.trans_a, op.trans_b];
-    let op = IntMatMul { form: "QGemm", trans, alpha: op.alpha, at, to: None, dynamic: false };
+    let op = IntMatMul::qgemm([op.trans_a, op.trans_b], op.alpha);
     let inputs = vec![Some(a.q), Some(a.scale), a.zero, Some(b.q), Some(b.scale), b.zero, c, Some(scale), Some(zero)];
     cx.absorb(maker, Arc::new(op), inputs, id, out);
     Some(())
