@@ -7,7 +7,7 @@ use crate::ui::{self, DIM, NAME, TITLE, Table};
 use anstyle::Style;
 use ortx::backend::Layout;
 use ortx::base::parallel::Serial;
-use ortx::plan::{Item, Program, Segment, SlotKind};
+use ortx::plan::{Item, Program, Segment, Slot, SlotKind};
 use ortx::{RunOptions, Session};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -130,9 +130,9 @@ struct Placed {
 impl Placed {
     fn of(s: &Segment, k: u32) -> Option<Placed> {
         let slot = s.slots.get(k as usize)?;
-        let root = slot.alias_of.map_or(slot, |r| &s.slots[r as usize]);
-        let (kind, offset) = match &root.kind {
-            SlotKind::Arena(at) => ("arena".to_string(), Some(*at)),
+        let within = Slot::place(&s.slots, k);
+        let (kind, offset) = match &s.slots[within.root as usize].kind {
+            SlotKind::Arena(at) => ("arena".to_string(), Some(at + within.offset)),
             SlotKind::Output(i) => (format!("output {i}"), None),
             SlotKind::Input(i) => (format!("input {i}"), None),
             SlotKind::Constant(_) => ("constant".into(), None),
@@ -147,7 +147,7 @@ impl Placed {
             kind,
             offset,
             bytes: Some(slot.bytes),
-            view: slot.alias_of.is_some(),
+            view: slot.within.is_some(),
         })
     }
 

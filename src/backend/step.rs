@@ -16,6 +16,10 @@ pub struct Place {
 impl Place {
     /// Of a value that is not there.
     pub const NONE: Place = Place { addr: std::ptr::null_mut(), space: 0 };
+    /// The place so many bytes further on.
+    pub fn at(self, offset: usize) -> Place {
+        Place { addr: self.addr.wrapping_add(offset), ..self }
+    }
 }
 
 /// The index that stands for an operand that is not given.

@@ -2,7 +2,7 @@
 
 use super::{Fact, Graph, ParseCtx, TensorFact};
 use crate::error::Result;
-use crate::tensor::DType;
+use crate::tensor::{DType, Dims};
 use crate::{bail, ensure};
 use std::any::Any;
 use std::collections::HashMap;
@@ -20,6 +20,11 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
     /// Which memory an output may share.
     fn alias(&self) -> Alias {
         Alias::None
+    }
+    /// Which part of the whole is output `k` (for [`Alias::Parts`]) or input `k` (for [`Alias::Joined`]); `None` where it
+    /// is no box of neighbouring elements, or that is not known.
+    fn part(&self, _k: usize, _inputs: &[&Fact], _outputs: &[Fact]) -> Option<Region> {
+        None
     }
     /// The graphs inside it (branches and bodies).
     fn subgraphs(&self) -> Vec<&Graph> {
@@ -60,6 +65,19 @@ pub enum Alias {
     /// Output 0 may overwrite any of these inputs, if it has the same byte size: each element is read before the
     /// element at the same place is written.
     InPlace(&'static [usize]),
+    /// The outputs are parts of input 0, as [`Op::part`] says.
+    Parts,
+    /// The inputs are parts of output 0, as [`Op::part`] says.
+    Joined,
+}
+
+/// A box within a tensor: where it begins on each axis, and how far it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The first element's coordinates.
+    pub start: Dims,
+    /// The sizes, of as many axes as the whole has.
+    pub size: Dims,
 }
 
 /// What [`Op::infer`] sees.

@@ -1,7 +1,7 @@
 //! The state of one run.
 
 use super::program::Target;
-use super::{Segment, SlotKind};
+use super::{Segment, Slot, SlotKind};
 use crate::backend::Memory;
 use crate::backend::step::Place;
 use crate::base::alloc::Buffer;
@@ -103,15 +103,19 @@ impl Frame {
         part.places.clear();
         part.places.resize(segment.slots.len(), Place::NONE);
         for (i, slot) in segment.slots.iter().enumerate() {
-            let root = slot.alias_of.map_or(slot, |r| &segment.slots[r as usize]);
+            let within = Slot::place(&segment.slots, i as u32);
+            let root = &segment.slots[within.root as usize];
             part.places[i] = match &root.kind {
                 SlotKind::Arena(offset) if root.space == 0 => {
-                    ensure!(offset + root.bytes <= host, Internal, "a slot lies outside the arena");
+                    let offset = offset + within.offset;
+                    ensure!(offset + slot.bytes <= host, Internal, "a slot lies outside the arena");
                     // SAFETY: just checked: within the arena of `host` bytes.
-                    Place { addr: unsafe { base.add(*offset) }, space: 0 }
+                    Place { addr: unsafe { base.add(offset) }, space: 0 }
                 }
-                SlotKind::Arena(offset) => Place { addr: std::ptr::without_provenance_mut(*offset), space: root.space },
-                SlotKind::Constant(t) => Place { addr: t.data_ptr().cast_mut(), space: 0 },
+                SlotKind::Arena(offset) => {
+                    Place { addr: std::ptr::without_provenance_mut(offset + within.offset), space: root.space }
+                }
+                SlotKind::Constant(t) => Place { addr: t.data_ptr().cast_mut(), space: 0 }.at(within.offset),
                 _ => Place::NONE,
             };
         }

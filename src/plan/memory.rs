@@ -1,5 +1,6 @@
-//! Places every arena slot: lifetimes, in-place reuse, offsets.
+//! Places every arena slot: lifetimes and offsets.
 
+use super::share::share_in_place;
 use super::{Item, Slot, SlotKind};
 use crate::backend::step::NO_VALUE;
 use crate::base::alloc::{ALIGN, round_up};
@@ -15,46 +16,58 @@ struct Block {
     offset: usize,
 }
 
-fn root_of(slots: &[Slot], s: u32) -> u32 {
-    slots[s as usize].alias_of.unwrap_or(s)
+/// The items that use a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// The first that writes it; `usize::MAX` for none.
+    pub first: usize,
+    /// The last that uses it.
+    pub last: usize,
+}
+
+impl Life {
+    /// Until both have ended.
+    pub fn with(self, other: Life) -> Life {
+        Life { first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
 }
 
 /// Gives each arena slot and workspace an offset; `pinned` slots stay to the end of the segment. Returns the arena bytes
 /// by space.
 pub fn plan(items: &mut [Item], slots: &mut [Slot], pinned: &[u32], spaces: usize) -> Vec<usize> {
-    let mut last = vec![0usize; slots.len()];
-    let mut first = vec![usize::MAX; slots.len()];
+    let mut lives = vec![Life { first: usize::MAX, last: 0 }; slots.len()];
     for (i, item) in items.iter().enumerate() {
         visit(item, |s, is_output| {
-            let r = root_of(slots, s) as usize;
-            last[r] = last[r].max(i);
-            if is_output {
-                first[r] = first[r].min(i);
-            }
+            let first = if is_output { i } else { usize::MAX };
+            lives[s as usize] = lives[s as usize].with(Life { first, last: i });
         });
     }
     for &s in pinned {
-        last[root_of(slots, s) as usize] = items.len();
+        lives[s as usize].last = items.len();
     }
-    share_in_place(items, slots, &mut first, &mut last);
+    share_in_place(items, slots, &lives);
+    for s in 0..slots.len() as u32 {
+        let root = Slot::place(slots, s).root;
+        lives[root as usize] = lives[root as usize].with(lives[s as usize]);
+    }
 
     let mut blocks = Vec::new();
     for (s, slot) in slots.iter().enumerate() {
-        if slot.alias_of.is_none() && matches!(slot.kind, SlotKind::Arena(_)) && first[s] != usize::MAX {
+        if slot.within.is_none() && matches!(slot.kind, SlotKind::Arena(_)) && lives[s].first != usize::MAX {
             blocks.push(Block {
                 slot: Some(s as u32),
                 item: 0,
                 space: slot.space,
                 bytes: round_up(slot.bytes.max(1), ALIGN),
-                from: first[s],
-                to: last[s],
+                from: lives[s].first,
+                to: lives[s].last,
                 offset: 0,
             });
         }
     }
     // What no item makes any more has no place either.
     for (s, slot) in slots.iter_mut().enumerate() {
-        if slot.alias_of.is_none() && matches!(slot.kind, SlotKind::Arena(_)) && first[s] == usize::MAX {
+        if slot.within.is_none() && matches!(slot.kind, SlotKind::Arena(_)) && lives[s].first == usize::MAX {
             slot.kind = SlotKind::Unused;
         }
     }
@@ -90,50 +103,6 @@ pub fn visit(item: &Item, mut f: impl FnMut(u32, bool)) {
         Item::Step(s) => lists(&s.inputs, &s.outputs),
         Item::CopyIn { from, to, .. } | Item::CopyOut { from, to, .. } => lists(&[*from], &[*to]),
         Item::Eager(d) | Item::Control(d) => lists(&d.inputs, &d.outputs),
-    }
-}
-
-/// Lets output 0 of a step take the memory of an input that dies there, where the operator allows it.
-fn share_in_place(items: &[Item], slots: &mut [Slot], first: &mut [usize], last: &mut [usize]) {
-    for (i, item) in items.iter().enumerate() {
-        let Item::Step(step) = item else { continue };
-        let Some(&out) = step.outputs.first().filter(|&&o| o != NO_VALUE) else { continue };
-        let out_root = root_of(slots, out);
-        let o = &slots[out_root as usize];
-        // The output must be born here, in the arena.
-        if !matches!(o.kind, SlotKind::Arena(_)) || first[out_root as usize] != i || out_root != out {
-            continue;
-        }
-        let (bytes, space, layout) = (o.bytes, o.space, o.layout);
-        // Memory that the step also reads under another shape would be overwritten before it is read.
-        let read_otherwise = |s: u32, r: u32| {
-            step.inputs
-                .iter()
-                .any(|&i| i != NO_VALUE && root_of(slots, i) == r && slots[i as usize].shape != slots[s as usize].shape)
-        };
-        let candidate = step.in_place.iter().filter_map(|&k| step.inputs.get(k).copied()).find(|&s| {
-            if s == NO_VALUE || read_otherwise(s, root_of(slots, s)) {
-                return false;
-            }
-            let r = root_of(slots, s);
-            let root = &slots[r as usize];
-            let own = &slots[s as usize];
-            matches!(root.kind, SlotKind::Arena(_))
-                && last[r as usize] == i
-                && root.bytes == bytes
-                && root.space == space
-                && own.layout == layout
-        });
-        let Some(input) = candidate else { continue };
-        let r = root_of(slots, input);
-        for s in slots.iter_mut() {
-            if s.alias_of == Some(out) {
-                s.alias_of = Some(r);
-            }
-        }
-        slots[out as usize].alias_of = Some(r);
-        last[r as usize] = last[out as usize];
-        first[out as usize] = usize::MAX;
     }
 }
 

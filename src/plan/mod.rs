@@ -12,6 +12,7 @@ mod memory;
 mod program;
 mod run;
 mod segment;
+mod share;
 mod specialise;
 mod template;
 
@@ -20,3 +21,4 @@ pub use key::SegmentCache;
 pub use program::{Program, Target};
 pub use run::{RunCtx, Timing};
 pub use segment::{DynamicItem, Item, Segment, Slot, SlotKind, StepItem, Tail};
+pub use share::Within;

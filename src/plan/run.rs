@@ -257,8 +257,8 @@ impl Program {
                 _ => {}
             }
         }
-        for &(slot, root) in &segment.late_aliases {
-            part.places[slot as usize] = part.places[root as usize];
+        for &(slot, within) in &segment.late {
+            part.places[slot as usize] = part.places[within.root as usize].at(within.offset);
         }
         for item in &segment.items {
             cx.stop.check()?;
@@ -428,7 +428,8 @@ impl Program {
                 let place = host_place(value.as_tensor()?)?;
                 let part = &mut frame.parts[depth];
                 part.places[slot as usize] = place;
-                segment.late_aliases.iter().filter(|a| a.1 == slot).for_each(|a| part.places[a.0 as usize] = place);
+                let late = segment.late.iter().filter(|l| l.1.root == slot);
+                late.for_each(|&(s, within)| part.places[s as usize] = place.at(within.offset));
             }
             frame.values[v.index()] = Some(value);
         }

@@ -1,6 +1,7 @@
 //! The finished form of a plan's part: items over slots.
 
 use super::key::SegmentCache;
+use super::share::Within;
 use crate::backend::{Layout, Step};
 use crate::ir::{Fact, NodeId, ValueId};
 use crate::tensor::{DType, Dims, Tensor};
@@ -22,8 +23,8 @@ pub struct Slot {
     pub bytes: usize,
     /// Where its memory comes from.
     pub kind: SlotKind,
-    /// The slot whose memory this one is (a view, or in place).
-    pub alias_of: Option<u32>,
+    /// Where it lies, if in another's memory (a view, a part, or in place).
+    pub within: Option<Within>,
 }
 
 /// Where a slot's memory comes from.
@@ -110,8 +111,8 @@ pub struct Segment {
     pub copied_outputs: Vec<(usize, u32)>,
     /// Plain values that later segments read: value, dense host slot.
     pub exports: Vec<(ValueId, u32)>,
-    /// Slots whose place follows, in each run, that of another (views of inputs, outputs, and values made on the fly).
-    pub late_aliases: Vec<(u32, u32)>,
+    /// Slots whose place follows, in each run, that of another (within inputs, outputs, and values made on the fly).
+    pub late: Vec<(u32, Within)>,
     /// What follows.
     pub tail: Option<Tail>,
 }

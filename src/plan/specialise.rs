@@ -11,6 +11,7 @@ use super::key::SegmentCache;
 use super::memory;
 use super::program::Program;
 use super::segment::{DynamicItem, Item, Segment, Slot, SlotKind, Tail};
+use super::share::{Joint, Sharing, share};
 use crate::backend::cpu::evaluate;
 use crate::backend::step::NO_VALUE;
 use crate::backend::{Layout, Operand};
@@ -24,6 +25,7 @@ use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure, err};
 use again::{Did, NO_ITEM};
 use bind::Unbound;
+use smallvec::smallvec;
 
 /// The longest list of sizes that a plan depends on.
 const MAX_LIST: usize = 64;
@@ -87,6 +89,10 @@ pub(super) struct Specialiser<'p> {
     item_of: Vec<u32>,
     /// Items that change a layout.
     reorders: Vec<usize>,
+    /// Nodes whose tensors may share memory, in their order.
+    joints: Vec<Joint>,
+    /// For each part of each joint: whether it does.
+    shared: Vec<bool>,
 }
 
 pub(super) enum Flow {
@@ -112,6 +118,8 @@ impl<'p> Specialiser<'p> {
             did: vec![Did::Other; nodes],
             item_of: vec![NO_ITEM; nodes],
             reorders: Vec::new(),
+            joints: Vec::new(),
+            shared: Vec::new(),
         }
     }
 
@@ -152,6 +160,7 @@ impl<'p> Specialiser<'p> {
                 break;
             }
         }
+        self.share();
         self.bind_all(threads)?;
         self.finish(tail, want_recipe)
     }
@@ -264,7 +273,7 @@ impl<'p> Specialiser<'p> {
 
     fn new_slot(&mut self, o: Operand, space: u32, kind: SlotKind) -> Result<u32> {
         let bytes = o.byte_len()?;
-        self.slots.push(Slot { dtype: o.dtype, shape: o.shape, layout: o.layout, space, bytes, kind, alias_of: None });
+        self.slots.push(Slot { dtype: o.dtype, shape: o.shape, layout: o.layout, space, bytes, kind, within: None });
         Ok(self.slots.len() as u32 - 1)
     }
 
@@ -287,13 +296,34 @@ impl<'p> Specialiser<'p> {
         };
         let new = self.new_slot(Operand::dense(dtype, &shape), space, SlotKind::Arena(0))?;
         ensure!(self.slots[new as usize].bytes == self.slots[s as usize].bytes, Internal, "a view changes the size");
-        let root = self.slots[s as usize].alias_of.unwrap_or(s);
-        self.slots[new as usize].alias_of = Some(root);
         self.variants[to.index()].push(new);
+        self.joints.push(Joint {
+            at: self.at,
+            sharing: Sharing::View,
+            whole: s,
+            lives_on: true,
+            parts: smallvec![(new, Some(0))],
+        });
         if let Some(v) = node.outputs.iter().skip(1).flatten().next() {
             bail!(Unsupported, "output '{}' of a view", self.program.graph.value(*v).name);
         }
         Ok(true)
+    }
+
+    /// Lets tensors share memory; steps that would only copy have nothing to do any more, and are dropped in the end.
+    fn share(&mut self) {
+        self.shared = share(&mut self.slots, &self.joints);
+        let mut shared = &self.shared[..];
+        for j in &self.joints {
+            let (own, rest) = shared.split_at(j.parts.len());
+            shared = rest;
+            let item = self.items.get_mut(self.item_of[j.at] as usize);
+            if let (Some(Item::Step(item)), false) = (item, own.contains(&false)) {
+                (item.inputs, item.outputs) = Default::default();
+            }
+        }
+        let items = &self.items;
+        self.unbound.retain(|u| !matches!(&items[u.item], Item::Step(s) if s.outputs.is_empty()));
     }
 
     /// Whether the value's elements became known only while planning.
@@ -355,8 +385,8 @@ impl<'p> Specialiser<'p> {
                 continue;
             }
             let s = self.variant(v, 0, Layout::Dense)?;
-            let root = self.slots[s as usize].alias_of.unwrap_or(s);
-            if matches!(self.slots[root as usize].kind, SlotKind::Arena(_)) {
+            let root = Slot::place(&self.slots, s).root;
+            if can_be_output(&self.slots, s) {
                 self.slots[root as usize].kind = SlotKind::Output(i);
                 direct.push((i, root));
                 output_slots.push((i, s));
@@ -391,7 +421,9 @@ impl<'p> Specialiser<'p> {
             did: self.did,
             items: self.item_of.iter().map(|&i| kept.get(i as usize).copied().unwrap_or(NO_ITEM)).collect(),
             reorders: self.reorders.iter().map(|&i| kept[i]).filter(|&i| i != NO_ITEM).collect(),
-            slots: parts.slots.clone(),
+            slots: parts.slots.iter().map(|s| Slot { within: None, ..s.clone() }).collect(),
+            joints: self.joints,
+            shared: self.shared,
             pinned: parts.pinned.clone(),
         });
         Ok((parts.place(program.target.spaces())?, recipe))
@@ -399,7 +431,7 @@ impl<'p> Specialiser<'p> {
 
     /// Drops steps whose results nobody reads (they fed shape arithmetic that is gone now). Returns where each item went.
     fn prune(&mut self, pinned: &[u32]) -> Vec<u32> {
-        let root = |slots: &[Slot], s: u32| slots[s as usize].alias_of.unwrap_or(s);
+        let root = |slots: &[Slot], s: u32| Slot::place(slots, s).root;
         let mut needed = vec![false; self.slots.len()];
         pinned.iter().for_each(|&s| needed[root(&self.slots, s) as usize] = true);
         let mut keep = vec![true; self.items.len()];
@@ -420,6 +452,12 @@ impl<'p> Specialiser<'p> {
         let mut next = 0..;
         keep.iter().map(|&k| if k { next.next().unwrap_or(NO_ITEM) } else { NO_ITEM }).collect()
     }
+}
+
+/// Whether the memory behind a slot can be the caller's: it is the slot's alone, and no constant or input.
+fn can_be_output(slots: &[Slot], s: u32) -> bool {
+    let root = &slots[Slot::place(slots, s).root as usize];
+    matches!(root.kind, SlotKind::Arena(_)) && root.bytes == slots[s as usize].bytes
 }
 
 /// The results of a node, if all it needs is known and small.
@@ -463,12 +501,12 @@ struct Parts {
 impl Parts {
     fn place(mut self, spaces: usize) -> Result<Segment> {
         let arena = memory::plan(&mut self.items, &mut self.slots, &self.pinned, spaces);
-        let late_aliases = self.slots.iter().enumerate().filter_map(|(i, s)| {
-            let root = s.alias_of?;
-            (!matches!(self.slots[root as usize].kind, SlotKind::Arena(_) | SlotKind::Constant(_)))
-                .then_some((i as u32, root))
+        let late = self.slots.iter().enumerate().filter_map(|(i, s)| {
+            let root = &self.slots[s.within?.root as usize];
+            let early = matches!(root.kind, SlotKind::Arena(_) | SlotKind::Constant(_) | SlotKind::Unused);
+            if early { None } else { Some((i as u32, s.within?)) }
         });
-        let late_aliases = late_aliases.collect();
+        let late = late.collect();
         let scratch = self.items.iter().map(|i| if let Item::Step(s) = i { s.step.scratch_bytes() } else { 0 }).max();
         // Each thread's begins at a cache line.
         let scratch = scratch
@@ -484,7 +522,7 @@ impl Parts {
             output_slots: self.output_slots,
             copied_outputs: self.copied,
             exports: self.exports,
-            late_aliases,
+            late,
             tail: self.tail,
         })
     }

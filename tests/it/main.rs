@@ -28,6 +28,7 @@ mod tiny;
 mod toy_backend;
 mod types;
 mod values;
+mod views;
 
 use std::path::Path;
 

@@ -29,10 +29,10 @@ fn describe(s: &Segment) -> String {
         _ => "other\n".into(),
     });
     let slots = s.slots.iter().map(|s| {
-        let root = s.alias_of;
+        let root = s.within;
         format!("{:?}{:?} {:?} {} bytes, {:?}, of {root:?}\n", s.dtype, s.shape, s.layout, s.bytes, s.kind)
     });
-    let outputs = (&s.direct_outputs, &s.output_slots, &s.copied_outputs, &s.late_aliases);
+    let outputs = (&s.direct_outputs, &s.output_slots, &s.copied_outputs, &s.late);
     format!("{}{}{:?} {outputs:?} scratch {}", items.collect::<String>(), slots.collect::<String>(), s.arena, s.scratch)
 }
 

@@ -5,11 +5,11 @@ use crate::backend::cpu::CpuBindings;
 use crate::backend::{FnStep, Step, StepArgs};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
-use crate::ir::{Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
+use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Region, TensorFact};
 use crate::kernels::movement::{Gather as GatherKernel, GatherElements as ElementsKernel, GatherNd as GatherNdKernel};
 use crate::ops::infer::broadcast;
 use crate::ops::types::need_size;
-use crate::tensor::DType;
+use crate::tensor::{DType, Dims};
 use crate::{bail, ensure};
 use std::sync::Arc;
 
@@ -60,6 +60,22 @@ impl Op for Gather {
             }
         }
         Ok(vec![Fact::Tensor(f)])
+    }
+    fn alias(&self) -> Alias {
+        Alias::Parts
+    }
+    /// One index that is known names a part.
+    fn part(&self, _: usize, inputs: &[&Fact], _: &[Fact]) -> Option<Region> {
+        let (x, at) = (inputs.first()?, inputs.get(1)?.as_tensor()?);
+        let mut size = x.shape()?;
+        let axis = resolve_axis(self.axis, size.len()).ok()?;
+        let [index] = at.ints()?[..] else { return None };
+        let n = size[axis] as i64;
+        let index = if index < 0 { index.checked_add(n)? } else { index };
+        let mut start = Dims::from_elem(0, size.len());
+        start[axis] = usize::try_from(index).ok().filter(|&i| i < size[axis])?;
+        size[axis] = 1;
+        Some(Region { start, size })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::backend::cpu::CpuBindings;
 use crate::backend::{FnStep, Layout, NodeLayouts, NodeView, Operand};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
-use crate::ir::{Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
+use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Region, TensorFact};
 use crate::kernels::movement::StridedCopy;
 use crate::kernels::nd::dense_strides;
 use crate::ops::cast::Cast;
@@ -74,6 +74,25 @@ impl Op for Concat {
         f.contents = joined(&parts, rank);
         Ok(vec![Fact::Tensor(f)])
     }
+    fn alias(&self) -> Alias {
+        Alias::Joined
+    }
+    fn part(&self, k: usize, inputs: &[&Fact], _: &[Fact]) -> Option<Region> {
+        along(self.axis, k, inputs.iter().map(|f| f.shape()))
+    }
+}
+
+/// Part `k` of those that follow each other along an axis.
+fn along(axis: i64, k: usize, mut parts: impl Iterator<Item = Option<Dims>>) -> Option<Region> {
+    let mut at = 0;
+    for _ in 0..k {
+        let size = parts.next()??;
+        at += size[resolve_axis(axis, size.len()).ok()?];
+    }
+    let size = parts.next()??;
+    let mut start = Dims::from_elem(0, size.len());
+    start[resolve_axis(axis, size.len()).ok()?] = at;
+    Some(Region { start, size })
 }
 
 /// Lists of sizes, joined.
@@ -154,8 +173,12 @@ impl Moves for Concat {
             let mut task = task;
             for (i, copy, offset) in &parts {
                 if task < copy.tasks() {
-                    // SAFETY: the copies were made from the operands' shapes and fill disjoint parts of the output.
-                    unsafe { copy.run(task, args.input(*i), args.output::<u8>(0).add(*offset)) };
+                    let (from, to) = (args.input::<u8>(*i), args.output::<u8>(0).wrapping_add(*offset));
+                    // The plan lets an input be made where it belongs.
+                    if from != to {
+                        // SAFETY: the copies were made from the operands' shapes and fill disjoint parts of the output.
+                        unsafe { copy.run(task, from, to) };
+                    }
                     break;
                 }
                 task -= copy.tasks();
@@ -266,6 +289,12 @@ impl Op for Split {
             Fact::Tensor(f)
         });
         Ok(facts.collect())
+    }
+    fn alias(&self) -> Alias {
+        Alias::Parts
+    }
+    fn part(&self, k: usize, _: &[&Fact], outputs: &[Fact]) -> Option<Region> {
+        along(self.axis, k, outputs.iter().map(Fact::shape))
     }
 }
 

@@ -5,11 +5,11 @@ use crate::backend::NodeView;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
-use crate::ir::{Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
+use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Region, TensorFact};
 use crate::kernels::movement::StridedCopy;
 use crate::kernels::nd::{Strides, dense_strides};
 use crate::ops::types::need_size;
-use crate::tensor::Tensor;
+use crate::tensor::{Dims, Tensor};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
@@ -150,6 +150,22 @@ impl Op for Slice {
             }
         }
         Ok(vec![Fact::Tensor(f)])
+    }
+    fn alias(&self) -> Alias {
+        Alias::Parts
+    }
+    fn part(&self, _: usize, inputs: &[&Fact], outputs: &[Fact]) -> Option<Region> {
+        let (whole, size) = (inputs.first()?.shape()?, outputs.first()?.shape()?);
+        let b = bounds(&InferCtx { inputs, outputs: 1 }, whole.len()).ok()??;
+        let mut start = Dims::from_elem(0, whole.len());
+        for (i, &axis) in b.axes.iter().enumerate() {
+            let (first, step, n) = part(whole[axis] as i64, b.starts[i].known()?, b.ends[i].known()?, b.steps[i]);
+            if n > 1 && step != 1 {
+                return None;
+            }
+            start[axis] = usize::try_from(first).ok()?;
+        }
+        Some(Region { start, size })
     }
 }
 

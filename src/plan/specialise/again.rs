@@ -4,8 +4,8 @@
 //! change more than sizes (a node that was folded cannot be any more, another layout is wanted), there is no short way, and
 //! the plan is made from scratch.
 
-use super::bind::{Operands, Unbound, bind_all, operand};
-use super::{Parts, fold};
+use super::bind::{Operands, Unbound, bind_all, operand, part_offsets};
+use super::{Parts, can_be_output, fold};
 use crate::backend::step::NO_VALUE;
 use crate::backend::{Layout, Operand};
 use crate::base::parallel::Parallel;
@@ -13,6 +13,7 @@ use crate::ir::build::infer_op;
 use crate::ir::{Fact, TensorFact, ValueId};
 use crate::plan::program::Program;
 use crate::plan::segment::{Item, Segment, Slot, SlotKind};
+use crate::plan::share::{Joint, Sharing, share};
 use smallvec::SmallVec;
 
 /// Stands for an item that was dropped, or never was.
@@ -43,8 +44,12 @@ pub struct Recipe {
     pub(super) items: Vec<u32>,
     /// Items that change a layout.
     pub(super) reorders: Vec<u32>,
-    /// The slots before they got places.
+    /// The slots before they got places, and before they shared memory.
     pub(super) slots: Vec<Slot>,
+    /// Nodes whose tensors may share memory, in their order.
+    pub(super) joints: Vec<Joint>,
+    /// For each part of each joint: whether it does.
+    pub(super) shared: Vec<bool>,
     /// Slots that are needed after the last item.
     pub(super) pinned: Vec<u32>,
 }
@@ -100,6 +105,7 @@ pub fn again(
     }
     let mut left = graph.order().len() / 2;
     let mut waiting: Vec<Unbound> = Vec::new();
+    let mut joints = recipe.joints.clone();
     for (at, &id) in graph.order().iter().enumerate() {
         let node = graph.node(id);
         if !node.inputs.iter().flatten().any(|&v| facts.has_changed(v)) {
@@ -116,14 +122,21 @@ pub fn again(
             (Did::View, None) => results,
             (Did::Step, None) => {
                 let item = recipe.items[at];
-                if item != NO_ITEM {
+                let joint = joints.binary_search_by_key(&at, |j| j.at).ok();
+                if item != NO_ITEM || joint.is_some() {
                     let layout = |v: ValueId| {
                         recipe.variants[v.index()].first().map_or(Layout::Dense, |&s| recipe.slots[s as usize].layout)
                     };
                     let ins = node.inputs.iter().map(|v| v.map(|v| operand(facts.get(v), layout(v))).transpose());
                     let ins: Vec<Option<Operand>> = ins.collect::<Result<_, _>>().ok()?;
                     let operands = Operands::new(target, target.cpu_index(), node, ins, &results).ok()?;
-                    waiting.push(Unbound { item: item as usize, node: id, operands });
+                    if let Some(j) = joint {
+                        let offsets = part_offsets(program, node, &given, &results, &operands);
+                        joints[j].again(&offsets, &operands, &recipe.slots)?;
+                    }
+                    if item != NO_ITEM {
+                        waiting.push(Unbound { item: item as usize, node: id, operands });
+                    }
                 }
                 results
             }
@@ -139,7 +152,7 @@ pub fn again(
             }
         }
     }
-    let slots = slots(recipe, &facts)?;
+    let slots = slots(recipe, &joints, old, &facts)?;
     let items = items(program, old, recipe, waiting, &slots, threads)?;
     let parts = Parts {
         items,
@@ -155,7 +168,7 @@ pub fn again(
 }
 
 /// The slots in their new sizes, not placed yet.
-fn slots(recipe: &Recipe, facts: &Facts<'_>) -> Option<Vec<Slot>> {
+fn slots(recipe: &Recipe, joints: &[Joint], old: &Segment, facts: &Facts<'_>) -> Option<Vec<Slot>> {
     let mut slots = recipe.slots.clone();
     for (v, fact) in &facts.new {
         let shape = fact.shape()?;
@@ -173,8 +186,38 @@ fn slots(recipe: &Recipe, facts: &Facts<'_>) -> Option<Vec<Slot>> {
             }
         }
     }
-    let fits = |s: &Slot| s.alias_of.is_none_or(|root| slots[root as usize].bytes == s.bytes);
-    slots.iter().all(fits).then_some(slots)
+    // The same tensors must share memory, and the same of them be the caller's.
+    let is_same = share(&mut slots, joints) == recipe.shared
+        && old.direct_outputs.iter().zip(&old.output_slots).all(|(&(_, root), &(_, seen))| {
+            Slot::place(&slots, seen).root == root && slots[root as usize].bytes == slots[seen as usize].bytes
+        })
+        && !old.copied_outputs.iter().any(|&(_, s)| can_be_output(&slots, s));
+    is_same.then_some(slots)
+}
+
+impl Joint {
+    /// With the parts where they begin now. `None` where a layout is another, or a constant is wanted that has no slot.
+    fn again(&mut self, offsets: &[Option<usize>], operands: &Operands, slots: &[Slot]) -> Option<()> {
+        let (whole, parts) = match self.sharing {
+            Sharing::Joined => (&operands.outs, &operands.ins),
+            _ => (&operands.ins, &operands.outs),
+        };
+        let is_kept = |s: u32, o: &Option<Operand>| {
+            s == NO_VALUE || o.as_ref().is_some_and(|o| slots[s as usize].layout == o.layout)
+        };
+        let is_new = self.whole == NO_VALUE && offsets.iter().all(Option::is_some) && operands.is_aligned(0);
+        if is_new || !is_kept(self.whole, whole.first()?) {
+            return None;
+        }
+        let given = parts.iter().zip(offsets).filter(|(p, _)| p.is_some());
+        for ((s, offset), (part, new)) in self.parts.iter_mut().zip(given) {
+            if !is_kept(*s, part) {
+                return None;
+            }
+            *offset = *new;
+        }
+        Some(())
+    }
 }
 
 /// The items, those that wait for it bound anew.

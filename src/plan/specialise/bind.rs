@@ -12,6 +12,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Alias, Fact, Node, NodeId, ValueId};
 use crate::plan::program::{Program, Target};
 use crate::plan::segment::{Item, SlotKind, StepItem};
+use crate::plan::share::{Joint, Sharing, byte_offset};
 use crate::{bail, err};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -50,6 +51,12 @@ impl Operands {
         self.layouts.input(i) == Layout::Dense && self.ins[i].as_ref().is_some_and(|o| o.constant.is_some())
     }
 
+    /// Whether input `i` is no constant that lies askew in its file.
+    pub(super) fn is_aligned(&self, i: usize) -> bool {
+        let constant = self.ins[i].as_ref().and_then(|o| o.constant.as_ref());
+        constant.is_none_or(|t| t.data_ptr().addr() % t.dtype().align() == 0)
+    }
+
     fn bind(&self, target: &Target, backend: usize, node: &Node) -> Result<Box<dyn Step>> {
         let view = NodeView { name: &node.name, op: &*node.op, inputs: &self.ins, outputs: &self.outs };
         target.backend(backend).bind(&view, &target.cache)
@@ -71,6 +78,29 @@ fn output_operands(node: &Node, outputs: &[Fact]) -> Result<Vec<Option<Operand>>
         _ => bail!(Internal, "an output's fact is not concrete: {f}"),
     };
     node.outputs.iter().zip(outputs).map(dense).collect()
+}
+
+/// Where the parts of a node's whole (its inputs or outputs, by its `Alias`) begin in it, in bytes. `None` for one whose
+/// elements do not lie together, and for a graph's output, which has memory of its own.
+pub(super) fn part_offsets(
+    program: &Program,
+    node: &Node,
+    inputs: &[&Fact],
+    outputs: &[Fact],
+    operands: &Operands,
+) -> SmallVec<[Option<usize>; 4]> {
+    let (whole, parts, values) = match node.op.alias() {
+        Alias::Parts => (&operands.ins, &operands.outs, &node.outputs),
+        Alias::Joined => (&operands.outs, &operands.ins, &node.inputs),
+        _ => return SmallVec::new(),
+    };
+    let of = |(k, (part, v)): (usize, (&Option<Operand>, &Option<ValueId>))| {
+        let (whole, part) = (whole.first()?.as_ref()?, part.as_ref()?);
+        let own = program.last_use[v.as_ref()?.index()] == usize::MAX || whole.layout != part.layout;
+        let region = node.op.part(k, inputs, outputs).filter(|_| !own)?;
+        byte_offset(&region, &whole.shape, whole.layout, whole.dtype.size()?)
+    };
+    parts.iter().zip(values).enumerate().map(of).collect()
 }
 
 /// A step of the CPU whose kernel is not bound yet.
@@ -154,22 +184,24 @@ impl Specialiser<'_> {
             None => (cpu, None, self.operands(cpu, node, &outputs)?),
         };
         let space = target.space(backend);
+        let offsets = part_offsets(self.program, node, &self.input_facts(node), &outputs, &operands);
+        let is_part = node.op.alias() == Alias::Parts && offsets.iter().all(Option::is_some);
 
-        let mut inputs = SmallVec::with_capacity(node.inputs.len());
+        let mut inputs: SmallVec<[u32; 4]> = SmallVec::with_capacity(node.inputs.len());
         for (i, v) in node.inputs.iter().enumerate() {
             let is_constant = operands.ins[i].as_ref().is_some_and(|o| o.constant.is_some());
             let is_read = match &step {
                 // Devices keep constants themselves: they took them when the step was bound.
                 Some(step) => step.reads(i) && !(is_constant && space != 0),
                 // Known when the kernel is.
-                None => !operands.is_plain_constant(i),
+                None => !operands.is_plain_constant(i) || i == 0 && is_part && operands.is_aligned(i),
             };
             inputs.push(match v {
                 Some(v) if is_read => self.variant(*v, space, operands.layouts.input(i))?,
                 _ => NO_VALUE,
             });
         }
-        let mut results = SmallVec::with_capacity(node.outputs.len());
+        let mut results: SmallVec<[u32; 2]> = SmallVec::with_capacity(node.outputs.len());
         for ((v, o), fact) in node.outputs.iter().zip(&operands.outs).zip(outputs) {
             results.push(match (v, o) {
                 (Some(v), Some(o)) => {
@@ -182,10 +214,19 @@ impl Specialiser<'_> {
                 _ => NO_VALUE,
             });
         }
-        let in_place = match node.op.alias() {
-            Alias::InPlace(k) => k,
-            _ => &[],
-        };
+        let (mut in_place, mut sharing): (&[usize], _) = (&[], None);
+        match node.op.alias() {
+            Alias::InPlace(k) => in_place = k,
+            Alias::Parts => sharing = Some((Sharing::Parts, inputs[0], &results[..])),
+            Alias::Joined => sharing = Some((Sharing::Joined, results[0], &inputs[..])),
+            Alias::None | Alias::View => {}
+        }
+        if let Some((sharing, whole, parts)) = sharing.filter(|_| step.is_none()) {
+            let parts = parts.iter().copied().zip(offsets).filter(|p| p.0 != NO_VALUE || sharing == Sharing::Joined);
+            let read_later = |v: ValueId| self.program.last_use[v.index()] > self.at;
+            let lives_on = node.inputs.first().copied().flatten().is_some_and(read_later);
+            self.joints.push(Joint { at: self.at, sharing, whole, lives_on, parts: parts.collect() });
+        }
         (self.did[self.at], self.item_of[self.at]) = (Did::Step, self.items.len() as u32);
         if step.is_none() {
             self.unbound.push(Unbound { item: self.items.len(), node: id, operands });
