@@ -89,11 +89,14 @@ fn segment(program: &Program, s: &Segment, number: usize, of: usize) -> (String,
         }));
     }
     let title = if of == 1 { "Plan".to_string() } else { format!("Plan, segment {} of {of}", number + 1) };
-    let arena: usize = s.arena.iter().sum();
+    let (arena, needed) = (s.arena.first().copied().unwrap_or(0), s.needed());
     let about = format!(
-        "{}, arena {}, scratch {} a thread",
+        "{}, arena {} ({:.2} of the largest live set, {}), workspace {}, scratch {} a thread",
         ui::plural(s.items.len(), "step"),
         ui::bytes(arena as u64),
+        arena as f64 / needed.live.max(1) as f64,
+        ui::bytes(needed.live as u64),
+        ui::bytes(needed.workspace as u64),
         ui::bytes(s.scratch as u64)
     );
     let mut human = format!(
@@ -112,7 +115,10 @@ fn segment(program: &Program, s: &Segment, number: usize, of: usize) -> (String,
             human += &ui::paint(DIM, format_args!("  what follows hangs on the {what} of '{name}'\n"));
         }
     }
-    let json = json!({ "arena_bytes": s.arena, "scratch_bytes": s.scratch, "steps": list, "watches": watched });
+    let json = json!({
+        "arena_bytes": s.arena, "live_bytes": needed.live, "workspace_bytes": needed.workspace,
+        "scratch_bytes": s.scratch, "steps": list, "watches": watched,
+    });
     (human, json)
 }
 

@@ -1,7 +1,7 @@
 //! Places every arena slot: lifetimes and offsets.
 
 use super::share::share_in_place;
-use super::{Item, Slot, SlotKind};
+use super::{Item, Segment, Slot, SlotKind};
 use crate::backend::step::NO_VALUE;
 use crate::base::alloc::{ALIGN, round_up};
 
@@ -35,21 +35,9 @@ impl Life {
 /// Gives each arena slot and workspace an offset; `pinned` slots stay to the end of the segment. Returns the arena bytes
 /// by space.
 pub fn plan(items: &mut [Item], slots: &mut [Slot], pinned: &[u32], spaces: usize) -> Vec<usize> {
-    let mut lives = vec![Life { first: usize::MAX, last: 0 }; slots.len()];
-    for (i, item) in items.iter().enumerate() {
-        visit(item, |s, is_output| {
-            let first = if is_output { i } else { usize::MAX };
-            lives[s as usize] = lives[s as usize].with(Life { first, last: i });
-        });
-    }
-    for &s in pinned {
-        lives[s as usize].last = items.len();
-    }
+    let mut lives = lives(items, slots.len(), pinned.iter().copied());
     share_in_place(items, slots, &lives);
-    for s in 0..slots.len() as u32 {
-        let root = Slot::place(slots, s).root;
-        lives[root as usize] = lives[root as usize].with(lives[s as usize]);
-    }
+    merge(&mut lives, slots);
 
     let mut blocks = Vec::new();
     for (s, slot) in slots.iter().enumerate() {
@@ -91,6 +79,62 @@ pub fn plan(items: &mut [Item], slots: &mut [Slot], pinned: &[u32], spaces: usiz
         }
     }
     sizes
+}
+
+/// By slot: the items that use it, `pinned` ones to the end.
+fn lives(items: &[Item], slots: usize, pinned: impl Iterator<Item = u32>) -> Vec<Life> {
+    let mut lives = vec![Life { first: usize::MAX, last: 0 }; slots];
+    for (i, item) in items.iter().enumerate() {
+        visit(item, |s, is_output| {
+            let first = if is_output { i } else { usize::MAX };
+            lives[s as usize] = lives[s as usize].with(Life { first, last: i });
+        });
+    }
+    pinned.for_each(|s| lives[s as usize].last = items.len());
+    lives
+}
+
+/// Gives the slots that have memory the lives of those within it.
+fn merge(lives: &mut [Life], slots: &[Slot]) {
+    for s in 0..slots.len() as u32 {
+        let root = Slot::place(slots, s).root as usize;
+        lives[root] = lives[root].with(lives[s as usize]);
+    }
+}
+
+/// What a segment's steps need of the host's arena at least, in whole cache lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// The values alive at one step, and its workspace, where they are largest together: no arena can be smaller.
+    pub live: usize,
+    /// The largest workspace of a step.
+    pub workspace: usize,
+}
+
+impl Segment {
+    /// What the steps need of the host's arena at least.
+    pub fn needed(&self) -> Needed {
+        let outputs = self.output_slots.iter().chain(&self.copied_outputs).map(|o| o.1);
+        let mut lives = lives(&self.items, self.slots.len(), outputs.chain(self.exports.iter().map(|e| e.1)));
+        merge(&mut lives, &self.slots);
+        let mut needed = vec![0usize; self.items.len() + 1];
+        for (slot, life) in self.slots.iter().zip(&lives) {
+            if slot.within.is_none() && slot.space == 0 && matches!(slot.kind, SlotKind::Arena(_)) {
+                let bytes = round_up(slot.bytes.max(1), ALIGN);
+                needed.iter_mut().take(life.last + 1).skip(life.first).for_each(|n| *n += bytes);
+            }
+        }
+        let mut workspace = 0;
+        for (item, n) in self.items.iter().zip(&mut needed) {
+            if let Item::Step(s) = item
+                && s.space == 0
+            {
+                let bytes = round_up(s.step.workspace_bytes(), ALIGN);
+                (workspace, *n) = (workspace.max(bytes), *n + bytes);
+            }
+        }
+        Needed { live: needed.into_iter().max().unwrap_or(0), workspace }
+    }
 }
 
 /// Calls `f(slot, is_output)` for each slot of an item.

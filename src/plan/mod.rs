@@ -18,6 +18,7 @@ mod template;
 
 pub use check::{Check, Refusal};
 pub use key::SegmentCache;
+pub use memory::Needed;
 pub use program::{Program, Target};
 pub use run::{RunCtx, Timing};
 pub use segment::{DynamicItem, Item, Segment, Slot, SlotKind, StepItem, Tail};

@@ -1,0 +1,72 @@
+"""Working memory of models, ours beside onnxruntime's: python scripts/arena.py MODEL.onnx INPUTS.npz [...] (pairs), as a table.
+
+Ours is what `ortx inspect --plan` says of the arena. onnxruntime's is by how much its arena grows in the first run, where
+each tensor is allocated by itself, or in the second, where its memory pattern asks for one block, whichever is less; it
+extends the arena by what is asked for, and says so in its log. Weights are in neither, outputs are in onnxruntime's.
+Arrays are named as the inputs are, or in__NAME.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+ORTX = os.environ.get("ORTX", "target/release/ortx")
+
+
+def arrays(npz):
+    import numpy as np
+
+    every = {k: v for k, v in np.load(npz).items() if not k.startswith("out__")}
+    return {k.removeprefix("in__"): v for k, v in every.items()}
+
+
+def ours(model, npz):
+    shapes = [f"{k}={','.join(map(str, v.shape))}" for k, v in arrays(npz).items() if v.shape]
+    args = [x for s in shapes for x in ("--shape", s)]
+    out = subprocess.run([ORTX, "inspect", "--plan", "--json", *args, model], capture_output=True, text=True, check=True)
+    found = json.loads(out.stdout)
+    [first, *_] = found.get("plan", found)["segments"]
+    return first["arena_bytes"][0], first["live_bytes"], first["workspace_bytes"], first["scratch_bytes"]
+
+
+def child(model, npz):
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(0)
+    info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    as_requested = {"max_mem": 0, "arena_extend_strategy": 1, "initial_chunk_size_bytes": 1, "max_dead_bytes_per_chunk": -1}
+    ort.create_and_register_allocator(info, ort.OrtArenaCfg(as_requested))
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    feed = {k: v for k, v in arrays(npz).items() if k in [i.name for i in session.get_inputs()]}
+    for _ in range(2):
+        print("a run begins", file=sys.stderr, flush=True)
+        session.run(None, feed)
+
+
+def onnxruntimes(model, npz):
+    out = subprocess.run([sys.executable, __file__, "--child", model, npz], capture_output=True, text=True, check=True)
+    runs = out.stderr.split("a run begins")[1:]
+    grown = [sum(map(int, re.findall(r"Extended allocation by (\d+) bytes", run))) for run in runs]
+    return min(g for g in grown if g > 0 or g == grown[0])
+
+
+def main():
+    print("| model | arena | largest live set | ratio | workspace | scratch a thread | onnxruntime |")
+    print("|---|---|---|---|---|---|---|")
+    names = sys.argv[1:]
+    for model, npz in zip(names[::2], names[1::2]):
+        arena, live, workspace, scratch = ours(model, npz)
+        kib = [f"{n / 1024:,.0f}" for n in (arena, live, workspace, scratch, onnxruntimes(model, npz))]
+        name = os.path.basename(os.path.dirname(os.path.abspath(model)))
+        print(f"| {name} | {kib[0]} | {kib[1]} | {arena / max(live, 1):.2f} | {' | '.join(kib[2:])} |", flush=True)
+
+
+if sys.argv[1:2] == ["--child"]:
+    child(*sys.argv[2:])
+else:
+    main()
