@@ -6,6 +6,7 @@ mod capi;
 mod cases;
 mod conformance;
 mod contrib;
+mod differential;
 mod digits;
 mod gradient;
 mod header;

@@ -1,5 +1,7 @@
 //! Small models for tests, made on the spot.
 
+use bytes::Bytes;
+use ortx::Tensor;
 use ortx::proto::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
     TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_shape_proto, type_proto,
@@ -30,6 +32,17 @@ fn tensor_type(dtype: i32, dims: &[&str]) -> TypeProto {
     TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }
 }
 
+/// A tensor's message.
+pub fn message(name: &str, t: &Tensor) -> TensorProto {
+    let dims = t.shape().iter().map(|&n| n as i64).collect();
+    let mut found = TensorProto { name: s(name), dims, data_type: Some(t.dtype() as i32), ..Default::default() };
+    match t.as_strings() {
+        Ok(strings) => found.string_data = strings.iter().map(|s| s.clone().into_bytes().into()).collect(),
+        Err(_) => found.raw_data = Some(Bytes::copy_from_slice(t.bytes())),
+    }
+    found
+}
+
 fn info(name: &str, ty: Option<TypeProto>) -> ValueInfoProto {
     ValueInfoProto { name: s(name), r#type: ty, ..Default::default() }
 }
@@ -53,6 +66,13 @@ impl Tiny {
     /// An output without a declared type.
     pub fn output(mut self, name: &str) -> Tiny {
         self.0.output.push(info(name, None));
+        self
+    }
+    /// An output that is a tensor of a type, of whatever shape.
+    pub fn output_of(mut self, name: &str, dtype: i32) -> Tiny {
+        let tensor = type_proto::Tensor { elem_type: Some(dtype), shape: None };
+        let value = Some(type_proto::Value::TensorType(tensor));
+        self.0.output.push(info(name, Some(TypeProto { value, ..Default::default() })));
         self
     }
     /// A float constant.
@@ -136,6 +156,17 @@ impl Tiny {
             r#type: Some(ty),
             ..Default::default()
         })
+    }
+    /// Gives the last node an attribute that is a number.
+    pub fn float(self, name: &str, value: f32) -> Tiny {
+        let ty = AttributeType::Float as i32;
+        self.attribute(AttributeProto { name: s(name), f: Some(value), r#type: Some(ty), ..Default::default() })
+    }
+    /// Gives the last node an attribute that is a tensor.
+    pub fn value(self, name: &str, value: &Tensor) -> Tiny {
+        let ty = AttributeType::Tensor as i32;
+        let t = Some(Box::new(message("", value)));
+        self.attribute(AttributeProto { name: s(name), t, r#type: Some(ty), ..Default::default() })
     }
     fn attribute(mut self, a: AttributeProto) -> Tiny {
         self.0.node.last_mut().unwrap().attribute.push(a);

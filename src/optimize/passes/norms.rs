@@ -167,6 +167,11 @@ fn written_out(cx: &mut PassCtx<'_, '_>, id: NodeId, m: &Match, out: ValueId, rm
         x = narrow;
     }
     let (Some(dims), Some(dtype)) = (cx.dims(x).map(<[Dim]>::to_vec), dtype) else { return Ok(false) };
+    // The operator keeps it as an f32.
+    if dtype == DType::F64 && f64::from(epsilon as f32) != epsilon {
+        cx.miss(id, || format!("the epsilon {epsilon:e} is no f32"));
+        return Ok(false);
+    }
     let rank = dims.len();
     let Some(axes) = reduced(cx, m, rank) else {
         cx.miss(id, || "the means are not over the same, known axes".into());

@@ -1,10 +1,9 @@
 //! Reads `tests/opsets.txt`; `scripts/opsets/lines.py`, which writes it, says what a line is.
 
-use bytes::Bytes;
+use crate::tiny::message;
 use ortx::proto::onnx::attribute_proto::AttributeType;
 use ortx::proto::onnx::{
-    AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    tensor_shape_proto, type_proto,
+    AttributeProto, GraphProto, NodeProto, TensorShapeProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
 };
 use ortx::tensor::{DType, MapValue, Tensor, Value, write_packed};
 
@@ -173,16 +172,6 @@ fn declared(dims: &str) -> TensorShapeProto {
         ..Default::default()
     };
     TensorShapeProto { dim: if dims == "-" { vec![] } else { dims.split(',').map(dim).collect() } }
-}
-
-fn message(name: &str, t: &Tensor) -> TensorProto {
-    let dims = t.shape().iter().map(|&n| n as i64).collect();
-    let mut found = TensorProto { name: s(name), dims, data_type: Some(t.dtype() as i32), ..Default::default() };
-    match t.as_strings() {
-        Ok(strings) => found.string_data = strings.iter().map(|s| s.clone().into_bytes().into()).collect(),
-        Err(_) => found.raw_data = Some(Bytes::copy_from_slice(t.bytes())),
-    }
-    found
 }
 
 fn info(name: &str, r#type: Option<TypeProto>) -> ValueInfoProto {

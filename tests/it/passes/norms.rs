@@ -127,3 +127,23 @@ fn what_is_nearly_a_norm_stays() {
     assert_eq!(before, after);
     assert!(report.misses[0].contains("other users"), "{:?}", report.misses);
 }
+
+#[test]
+fn an_epsilon_of_f64_stays_one() {
+    for (epsilon, fused) in [(1e-3, false), (f64::from(1e-3f32), true)] {
+        let mut d = Draft::new();
+        let axes = d.ints("axes", &[-1]);
+        d.inputs.push(Value::Tensor(random(DType::F64, &[3, 8], -0.1, 0.1, 1).unwrap()));
+        let x = d.b.input("x", Fact::sized(DType::F64, &[3, 8]));
+        let eps = d.b.constant("epsilon", Tensor::scalar(epsilon).unwrap());
+        let s = d.op("s", "Mul", &[x, x], vec![]);
+        let m = d.op("m", "ReduceMean", &[s, axes], vec![]);
+        let v = d.op("v", "Add", &[m, eps], vec![]);
+        let r = d.op("r", "Sqrt", &[v], vec![]);
+        let y = d.op("y", "Div", &[x, r], vec![]);
+        // Sums of eight, a root, a quotient: some tens of f64's roundings.
+        let (_, after, report) = d.check_within(1e-14, "norms", vec![y]);
+        assert_eq!(report.fired, usize::from(fused), "{after:?}");
+        assert_eq!(report.misses.is_empty(), fused);
+    }
+}

@@ -139,7 +139,7 @@ fn check(chain: &Chain, dtype: DType) -> Result<()> {
             for (want, got) in chain.want.iter().zip(&one) {
                 close(want, got, eps, eps).map_err(at)?;
             }
-            let two = super::run(graph.clone(), cpu(isa), two_threads(), &chain.inputs).map_err(at)?;
+            let two = super::run(graph.clone(), cpu(isa), &**two_threads(), &chain.inputs).map_err(at)?;
             let same = one.iter().zip(&two).all(|(a, b)| a.bytes() == b.bytes());
             ensure!(same, Run, "two threads give other bits than one, {what}");
         }

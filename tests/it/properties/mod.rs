@@ -6,7 +6,7 @@
 //! Without debug assertions: `cargo test --release --test it properties::` (a build of some minutes, so no part of CI).
 
 mod conv;
-mod draw;
+pub mod draw;
 mod elementwise;
 mod fused;
 mod gather;
@@ -17,7 +17,7 @@ mod norm;
 mod pool;
 mod quant;
 mod reduce;
-mod reference;
+pub mod reference;
 mod resize;
 
 use crate::cases::cpu;
@@ -39,7 +39,8 @@ use std::time::Duration;
 /// Trials a family in an ordinary run: all families together take some seconds.
 const TRIALS: u32 = 100;
 
-fn number(name: &str) -> Option<u64> {
+/// A setting of the environment.
+pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|s| s.parse().unwrap_or_else(|_| panic!("{name} is no number: {s}")))
 }
 
@@ -98,9 +99,9 @@ fn show(t: &Tensor) -> String {
     }
 }
 
-fn two_threads() -> &'static Pool {
-    static POOL: OnceLock<Pool> = OnceLock::new();
-    POOL.get_or_init(|| Pool::new(2, Duration::ZERO).unwrap())
+pub fn two_threads() -> &'static Arc<Pool> {
+    static POOL: OnceLock<Arc<Pool>> = OnceLock::new();
+    POOL.get_or_init(|| Arc::new(Pool::new(2, Duration::ZERO).unwrap()))
 }
 
 fn run(graph: Graph, target: Target, pool: &dyn Parallel, inputs: &[Value]) -> Result<Vec<Tensor>> {
@@ -119,7 +120,7 @@ fn check(case: &Case) -> Result<()> {
         let one = run(graph.clone(), cpu(isa), &Serial, &inputs).map_err(at)?;
         compare(case, &one).map_err(at)?;
         if best {
-            let two = run(graph.clone(), cpu(isa), two_threads(), &inputs).map_err(at)?;
+            let two = run(graph.clone(), cpu(isa), &**two_threads(), &inputs).map_err(at)?;
             for (a, b) in one.iter().zip(&two) {
                 ortx::ensure!(a.bytes() == b.bytes(), Run, "two threads give other bits than one");
             }

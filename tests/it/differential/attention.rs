@@ -1,0 +1,214 @@
+//! Attention as exporters write it out, and near-misses.
+
+use super::generator::{Gen, Id, SETS, Size, Val, each, fixed, rounding};
+use crate::properties::reference::tensor;
+use ortx::DType::*;
+use ortx::Tensor;
+
+/// Heads and their size.
+#[derive(Clone, Copy)]
+struct Heads {
+    n: usize,
+    size: usize,
+}
+
+/// Self or cross attention over `[batch, seq, width]`, by heads or without.
+pub fn attention(g: &mut Gen) -> Option<Id> {
+    let wide = |v: &Val| {
+        v.rank() == 3
+            && v.full()
+            && v.dims.last().is_some_and(|n| fixed(n) && n[0] <= 40)
+            && v.most() <= 8.0
+            && v.dtype != F64
+    };
+    let x = match g.float(wide) {
+        Some(x) => x,
+        None => {
+            let dtype = if g.d.one_in(6) { F16 } else { F32 };
+            let dims = [g.full_size(3), g.full_size(17), [g.d.pick(&[4, 8, 12, 16]); SETS]];
+            g.feed(dtype, &dims, -2.0, 2.0)
+        }
+    };
+    g.idiom(|g| {
+        let v = g.get(x);
+        let h = Heads { n: 1 + g.d.below(3), size: g.d.pick(&[2, 4, 5, 8, 16]) };
+        let flat = g.d.one_in(4);
+        let packed = g.d.one_in(3);
+        let (mut q, mut k, mut value) = if packed {
+            let all = g.project(x, 3 * h.n * h.size, 2.0)?;
+            let all = g.biased(all)?;
+            let parts = g.split(all, 2, &[h.n * h.size; 3])?;
+            (parts[0], parts[1], parts[2])
+        } else {
+            let one = |g: &mut Gen| {
+                let y = g.project(x, h.n * h.size, 2.0)?;
+                if g.d.flag() { g.biased(y) } else { Some(y) }
+            };
+            (one(g)?, one(g)?, one(g)?)
+        };
+        if !flat {
+            q = g.heads(q, h)?;
+            k = g.heads(k, h)?;
+            value = g.heads(value, h)?;
+        }
+        if !flat && g.d.one_in(4) {
+            (k, value) = (g.past(k, h)?, g.past(value, h)?);
+        }
+        let rank = g.val(q).rank();
+        let mut perm: Vec<usize> = (0..rank).collect();
+        perm.swap(rank - 1, rank - 2);
+        let factor = 1.0 / (h.size as f64).sqrt();
+        let early = g.d.below(4);
+        if early == 0 {
+            q = g.with("Mul", q, factor)?;
+        }
+        if early == 1 {
+            q = g.with("Mul", q, factor.sqrt())?;
+            k = g.with("Mul", k, factor.sqrt())?;
+        }
+        let t = g.transpose(k, &perm)?;
+        let mut s = g.matmul(q, t)?;
+        s = match early {
+            2 => g.with("Div", s, 1.0 / factor)?,
+            3 => g.with("Mul", s, factor)?,
+            _ => s,
+        };
+        let axis = if g.d.one_in(12) { rank as i64 - 2 } else { -1 };
+        let most = g.val(s).most();
+        s = g.mask(s)?;
+        let mut p = g.softmax(s, axis, most)?;
+        if g.d.one_in(8) {
+            let v = g.get(p);
+            p = g.one("Dropout", &[p], vec![], v)?;
+        }
+        let (pv, vv) = (g.get(p), g.get(value));
+        let y = g.matmul(p, value)?;
+        let n = pv.dims[rank - 1].iter().copied().max()? as f64;
+        if axis == -1 {
+            // Rows of weights that sum to one.
+            let error = vv.error + n * vv.most() * pv.error + rounding(vv.dtype, n + 2.0, vv.most());
+            let most = vv.most() * (1.0 + n * pv.error);
+            g.refine(y, -most, most, error);
+        }
+        if flat {
+            return Some(y);
+        }
+        let y = g.transpose(y, &[0, 2, 1, 3])?;
+        let seq = g.val(y).dims[1];
+        let y = g.reshape(y, vec![v.dims[0], seq, [h.n * h.size; SETS]])?;
+        if g.d.flag() {
+            let y = g.project(y, v.dims[2][0], 2.0)?;
+            return g.add(y, x);
+        }
+        Some(y)
+    })
+}
+
+impl Gen<'_> {
+    /// `[batch, seq, width]` as `[batch, heads, seq, size]`.
+    fn heads(&mut self, x: Id, h: Heads) -> Option<Id> {
+        let v = self.get(x);
+        let y = self.reshape(x, vec![v.dims[0], v.dims[1], [h.n; SETS], [h.size; SETS]])?;
+        self.transpose(y, &[0, 2, 1, 3])
+    }
+    /// Earlier rows before these.
+    fn past(&mut self, x: Id, h: Heads) -> Option<Id> {
+        let v = self.get(x);
+        let n = self.size();
+        let past = self.feed(v.dtype, &[v.dims[0], [h.n; SETS], each(|k| n[k].min(9)), [h.size; SETS]], -1.0, 1.0);
+        self.concat(&[past, x], 2)
+    }
+    /// Scores with a mask, in one of the spellings. Every row keeps a key: softmax of nothing is another matter.
+    fn mask(&mut self, s: Id) -> Option<Id> {
+        let v = self.get(s);
+        let rank = v.rank();
+        let (rows, keys) = (v.dims[rank - 2], v.dims[rank - 1]);
+        let causal = |v: &Size, w: &Size| fixed(v) && fixed(w) && v[0] <= w[0];
+        match self.d.below(6) {
+            0 if causal(&rows, &keys) => {
+                // Added: 0 and a very low number, above the diagonal.
+                let (r, n) = (rows[0], keys[0]);
+                let low = self.d.pick(&[-1e4, f64::NEG_INFINITY]);
+                let past = n - r;
+                let all: Vec<f64> = (0..r * n).map(|i| if i % n > i / n + past { low } else { 0.0 }).collect();
+                let c = self.constant(tensor(v.dtype, &[r, n], &all));
+                self.masked("Add", s, c, low)
+            }
+            1 if causal(&rows, &keys) => {
+                let (r, n) = (rows[0], keys[0]);
+                let all: Vec<bool> = (0..r * n).map(|i| i % n <= i / n + n - r).collect();
+                let by = self.constant(Tensor::from_slice(&[r, n], &all).unwrap());
+                self.chosen(s, by)
+            }
+            2 => {
+                // 1 and 0 for each key, as (1 - mask) * low, added.
+                let batch = v.dims[0];
+                let dims =
+                    if rank == 4 { vec![batch, [1; SETS], [1; SETS], keys] } else { vec![batch, [1; SETS], keys] };
+                let m = self.feed(I64, &dims, 0.0, 1.0);
+                let m = self.cast(m, v.dtype)?;
+                let one = self.constant(tensor(v.dtype, &[], &[1.0]));
+                let left = self.binary("Sub", one, m)?;
+                let low = self.with("Mul", left, -1e4)?;
+                self.masked("Add", s, low, -1e4)
+            }
+            3 => {
+                // Truths, of which the first key is never out: made by an Or with a constant.
+                let n = if fixed(&keys) { keys[0] } else { return Some(s) };
+                let given = self.feed(Bool, &[rows, [n; SETS]], 0.0, 1.0);
+                let first: Vec<bool> = (0..n).map(|i| i == 0).collect();
+                let first = self.constant(Tensor::from_slice(&[n], &first).unwrap());
+                let v = self.get(given);
+                let by = self.one("Or", &[given, first], vec![], v)?;
+                self.chosen(s, by)
+            }
+            4 => {
+                // A bias that is small.
+                let bias = self.feed(v.dtype, &[rows, keys], -1.0, 1.0);
+                self.add(s, bias)
+            }
+            _ => Some(s),
+        }
+    }
+    fn masked(&mut self, op: &str, s: Id, mask: Id, low: f64) -> Option<Id> {
+        let v = self.get(s);
+        // Scores that are pushed out keep no digits, and no weight. A row all of whose keys are pushed by a finite number
+        // keeps its order, and loses digits.
+        let error = v.error + rounding(v.dtype, 2.0, if low.is_finite() { low.abs() + v.most() } else { v.most() });
+        let out = v.clone().bounds(v.low + low, v.high, error);
+        let (a, b) = if self.d.flag() { (s, mask) } else { (mask, s) };
+        self.one(op, &[a, b], vec![], out)
+    }
+    fn chosen(&mut self, s: Id, by: Id) -> Option<Id> {
+        let v = self.get(s);
+        let low = if v.dtype == F16 { -6e4 } else { self.d.pick(&[-1e9, f64::NEG_INFINITY, -3.4e38]) };
+        let v = v.clone().bounds(low, v.high, v.error);
+        let low = self.constant(tensor(v.dtype, &[], &[low]));
+        if self.d.one_in(3) {
+            let truth = self.get(by);
+            let not = self.one("Not", &[by], vec![], truth)?;
+            return self.one("Where", &[not, low, s], vec![], v);
+        }
+        self.one("Where", &[by, s, low], vec![], v)
+    }
+}
+
+/// A rotation of halves by angles that are constant, as models with rotary positions have it.
+pub fn rotary(g: &mut Gen) -> Option<Id> {
+    let x = g.operand(3, 4, |v| v.dims.last().is_some_and(|n| fixed(n) && n[0] >= 2 && n[0] % 2 == 0))?;
+    g.idiom(|g| {
+        let v = g.get(x);
+        let (axis, n) = (v.rank() - 1, v.dims.last()?[0]);
+        let (left, right) = if g.d.flag() {
+            let parts = g.split(x, axis, &[n / 2; 2])?;
+            (parts[0], parts[1])
+        } else {
+            (g.slice(x, axis, 0, n as i64 / 2, 1)?, g.slice(x, axis, n as i64 / 2, i64::MAX, 1)?)
+        };
+        let turned = g.unary("Neg", right)?;
+        let other = g.concat(&[turned, left], axis)?;
+        let (cos, sin) = (g.spread(v.dtype, &[n], -1.0, 1.0), g.spread(v.dtype, &[n], -1.0, 1.0));
+        let (a, b) = (g.mul(x, cos)?, g.mul(other, sin)?);
+        g.add(a, b)
+    })
+}
