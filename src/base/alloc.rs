@@ -12,7 +12,7 @@ pub const ALIGN: usize = 64;
 const HUGE: usize = 2 << 20;
 
 const fn align_of(len: usize) -> usize {
-    if len >= 2 * HUGE { HUGE } else { ALIGN }
+    if len >= HUGE { HUGE } else { ALIGN }
 }
 
 /// A hint; where the system refuses, nothing is lost.

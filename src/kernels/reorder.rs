@@ -7,7 +7,8 @@ use crate::kernels::simd::{F32, Kernel, dispatch};
 
 /// Writes `dst[j * dst_row + i] = src[i * src_row + j]` for `i < rows`, `j < cols`.
 /// # Safety
-/// Every such place is valid for reading in `src`, for writing in `dst`, and the two do not overlap.
+/// Every such place is valid for reading in `src`, which need not be aligned, for writing in `dst`, and the two do not
+/// overlap.
 pub unsafe fn transpose(
     isa: Isa,
     src: *const f32,
@@ -47,10 +48,38 @@ impl Kernel for Transpose {
                     } else {
                         for j in 0..nj {
                             for i in 0..ni {
-                                *d.add(j * dst_row + i) = *s.add(i * src_row + j);
+                                *d.add(j * dst_row + i) = s.add(i * src_row + j).read_unaligned();
                             }
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Writes row `j` of the transpose at `dst(j)`: `dst(j)[i] = src[i * src_row + j]` for `i < rows`, `j < cols`.
+/// # Safety
+/// As for [`transpose`]: `dst(j)` is valid for writing `rows` values for each `j < cols`.
+pub unsafe fn transpose_to(
+    isa: Isa,
+    src: *const f32,
+    src_row: usize,
+    rows: usize,
+    cols: usize,
+    dst: impl Fn(usize) -> *mut f32,
+) {
+    let side = isa.f32_lanes();
+    let mut tile = [0f32; 16 * 16];
+    for i0 in (0..rows).step_by(side) {
+        let ni = side.min(rows - i0);
+        for j0 in (0..cols).step_by(side) {
+            let nj = side.min(cols - j0);
+            // SAFETY: the block lies within rows and cols, and has at most 16 of each.
+            unsafe {
+                transpose(isa, src.add(i0 * src_row + j0), src_row, tile.as_mut_ptr(), side, ni, nj);
+                for j in 0..nj {
+                    std::ptr::copy_nonoverlapping(tile.as_ptr().add(j * side), dst(j0 + j).add(i0), ni);
                 }
             }
         }
@@ -135,6 +164,28 @@ impl Reorder {
 mod tests {
     use super::*;
     use crate::kernels::testing::{Guarded, Rng};
+
+    /// Weights lie in files as they fall.
+    #[test]
+    fn transposes_from_askew() {
+        let values = Rng::new(3).floats(37 * 41);
+        let mut bytes = vec![0u8];
+        bytes.extend(values.iter().flat_map(|x| x.to_ne_bytes()));
+        for isa in Isa::detect().levels() {
+            let (mut all, mut by_row) = (vec![0f32; 37 * 41], vec![0f32; 37 * 41]);
+            // SAFETY: 37 rows of 41 from the second byte on, and rows of 37 as many in both results.
+            unsafe {
+                let from = bytes.as_ptr().add(1).cast();
+                transpose(isa, from, 41, all.as_mut_ptr(), 37, 37, 41);
+                let last = by_row.as_mut_ptr().add(40 * 37);
+                transpose_to(isa, from, 41, 37, 41, |j| last.sub(j * 37));
+            }
+            for (j, row) in all.chunks(37).enumerate() {
+                assert!(row.iter().enumerate().all(|(i, x)| *x == values[i * 41 + j]), "{isa:?}");
+                assert_eq!(row, &by_row[(40 - j) * 37..][..37], "{isa:?}");
+            }
+        }
+    }
 
     #[test]
     fn transposes_of_any_size() {

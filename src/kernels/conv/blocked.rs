@@ -12,6 +12,7 @@ use crate::kernels::gemm::epilogue::activate;
 use crate::kernels::gemm::micro::LINE;
 use crate::kernels::gemm::task_flops;
 use crate::kernels::isa::Isa;
+use crate::kernels::reorder::transpose_to;
 
 /// How the input of a blocked convolution lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,35 +201,28 @@ impl BlockedConv {
 
     /// Packs the weights.
     /// # Safety
-    /// `w` is valid for reading the spec's weights, `dst` for writing `packed_bytes`.
+    /// `w` is valid for reading the spec's weights and need not be aligned, `dst` for writing `packed_bytes`.
     pub unsafe fn pack(&self, w: *const f32, dst: *mut f32) {
         let s = &self.spec;
         let (ci, co, taps) = (s.c_in / s.groups, s.c_out / s.groups, s.taps());
-        // A dense chunk's steps are kernel columns, a blocked one's are channels.
-        let (n_ic, n_kw) = if self.input == Input::Blocked { (self.c, self.count[2]) } else { (1, self.k) };
+        // A dense chunk is one channel, of whose taps one follows the other; in a blocked one channels are innermost.
+        let chunk = if self.input == Input::Blocked { self.c } else { 1 };
         let mut to = dst;
         for g in 0..s.groups {
             for set in 0..self.oc_sets {
-                let wide = self.blocks_of(set) * self.c;
+                let (first, wide) = (set * self.nv * self.c, self.blocks_of(set) * self.c);
+                let outputs = wide.min(co - first);
                 for i in 0..self.count[0] {
-                    for kh in 0..self.count[1] {
-                        for kw in 0..n_kw {
-                            for l in 0..n_ic {
-                                let ic = i * n_ic + l;
-                                for o in 0..wide {
-                                    let oc = set * self.nv * self.c + o;
-                                    // SAFETY: the indices lie in the weights; as many values are written as packed_bytes counts.
-                                    unsafe {
-                                        *to = if ic < ci && oc < co {
-                                            *w.add(((g * co + oc) * ci + ic) * taps + kh * s.kernel[2] + kw)
-                                        } else {
-                                            0.0
-                                        };
-                                        to = to.add(1);
-                                    }
-                                }
-                            }
+                    let channels = chunk.min(ci - i * chunk);
+                    // SAFETY: the channels lie in the weights; as many values are written as packed_bytes counts.
+                    unsafe {
+                        if channels < chunk || outputs < wide {
+                            std::ptr::write_bytes(to, 0, chunk * taps * wide);
                         }
+                        let from = w.add(((g * co + first) * ci + i * chunk) * taps);
+                        let row = |j: usize| to.add((j % taps * chunk + j / taps) * wide);
+                        transpose_to(self.isa, from, ci * taps, outputs, channels * taps, row);
+                        to = to.add(chunk * taps * wide);
                     }
                 }
             }

@@ -89,14 +89,14 @@ impl DepthwiseConv {
     }
     /// Packs the weights: `[block][tap][c]`.
     /// # Safety
-    /// `w` is valid for reading the spec's weights, `dst` for writing `packed_bytes`.
+    /// `w` is valid for reading the spec's weights and need not be aligned, `dst` for writing `packed_bytes`.
     pub unsafe fn pack(&self, w: *const f32, dst: *mut f32) {
         let taps = self.spec.taps();
         for ch in 0..self.blocks * self.c {
             for t in 0..taps {
                 // SAFETY: channels beyond the last are not read.
                 unsafe {
-                    let v = if ch < self.spec.c_in { *w.add(ch * taps + t) } else { 0.0 };
+                    let v = if ch < self.spec.c_in { w.add(ch * taps + t).read_unaligned() } else { 0.0 };
                     *dst.add((ch / self.c * taps + t) * self.c + ch % self.c) = v;
                 }
             }

@@ -18,6 +18,7 @@ pub use epilogue::{Activation, Bias, Epilogue};
 use micro::{TileSet, tiles};
 use multiply::{Job, k_block, multiply, scratch_len};
 use pack::{Packed, Strided};
+use std::ops::Range;
 
 /// Strides of a matrix, in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,17 +324,30 @@ impl Gemm {
 
     /// Packs a constant B.
     /// # Safety
-    /// `b` is valid for reading by the spec's shape and strides, `dst` for writing `packed_bytes`.
+    /// `b` is valid for reading by the spec's shape and strides and need not be aligned, `dst` for writing `packed_bytes`.
     pub unsafe fn pack(&self, b: *const f32, dst: *mut f32) {
+        // In the order in which B lies in memory, as far as caches see it: its pages may be read from a file here.
+        let k = self.spec.k;
+        let step = if self.spec.b.col == 1 { 32 } else { k.max(1) };
         for item in 0..self.distinct_b {
-            for task in 0..self.pack_tasks() {
+            for k0 in (0..k).step_by(step) {
                 // SAFETY: the caller's.
-                unsafe { self.pack_panels(item, task, b, dst) };
+                unsafe { self.pack_panels(item, 0..self.panels, k0..k.min(k0 + step), b, dst) };
             }
         }
     }
 
-    unsafe fn pack_panels(&self, distinct: usize, task: usize, b: *const f32, dst: *mut f32) {
+    /// Packs some rows of some panels.
+    /// # Safety
+    /// As for `pack`; the panels and rows exist.
+    unsafe fn pack_panels(
+        &self,
+        distinct: usize,
+        panels: Range<usize>,
+        rows: Range<usize>,
+        b: *const f32,
+        dst: *mut f32,
+    ) {
         // The distinct B's index along each batch dimension, from the packed strides.
         let len = self.panels * self.spec.k * self.set.panel;
         let (mut rest, mut offset) = (distinct, 0);
@@ -343,12 +357,11 @@ impl Gemm {
                 rest /= self.spec.batch.dims[d];
             }
         }
-        let first = task * self.pack_step();
-        for p in first..self.panels.min(first + self.pack_step()) {
-            // SAFETY: the batch offset and panel lie in B, and in the packed B.
+        for p in panels {
+            // SAFETY: the batch offset, panel and rows lie in B, and in the packed B.
             unsafe {
-                let to = dst.add(distinct * len + p * self.spec.k * self.set.panel);
-                self.strided(b.add(offset), false).pack(p, 0, self.spec.k, to);
+                let to = dst.add(distinct * len + (p * self.spec.k + rows.start) * self.set.panel);
+                self.strided(b.add(offset), false).pack(p, rows.start, rows.len(), to);
             }
         }
     }
@@ -367,9 +380,10 @@ impl Gemm {
     pub unsafe fn run(&self, phase: usize, task: usize, ptrs: &GemmPtrs, workspace: *mut u8, scratch: *mut u8) {
         let (workspace, scratch) = (workspace.cast::<f32>(), scratch.cast::<f32>());
         if self.packs(phase) {
-            let per = self.pack_tasks();
+            let (distinct, first) = (task / self.pack_tasks(), task % self.pack_tasks() * self.pack_step());
+            let panels = first..self.panels.min(first + self.pack_step());
             // SAFETY: the caller's.
-            return unsafe { self.pack_panels(task / per, task % per, ptrs.b, workspace) };
+            return unsafe { self.pack_panels(distinct, panels, 0..self.spec.k, ptrs.b, workspace) };
         }
         let (s, e) = (&self.spec, &self.spec.epilogue);
         let per_item = self.tasks_m * self.tasks_n;

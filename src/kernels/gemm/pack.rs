@@ -71,7 +71,7 @@ impl BSource for Strided {
 }
 
 impl Strided {
-    /// Packs rows `k0..k0 + kc` of one panel.
+    /// Packs rows `k0..k0 + kc` of one panel. B need not be aligned.
     /// # Safety
     /// They exist, and `dst` is valid for writing `kc * width` values.
     pub unsafe fn pack(&self, panel: usize, k0: usize, kc: usize, dst: *mut f32) {
@@ -85,14 +85,14 @@ impl Strided {
             }
             if self.col == 1 {
                 for k in 0..kc {
-                    std::ptr::copy_nonoverlapping(src.add(k * self.row), dst.add(k * w), cols);
+                    std::ptr::copy_nonoverlapping(src.add(k * self.row).cast::<u8>(), dst.add(k * w).cast(), cols * 4);
                 }
             } else if self.row == 1 {
                 transpose(self.isa, src, self.col, dst, w, cols, kc);
             } else {
                 for k in 0..kc {
                     for j in 0..cols {
-                        *dst.add(k * w + j) = *src.add(k * self.row + j * self.col);
+                        *dst.add(k * w + j) = src.add(k * self.row + j * self.col).read_unaligned();
                     }
                 }
             }

@@ -246,6 +246,11 @@ impl Program {
     pub fn instructions(&self) -> &[Instruction] {
         &self.instructions
     }
+    /// How many instructions compute.
+    pub fn operations(&self) -> usize {
+        let moves = |i: &&Instruction| matches!(i, Instruction::Load { .. } | Instruction::Constant { .. });
+        self.instructions.len() - self.instructions.iter().filter(moves).count()
+    }
     /// How many inputs there are; not all need be read.
     pub fn inputs(&self) -> usize {
         self.inputs

@@ -85,13 +85,13 @@ pub trait F32:
     unsafe fn load_f16(p: *const u16) -> Self;
     /// Writes the transpose of `LANES` rows of `LANES` values: `dst[j * dst_row + i] = src[i * src_row + j]`.
     /// # Safety
-    /// The rows are valid for reading in `src` and for writing in `dst`; the two do not overlap.
+    /// The rows are valid for reading in `src`, which need not be aligned, and for writing in `dst`; the two do not overlap.
     #[inline(always)]
     unsafe fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
         for i in 0..Self::LANES {
             for j in 0..Self::LANES {
                 // SAFETY: the caller's.
-                unsafe { *dst.add(j * dst_row + i) = *src.add(i * src_row + j) };
+                unsafe { *dst.add(j * dst_row + i) = src.add(i * src_row + j).read_unaligned() };
             }
         }
     }

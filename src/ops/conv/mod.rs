@@ -10,7 +10,7 @@ use crate::backend::{Layout, NodeLayouts, NodeView, Operand, Step, StepArgs};
 use crate::base::alloc::Buffer;
 use crate::error::Result;
 use crate::ir::parse::Attr;
-use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx, elements};
 use crate::kernels::conv::blocked::{BlockedConv, Input};
 use crate::kernels::conv::dense::DenseConv;
 use crate::kernels::conv::depthwise::DepthwiseConv;
@@ -81,6 +81,9 @@ pub(in crate::ops) fn expect_dim(what: &str, a: &Dim, b: &Dim) -> Result<()> {
 impl Op for Conv {
     fn name(&self) -> &'static str {
         "Conv"
+    }
+    fn flops(&self, cx: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        2 * elements(outputs) * (cx.elements(1) / cx.size(1, 0).max(1))
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32, DType::F64, DType::F16, DType::BF16])?;
@@ -276,13 +279,13 @@ fn bind(op: &Conv, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         };
         if bytes > 0 {
             weights = Some(cx.cache.get(w, &format, || {
-                let (b, w) = (Buffer::uninit(bytes)?, w.aligned()?);
+                let (b, w) = (Buffer::uninit(bytes)?, w.data_ptr().cast());
                 // SAFETY: the constant has the shape the spec was made from, the buffer the size that was asked for.
                 unsafe {
                     match &kernel {
                         Kernel::Dense(_) => {}
-                        Kernel::Blocked(k) => k.pack(w.ptr(), b.ptr().cast()),
-                        Kernel::Depthwise(k) => k.pack(w.ptr(), b.ptr().cast()),
+                        Kernel::Blocked(k) => k.pack(w, b.ptr().cast()),
+                        Kernel::Depthwise(k) => k.pack(w, b.ptr().cast()),
                     }
                 }
                 Ok(b)

@@ -9,7 +9,7 @@ use crate::backend::{Step, StepArgs};
 use crate::base::alloc::Buffer;
 use crate::error::Result;
 use crate::ir::parse::Attr;
-use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx, elements};
 use crate::kernels::gemm::epilogue::activate;
 use crate::kernels::gemm::{Activation, Batch, Bias, Epilogue, Gemm as GemmKernel, GemmPtrs, GemmSpec, Strides};
 use crate::kernels::isa::Isa;
@@ -115,6 +115,9 @@ pub(in crate::ops) fn product_dims(a: &[Dim], b: &[Dim], trans_a: bool, trans_b:
 impl Op for MatMul {
     fn name(&self) -> &'static str {
         if self.gemm { "Gemm" } else { "MatMul" }
+    }
+    fn flops(&self, cx: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        2 * elements(outputs) * cx.size(0, if self.trans_a { -2 } else { -1 })
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_same_dtype(0, 1)?;
@@ -266,9 +269,9 @@ fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let gemm = GemmKernel::new(cx.isa, spec)?;
     let packed = match cx.constant(1) {
         Some(t) => Some(cx.cache.get(t, &gemm.packed_format(), || {
-            let (buffer, t) = (Buffer::uninit(gemm.packed_bytes())?, t.aligned()?);
+            let buffer = Buffer::uninit(gemm.packed_bytes())?;
             // SAFETY: the constant has the shape the spec was made from, the buffer the size that was asked for.
-            unsafe { gemm.pack(t.ptr(), buffer.ptr().cast()) };
+            unsafe { gemm.pack(t.data_ptr().cast(), buffer.ptr().cast()) };
             Ok(buffer)
         })?),
         None => None,

@@ -138,6 +138,9 @@ impl Op for Recurrent {
             CellKind::Lstm => "LSTM",
         }
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        2 * (cx.elements(0) / cx.size(0, 2).max(1)) * (cx.elements(1) + cx.elements(2))
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32, DType::F64, DType::F16, DType::BF16])?;
         let d = cx.dtype(0)?;

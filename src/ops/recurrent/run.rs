@@ -80,9 +80,9 @@ fn layer<T: Real>(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         let inputs = Gemm::new(cx.isa, spec)?;
         if let Some(w) = cx.constant(1) {
             packed = Some(cx.cache.get(w, &inputs.packed_format(), || {
-                let (b, w) = (Buffer::uninit(inputs.packed_bytes())?, w.aligned()?);
+                let b = Buffer::uninit(inputs.packed_bytes())?;
                 // SAFETY: the constant has the shape the product was made from, the buffer the size asked for.
-                unsafe { inputs.pack(w.ptr(), b.ptr().cast()) };
+                unsafe { inputs.pack(w.data_ptr().cast(), b.ptr().cast()) };
                 Ok(b)
             })?);
         }
@@ -94,9 +94,9 @@ fn layer<T: Real>(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     }
     if let Some(r) = cx.constant(2) {
         turned = Some(cx.cache.get(r, "recurrent turned", || {
-            let (b, r) = (Buffer::uninit(r.byte_len())?, r.aligned()?);
+            let b = Buffer::uninit(r.byte_len())?;
             // SAFETY: both have the elements of R.
-            unsafe { turn::<T>(dirs, wide, s.hidden, r.ptr(), b.ptr().cast()) };
+            unsafe { turn::<T>(dirs, wide, s.hidden, r.data_ptr().cast(), b.ptr().cast()) };
             Ok(b)
         })?);
     }
@@ -134,14 +134,14 @@ fn parts(kind: CellKind, hidden: usize) -> (usize, usize) {
     }
 }
 
-/// `[wide, hidden]` to `[hidden, wide]`, by direction.
+/// `[wide, hidden]` to `[hidden, wide]`, by direction; `from` need not be aligned.
 unsafe fn turn<T: Copy>(dirs: usize, wide: usize, hidden: usize, from: *const T, to: *mut T) {
     for d in 0..dirs {
         let at = d * wide * hidden;
         for i in 0..wide {
             for j in 0..hidden {
                 // SAFETY: the caller's matrices.
-                unsafe { *to.add(at + j * wide + i) = *from.add(at + i * hidden + j) };
+                unsafe { *to.add(at + j * wide + i) = from.add(at + i * hidden + j).read_unaligned() };
             }
         }
     }
