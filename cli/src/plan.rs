@@ -7,7 +7,7 @@ use crate::ui::{self, DIM, NAME, TITLE, Table};
 use anstyle::Style;
 use ortx::backend::Layout;
 use ortx::base::parallel::Serial;
-use ortx::plan::{Item, Program, Segment, Slot, SlotKind};
+use ortx::plan::{Cost, Item, Program, Segment, Slot, SlotKind};
 use ortx::{RunOptions, Session};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -52,10 +52,16 @@ fn layout(l: Layout) -> String {
 
 fn segment(program: &Program, s: &Segment, number: usize, of: usize) -> (String, Value) {
     let target = program.target();
-    let mut table = Table::new(&[">", "node", "operator", "kernel", "on", "result", "layout", "place", ">bytes"]);
+    let mut table =
+        Table::new(&[">", "node", "operator", "kernel", "on", "result", "layout", "place", ">bytes", ">flops"]);
     let mut list = Vec::new();
+    let mut total = Cost::default();
     for (i, item) in s.items.iter().enumerate() {
         let (node, kernel) = program.item_names(item);
+        let cost = program.cost(s, item);
+        total.flops += cost.flops;
+        total.read += cost.read;
+        total.written += cost.written;
         let (name, op) = node.map_or(("", ""), |n| (&*n.name, n.op.name()));
         let (backend, slots): (&str, Vec<u32>) = match item {
             Item::Step(x) => (target.backend(x.backend).name(), x.outputs.to_vec()),
@@ -78,6 +84,7 @@ fn segment(program: &Program, s: &Segment, number: usize, of: usize) -> (String,
                 (r.layout.clone(), Style::new()),
                 (r.place(), Style::new()),
                 (r.bytes.map(|b| ui::count(b as u64)).unwrap_or_default(), Style::new()),
+                (if k == 0 && cost.flops > 0 { ui::count(cost.flops) } else { String::new() }, Style::new()),
             ]);
         }
         list.push(json!({
@@ -85,19 +92,26 @@ fn segment(program: &Program, s: &Segment, number: usize, of: usize) -> (String,
             "op": op,
             "kernel": kernel,
             "backend": backend,
+            "flops": cost.flops,
+            "bytes_read": cost.read,
+            "bytes_written": cost.written,
             "results": results.iter().map(Placed::json).collect::<Vec<_>>(),
         }));
     }
     let title = if of == 1 { "Plan".to_string() } else { format!("Plan, segment {} of {of}", number + 1) };
     let (arena, needed) = (s.arena.first().copied().unwrap_or(0), s.needed());
     let about = format!(
-        "{}, arena {} ({:.2} of the largest live set, {}), workspace {}, scratch {} a thread",
+        "{}, arena {} ({:.2} of the largest live set, {}), workspace {}, scratch {} a thread; about {} operations, {} \
+         read, {} written",
         ui::plural(s.items.len(), "step"),
         ui::bytes(arena as u64),
         arena as f64 / needed.live.max(1) as f64,
         ui::bytes(needed.live as u64),
         ui::bytes(needed.workspace as u64),
-        ui::bytes(s.scratch as u64)
+        ui::bytes(s.scratch as u64),
+        ui::count(total.flops),
+        ui::bytes(total.read),
+        ui::bytes(total.written)
     );
     let mut human = format!(
         "{}{} {}\n{}",
@@ -117,7 +131,8 @@ fn segment(program: &Program, s: &Segment, number: usize, of: usize) -> (String,
     }
     let json = json!({
         "arena_bytes": s.arena, "live_bytes": needed.live, "workspace_bytes": needed.workspace,
-        "scratch_bytes": s.scratch, "steps": list, "watches": watched,
+        "scratch_bytes": s.scratch, "flops": total.flops, "bytes_read": total.read, "bytes_written": total.written,
+        "steps": list, "watches": watched,
     });
     (human, json)
 }

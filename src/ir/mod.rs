@@ -13,5 +13,5 @@ pub mod verify;
 pub use dim::Dim;
 pub use fact::{Contents, Fact, TensorFact};
 pub use graph::{Graph, Node, NodeId, ValueId, ValueInfo};
-pub use op::{Alias, InferCtx, Op, OpDef, Region, Registry};
+pub use op::{Alias, InferCtx, Op, OpDef, Region, Registry, elements};
 pub use parse::{ParseCtx, Subgraph};

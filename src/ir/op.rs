@@ -17,6 +17,11 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
     /// The facts of the outputs from those of the inputs. Serves load time (symbolic) and specialisation (concrete)
     /// alike. An output whose size depends on data gets an unknown dim. Errors where the inputs are impossible.
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>>;
+    /// About how many operations on numbers a run takes; 0 where data only moves, or where nobody has counted. The facts
+    /// are concrete.
+    fn flops(&self, _cx: &InferCtx<'_>, _outputs: &[Fact]) -> u64 {
+        0
+    }
     /// Which memory an output may share.
     fn alias(&self) -> Alias {
         Alias::None
@@ -109,6 +114,16 @@ impl<'a> InferCtx<'a> {
     pub fn opt_tensor(&self, i: usize) -> Result<Option<&'a TensorFact>> {
         if self.has(i) { self.tensor(i).map(Some) } else { Ok(None) }
     }
+    /// Elements of an input; 0 where that is not known.
+    pub fn elements(&self, i: usize) -> u64 {
+        elements(std::slice::from_ref(self.fact(i)))
+    }
+    /// The size of an axis (from the back where negative) of an input; 1 where there is none, 0 where it is not known.
+    pub fn size(&self, i: usize, axis: isize) -> u64 {
+        let Some(dims) = self.fact(i).as_tensor().and_then(|t| t.dims.as_deref()) else { return 0 };
+        let axis = if axis < 0 { dims.len().checked_add_signed(axis) } else { Some(axis.unsigned_abs()) };
+        axis.and_then(|a| dims.get(a)).map_or(1, |d| d.known().map_or(0, i64::unsigned_abs))
+    }
     /// The element type of a tensor input.
     pub fn dtype(&self, i: usize) -> Result<DType> {
         Ok(self.tensor(i)?.dtype)
@@ -141,6 +156,11 @@ impl<'a> InferCtx<'a> {
         let t = self.tensor(i)?;
         Ok(Fact::Tensor(TensorFact { dtype, dims: t.dims.clone(), contents: Default::default() }))
     }
+}
+
+/// Elements of all tensors in a list; those of unknown size count as none.
+pub fn elements(facts: &[Fact]) -> u64 {
+    facts.iter().filter_map(|f| Some(f.as_tensor()?.count().known()?.unsigned_abs())).sum()
 }
 
 /// Makes an axis non-negative; `rank` axes exist.

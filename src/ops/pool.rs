@@ -13,7 +13,7 @@ use crate::backend::{FnStep, Layout, NodeLayouts, NodeView, Step};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::parse::Attr;
-use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx, elements};
 use crate::kernels::elem::Number;
 use crate::kernels::pool as kernel;
 use crate::kernels::pool_dense::{self, MaxIndex, PoolSpec};
@@ -124,6 +124,10 @@ impl Op for Pool {
             PoolKind::Lp(_) => "LpPool",
         }
     }
+    fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        let window = self.window.kernel.iter().flatten().map(|k| k.unsigned_abs());
+        elements(&outputs[..1]) * window.product::<u64>()
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let d = check_input(self.kind, cx)?;
         let outputs = if self.kind == PoolKind::Max { 2 } else { 1 };
@@ -145,6 +149,9 @@ impl Op for GlobalPool {
             PoolKind::Average => "GlobalAveragePool",
             PoolKind::Lp(_) => "GlobalLpPool",
         }
+    }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        cx.elements(0)
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let d = check_input(self.kind, cx)?;

@@ -115,6 +115,9 @@ impl Op for Reduce {
             ReduceKind::LogSumExp => "ReduceLogSumExp",
         }
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        cx.elements(0)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let x = cx.tensor(0)?;
         let Some(dims) = &x.dims else { return Ok(vec![Fact::any_tensor(x.dtype)]) };
@@ -168,6 +171,9 @@ impl Op for Arg {
     fn name(&self) -> &'static str {
         if self.least { "ArgMin" } else { "ArgMax" }
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        cx.elements(0)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let Some(mut dims) = cx.tensor(0)?.dims.clone() else { return Ok(vec![Fact::any_tensor(DType::I64)]) };
         let axis = resolve_axis(self.axis, dims.len())?;
@@ -213,6 +219,9 @@ impl Op for Cumulate {
     }
     fn alias(&self) -> Alias {
         Alias::InPlace(&[0])
+    }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        cx.elements(0)
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         Ok(vec![cx.like(0, cx.dtype(0)?)?])

@@ -65,6 +65,10 @@ impl Op for Softmax {
     fn alias(&self) -> Alias {
         Alias::InPlace(&[0])
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        // Maximum, difference, exponential, sum, product.
+        5 * cx.elements(0)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32, DType::F64, DType::F16, DType::BF16])?;
         if let Some(r) = cx.tensor(0)?.rank() {

@@ -6,6 +6,7 @@
 
 mod check;
 mod control;
+mod cost;
 mod frame;
 mod key;
 mod memory;
@@ -17,6 +18,7 @@ mod specialise;
 mod template;
 
 pub use check::{Check, Refusal};
+pub use cost::Cost;
 pub use key::SegmentCache;
 pub use memory::Needed;
 pub use program::{Program, Target};

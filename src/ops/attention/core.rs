@@ -281,6 +281,12 @@ impl Op for Attention {
     fn name(&self) -> &'static str {
         "Attention"
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        let dims = |i: usize| cx.fact(i).as_tensor()?.dims.clone();
+        let Ok(Some(s)) = self.sizes(&dims, None) else { return 0 };
+        let of = |d: &Dim| d.known().map_or(0, |n| n.unsigned_abs());
+        2 * of(&s.batch) * of(&s.heads) * of(&s.rows) * of(&s.keys) * (of(&s.size) + of(&s.value_size))
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &FLOATS)?;
         let q = cx.dtype(0)?;

@@ -4,7 +4,7 @@ use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Operand, Step};
 use crate::error::Result;
-use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx};
+use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx, elements};
 use crate::kernels::isa::Isa;
 use crate::kernels::normalise::{LayerNorm, LayerNormKind, LayerNormPointers};
 use crate::kernels::simd::{F32, Kernel, dispatch};
@@ -71,6 +71,10 @@ impl Op for SkipNorm {
     fn name(&self) -> &'static str {
         if self.rms { "SkipSimplifiedLayerNormalization" } else { "SkipLayerNormalization" }
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        // Sums of values and squares, difference, two products, sum with the bias.
+        8 * cx.elements(0)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &FLOATS)?;
         for i in 1..5 {
@@ -96,6 +100,10 @@ impl Op for SkipNorm {
 impl Op for EmbedNorm {
     fn name(&self) -> &'static str {
         "EmbedLayerNormalization"
+    }
+    fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        // Sums of values and squares, difference, two products, sum with the bias.
+        9 * elements(&outputs[..1])
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         for i in [0, 1, 7, 8] {

@@ -120,6 +120,9 @@ impl Op for ConvTranspose {
     fn name(&self) -> &'static str {
         "ConvTranspose"
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        2 * cx.elements(0) * (cx.elements(1) / cx.size(1, 0).max(1))
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32, DType::F64, DType::F16, DType::BF16])?;
         cx.expect_same_dtype(0, 1)?;

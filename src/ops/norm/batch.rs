@@ -54,6 +54,9 @@ impl Op for BatchNormalization {
     fn name(&self) -> &'static str {
         "BatchNormalization"
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        2 * cx.elements(0)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         for i in 0..5 {
             cx.expect_dtype(i, &FLOATS)?;

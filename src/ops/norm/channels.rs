@@ -44,6 +44,10 @@ impl Op for ChannelNorm {
     fn name(&self) -> &'static str {
         if self.groups.is_some() { "GroupNormalization" } else { "InstanceNormalization" }
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        // Sums of values and squares, difference, two products, sum with the bias.
+        7 * cx.elements(0)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &FLOATS)?;
         cx.expect_same_dtype(0, 1)?;

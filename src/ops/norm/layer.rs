@@ -52,6 +52,10 @@ impl Op for LayerNormalization {
     fn name(&self) -> &'static str {
         if self.rms { "RMSNormalization" } else { "LayerNormalization" }
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        // Sums of values and squares, difference, two products, sum with the bias.
+        7 * cx.elements(0)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &FLOATS)?;
         cx.expect_dtype(1, &FLOATS)?;

@@ -89,6 +89,9 @@ impl Op for LpNormalization {
     fn name(&self) -> &'static str {
         "LpNormalization"
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        3 * cx.elements(0)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         if let Some(r) = cx.tensor(0)?.rank() {
             resolve_axis(self.axis, r)?;

@@ -5,7 +5,7 @@ use super::fused::{Source, bind_program, follow, is_programs};
 use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
 use crate::backend::{FnStep, NodeView, Operand, Step};
 use crate::error::Result;
-use crate::ir::{Alias, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
+use crate::ir::{Alias, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact, elements};
 use crate::kernels::elem::{Elem, Number};
 use crate::kernels::nd::{Nest, broadcast_strides, dense_strides};
 use crate::kernels::pointwise::{Binary as Kernel, BinaryKind, BinaryOp, Cast, ProgramBuilder, Register};
@@ -168,6 +168,9 @@ impl Op for Binary {
             Pow => Alias::InPlace(&[0]),
             _ => Alias::InPlace(&[0, 1]),
         }
+    }
+    fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        elements(outputs)
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);

@@ -4,7 +4,7 @@
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{Layout, NodeLayouts, NodeView, Operand, Step, StepArgs};
 use crate::error::Result;
-use crate::ir::{Alias, Fact, InferCtx, Op};
+use crate::ir::{Alias, Fact, InferCtx, Op, elements};
 use crate::kernels::elem::Elem;
 use crate::kernels::nd::{Dims, Strides, broadcast_strides, dense_strides};
 use crate::kernels::pointwise::{Operand as KernelOperand, Pointwise as Kernel, Program, ProgramBuilder, Register};
@@ -32,6 +32,9 @@ impl Op for Pointwise {
         // Wider elements of a smaller, broadcast input could have as many bytes as a narrower output.
         let widest = self.dtypes.iter().all(|d| *d == DType::F32);
         if widest { Alias::InPlace(&[0, 1, 2, 3, 4, 5, 6, 7]) } else { Alias::None }
+    }
+    fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        elements(&outputs[..1]) * self.program.operations() as u64
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         ensure!(

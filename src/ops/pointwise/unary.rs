@@ -4,7 +4,7 @@ use super::fused::{Source, bind_program, follow, is_programs};
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{FnStep, Step};
 use crate::error::Result;
-use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx, elements};
 use crate::kernels::elem::{Elem, Number};
 use crate::kernels::nd::dense_strides;
 use crate::kernels::pointwise::{ProgramBuilder, Register, Unary as Kernel, UnaryKind, UnaryOp};
@@ -190,6 +190,9 @@ impl Op for Unary {
     fn alias(&self) -> Alias {
         let sizes_may_differ = self.f.tests() && self.f != UnaryFn::Op(UnaryOp::Not);
         if sizes_may_differ { Alias::None } else { Alias::InPlace(&[0]) }
+    }
+    fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        elements(outputs)
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let dtype = if self.f.tests() { DType::Bool } else { cx.dtype(0)? };

@@ -7,7 +7,7 @@ use super::unary::{Unary, UnaryFn};
 use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
 use crate::backend::{FnStep, Step};
 use crate::error::Result;
-use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
+use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact, elements};
 use crate::kernels::elem::Elem;
 use crate::kernels::nd::{Nest, broadcast_strides, dense_strides};
 use crate::kernels::pointwise::{Binary as Kernel, BinaryKind, ProgramBuilder, Register, Select};
@@ -67,6 +67,9 @@ impl Op for Variadic {
             VariadicFn::Sum => "Sum",
             VariadicFn::Mean => "Mean",
         }
+    }
+    fn flops(&self, cx: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        elements(outputs) * (cx.inputs.len() as u64 - 1).max(1)
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let dtype = cx.dtype(0)?;
@@ -150,6 +153,9 @@ impl Op for Clip {
     fn alias(&self) -> Alias {
         Alias::InPlace(&[0])
     }
+    fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        elements(outputs)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let dtype = cx.dtype(0)?;
         for i in [1, 2] {
@@ -217,6 +223,9 @@ impl Op for Where {
     }
     fn alias(&self) -> Alias {
         Alias::InPlace(&[1, 2])
+    }
+    fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        elements(outputs)
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::Bool])?;

@@ -7,7 +7,7 @@ use crate::base::alloc::{ALIGN, Buffer, round_up};
 use crate::base::checked::product;
 use crate::ensure;
 use crate::error::Result;
-use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx};
+use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx, elements};
 use crate::kernels::igemm::conv::{IntConv, IntConvPtrs, IntConvSpec};
 use crate::kernels::igemm::post::Out;
 use crate::kernels::igemm::{Post, Zero};
@@ -54,6 +54,10 @@ const INT8: [DType; 2] = [DType::U8, DType::I8];
 impl Op for IntConvolution {
     fn name(&self) -> &'static str {
         if self.quantised { "QLinearConv" } else { "ConvInteger" }
+    }
+    fn flops(&self, cx: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        let [w, ..] = self.at();
+        2 * elements(outputs) * (cx.elements(w) / cx.size(w, 0).max(1))
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let [at_w, x_zero, w_zero] = self.at();

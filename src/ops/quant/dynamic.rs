@@ -25,6 +25,9 @@ impl Op for DynamicQuantize {
     fn name(&self) -> &'static str {
         "DynamicQuantizeLinear"
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        4 * cx.elements(0)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32])?;
         Ok(vec![cx.like(0, DType::U8)?, Fact::sized(DType::F32, &[]), Fact::sized(DType::U8, &[])])

@@ -161,6 +161,9 @@ impl Op for Quantize {
     fn name(&self) -> &'static str {
         "QuantizeLinear"
     }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        2 * cx.elements(0)
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32, DType::F16, DType::BF16, DType::I32])?;
         cx.expect_dtype(1, &[DType::F32, DType::F16, DType::BF16, DType::I32, DType::F8E8M0])?;
@@ -184,6 +187,9 @@ impl Op for Quantize {
 impl Op for Dequantize {
     fn name(&self) -> &'static str {
         "DequantizeLinear"
+    }
+    fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
+        2 * cx.elements(0)
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let q = cx.dtype(0)?;

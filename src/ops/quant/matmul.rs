@@ -9,7 +9,7 @@ use crate::backend::{Operand, Step, StepArgs};
 use crate::base::alloc::{ALIGN, Buffer, round_up};
 use crate::base::checked::product;
 use crate::error::Result;
-use crate::ir::{Fact, InferCtx, Op, ParseCtx};
+use crate::ir::{Fact, InferCtx, Op, ParseCtx, elements};
 use crate::kernels::gemm::Strides;
 use crate::kernels::igemm::gemm::{IntGemm, IntGemmPtrs, IntGemmSpec};
 use crate::kernels::igemm::post::Out;
@@ -161,6 +161,9 @@ const INT8: [DType; 2] = [DType::U8, DType::I8];
 impl Op for IntMatMul {
     fn name(&self) -> &'static str {
         self.form
+    }
+    fn flops(&self, cx: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        2 * elements(outputs) * cx.size(self.at.a, if self.trans[0] { -2 } else { -1 })
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let at = &self.at;

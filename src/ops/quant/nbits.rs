@@ -8,7 +8,7 @@ use crate::base::alloc::{ALIGN, round_up};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
-use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx};
+use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx, elements};
 use crate::kernels::quant::blocks::{Blocks, ROWS, multiply, place};
 use crate::ops::conv::expect_dim;
 use crate::ops::steps::Phases;
@@ -53,6 +53,9 @@ pub(super) fn parse_matmul(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 impl Op for MatMulNBits {
     fn name(&self) -> &'static str {
         "MatMulNBits"
+    }
+    fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        2 * elements(outputs) * self.k as u64
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32, DType::F16, DType::BF16])?;

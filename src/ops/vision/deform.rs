@@ -7,7 +7,7 @@ use crate::base::alloc::{ALIGN, round_up};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::parse::Attr;
-use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx, elements};
 use crate::kernels::elem::Number;
 use crate::kernels::gemm::{Batch, Bias, Epilogue, Gemm, GemmPtrs, GemmSpec, Strides};
 use crate::kernels::gemm_plain::Product;
@@ -53,6 +53,9 @@ fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 impl Op for DeformConv {
     fn name(&self) -> &'static str {
         "DeformConv"
+    }
+    fn flops(&self, cx: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        2 * elements(outputs) * (cx.elements(1) / cx.size(1, 0).max(1))
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32, DType::F64, DType::F16, DType::BF16])?;
