@@ -27,7 +27,7 @@ pub struct State {
 struct Slots {
     /// Those that have a default after the others. What is not set is not there.
     inputs: Vec<Option<Value>>,
-    /// What a run is given: empty between runs, kept for its room.
+    /// What runs are given, once it is made of `inputs` and defaults; empty after one of those was changed.
     all: Vec<Value>,
     /// What the runs write to.
     outputs: Vec<Option<Value>>,
@@ -108,7 +108,9 @@ pub unsafe extern "C" fn ortx_binding_set_input(
         let count = ins.len() + open.len();
         let io = ins.iter().chain(open).nth(index).ok_or_else(|| no_such("input", index, count))?;
         if value.is_null() && index >= ins.len() {
-            state.slots()?.inputs[index] = None;
+            let mut slots = state.slots()?;
+            slots.inputs[index] = None;
+            slots.all.clear();
             return Ok(());
         }
         let v = get!(value);
@@ -123,6 +125,7 @@ pub unsafe extern "C" fn ortx_binding_set_input(
             );
         }
         slots.inputs[index] = Some(v.clone());
+        slots.all.clear();
         Ok(())
     })
 }
@@ -187,11 +190,14 @@ pub unsafe extern "C" fn ortx_binding_run(
             // Its memory may have changed since it was set.
             v.as_ref().map_or(Ok(()), |v| check_input(io, v))?;
         }
-        all.clear();
-        let ran = with_defaults(session, inputs.iter().map(Option::as_ref), all)
-            .and_then(|()| session.run_values(all, outputs, &options));
-        all.clear();
-        ran?;
+        if all.is_empty() {
+            let filled = with_defaults(session, inputs.iter().map(Option::as_ref), all);
+            if filled.is_err() {
+                all.clear();
+            }
+            filled?;
+        }
+        session.run_values(all, outputs, &options)?;
         for (i, g) in given.iter().enumerate() {
             let Some(g) = g else { continue };
             let made = outputs[i].as_ref().ok_or_else(|| err!(Internal, "an output was not made"))?;

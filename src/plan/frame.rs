@@ -1,5 +1,6 @@
 //! The state of one run.
 
+use super::key::Key;
 use super::program::Target;
 use super::{Segment, Slot, SlotKind};
 use crate::backend::Memory;
@@ -17,6 +18,8 @@ pub struct Frame {
     pub values: Vec<Option<Value>>,
     /// Where values of earlier segments are, by graph value.
     pub carried: Vec<Place>,
+    /// What the first part's segment was planned for.
+    pub key: Key,
     /// By segment.
     pub parts: Vec<Part>,
     /// Scratch of all threads.
@@ -57,13 +60,18 @@ impl Frame {
         Frame {
             values: vec![None; values],
             carried: vec![Place::NONE; values],
+            key: Key::new(),
             parts: Vec::new(),
             scratch: Buffer::empty(),
         }
     }
-    /// Lets go of the values of a run, but not of memory.
-    pub fn end_run(&mut self) {
+    /// Lets go of the values of a run, but neither of memory nor of the segment it began with.
+    pub fn end_run(&mut self, key: Key, first: Arc<Segment>) {
         self.values.iter_mut().for_each(|v| *v = None);
+        self.key = key;
+        if let Some(part) = self.parts.first_mut() {
+            part.segment = Some(first);
+        }
     }
     /// Makes scratch for `width` threads of `each` bytes.
     pub fn need_scratch(&mut self, bytes: usize) -> Result<()> {
@@ -72,6 +80,11 @@ impl Frame {
             self.scratch = Buffer::uninit(bytes)?;
         }
         Ok(())
+    }
+    /// The first segment of the last run, if it was planned for this key. Moved out and, by `end_run`, back in: a count
+    /// of users that changes twice a run is seen in small models.
+    pub fn take_first(&mut self, key: &Key) -> Option<Arc<Segment>> {
+        if self.key == *key { self.parts.first_mut()?.segment.take() } else { None }
     }
     /// Readies part `depth` for a segment: its arenas and the places of constants and arena slots.
     pub fn lay_out(&mut self, depth: usize, segment: &Arc<Segment>, target: &Target) -> Result<()> {

@@ -9,6 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What a plan depends on, flattened. Stays on the stack for usual models.
 pub type Key = SmallVec<[u64; 48]>;
 
+/// The key of a first segment.
+pub fn of_inputs(inputs: &[Value]) -> Key {
+    let mut key = Key::new();
+    inputs.iter().for_each(|v| push_value(&mut key, v, false));
+    key
+}
+
 /// Adds a value to a key.
 pub fn push_value(key: &mut Key, v: &Value, contents: bool) {
     match v {

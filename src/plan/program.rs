@@ -105,8 +105,7 @@ impl Program {
         let frame = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop();
         frame.unwrap_or_else(|| Box::new(Frame::new(self.graph.value_count())))
     }
-    pub(super) fn give_frame(&self, mut frame: Box<Frame>) {
-        frame.end_run();
+    pub(super) fn give_frame(&self, frame: Box<Frame>) {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
     }
     /// How many first segments were planned from scratch, and how many from one made before.

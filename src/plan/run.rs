@@ -2,7 +2,7 @@
 
 use super::control;
 use super::frame::Frame;
-use super::key::{Key, push_bytes, push_shape, push_value};
+use super::key::{self, Key, push_bytes, push_shape, push_value};
 use super::program::Program;
 use super::segment::{DynamicItem, Item, Segment, SlotKind, StepItem, Tail};
 use super::specialise::{Ready, Start, again, missing, specialise, specialise_first};
@@ -59,36 +59,45 @@ impl Program {
             self.graph.outputs().len(),
             outputs.len()
         );
-        let mut segment = self.first_segment(inputs, cx.pool)?;
+        let key = key::of_inputs(inputs);
         let mut frame = self.take_frame();
+        let first = match frame.take_first(&key) {
+            Some(segment) => segment,
+            None => self.segment_of(&key, inputs, cx.pool)?,
+        };
+        let mut later = None;
         let mut depth = 0;
         let result = loop {
-            match self.run_segment(cx, &mut frame, depth, &segment, inputs, outputs) {
+            let segment = later.as_ref().unwrap_or(&first);
+            match self.run_segment(cx, &mut frame, depth, segment, inputs, outputs) {
                 Err(e) => break Err(e),
                 Ok(()) => match &segment.tail {
                     None => break Ok(()),
-                    Some(tail) => match self.next_segment(cx, tail, &frame, depth, inputs, &segment) {
+                    Some(tail) => match self.next_segment(cx, tail, &frame, depth, inputs, segment) {
                         Err(e) => break Err(e),
-                        Ok(next) => segment = next,
+                        Ok(next) => later = Some(next),
                     },
                 },
             }
             depth += 1;
         };
         let result = result.and_then(|()| self.dynamic_outputs(&frame, inputs, outputs));
+        frame.end_run(key, first);
         self.give_frame(frame);
         result
     }
 
     /// The plan's first segment for the shapes of these inputs; `inspect` shows it.
     pub fn first_segment(&self, inputs: &[Value], threads: &dyn Parallel) -> Result<Arc<Segment>> {
-        let mut key = Key::new();
-        inputs.iter().for_each(|v| push_value(&mut key, v, false));
-        if let Some(s) = self.first.get(&key) {
+        self.segment_of(&key::of_inputs(inputs), inputs, threads)
+    }
+
+    fn segment_of(&self, key: &Key, inputs: &[Value], threads: &dyn Parallel) -> Result<Arc<Segment>> {
+        if let Some(s) = self.first.get(key) {
             return Ok(s);
         }
         let known = self.graph.inputs().iter().zip(inputs).map(|(&v, value)| fact_of(value, self.graph.fact(v)));
-        self.plan_first(key, known, threads)
+        self.plan_first(key.clone(), known, threads)
     }
 
     /// Makes the first segment ahead of the first run, if the graph itself tells the sizes of all its inputs.

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use storage::Storage;
 
 /// Sizes of a tensor's axes, outermost first.
@@ -180,7 +181,13 @@ impl Tensor {
     }
     /// The first element's address for writing: `None` if the storage is shared, read-only, or strings.
     pub fn data_mut_ptr(&mut self) -> Option<*mut u8> {
-        match Arc::get_mut(&mut self.storage)? {
+        // `Arc::get_mut` would lock out weak references, of which nobody makes any.
+        if Arc::strong_count(&self.storage) != 1 {
+            return None;
+        }
+        // What former holders did to the memory is done.
+        fence(Ordering::Acquire);
+        match &*self.storage {
             Storage::Owned(b) => Some(b.ptr()),
             Storage::Foreign { ptr, writable: true, .. } => Some(*ptr),
             _ => None,

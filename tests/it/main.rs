@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: linking many takes longer than running them.
 
 mod alone;
+mod atomics;
 mod cache;
 mod capi;
 mod cases;

@@ -48,7 +48,7 @@ impl MapI64 for Vec<usize> {
     }
 }
 
-fn numbers(shape: &[i64], data: &[i64]) -> *mut ortx_value {
+pub fn numbers(shape: &[i64], data: &[i64]) -> *mut ortx_value {
     let (mut t, bytes) = (null_mut(), size_of_val(data));
     let (dtype, data) = (ORTX_DTYPE_INT64, data.as_ptr().cast());
     // SAFETY: the slices are alive during the call.
