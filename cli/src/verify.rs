@@ -35,7 +35,7 @@ pub fn verify(a: &RunArgs) -> Result<Report> {
     let (mut list, mut first) = (Vec::new(), None);
     for (name, stop_after) in stages {
         spinner.say(&name);
-        let session = load(&SessionOptions { optimize: true, stop_after, ..a.session.options() })?;
+        let session = load(&SessionOptions { optimize: true, strict_passes: true, stop_after, ..a.session.options() })?;
         let fired: usize = match session.passes().iter().find(|r| r.pass == name) {
             Some(r) => r.fired,
             None => session.passes().iter().map(|r| r.fired).sum(),

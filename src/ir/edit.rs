@@ -2,9 +2,9 @@
 
 use super::build::infer_node;
 use super::{Fact, Graph, Node, NodeId, Op, TensorFact, ValueId};
-use crate::bail;
 use crate::error::Result;
 use crate::tensor::Tensor;
+use crate::{bail, ensure, err};
 use std::sync::Arc;
 
 /// Changes to one graph. After any number of them call [`Editor::finish`], which puts the graph in order again.
@@ -57,6 +57,43 @@ impl<'g> Editor<'g> {
         inputs.iter().flatten().for_each(|v| self.users[v.index()].push(id));
         self.changed = true;
         Ok(values)
+    }
+    /// Adds the nodes of another graph, its inputs being these values. Returns what its outputs are here.
+    pub fn inline(&mut self, other: &Graph, inputs: &[Option<ValueId>]) -> Result<Vec<ValueId>> {
+        let mut here: Vec<Option<ValueId>> = vec![None; other.value_count()];
+        ensure!(
+            inputs.len() == other.inputs().len(),
+            Internal,
+            "a graph of {} inputs got {}",
+            other.inputs().len(),
+            inputs.len()
+        );
+        for (v, &to) in other.inputs().iter().zip(inputs) {
+            here[v.index()] = to;
+        }
+        for (i, v) in other.values.iter().enumerate() {
+            if let Some(t) = v.fact.constant().filter(|_| v.producer.is_none() && here[i].is_none()) {
+                here[i] = Some(self.constant(&v.name, t.clone()));
+            }
+        }
+        for (_, node) in other.nodes() {
+            let inputs: Vec<_> = node.inputs.iter().map(|v| v.and_then(|v| here[v.index()])).collect();
+            let made = self.node(&node.name, node.op.clone(), inputs, node.outputs.len())?;
+            for (place, (v, made)) in node.outputs.iter().zip(made).enumerate() {
+                match v {
+                    Some(v) => here[v.index()] = Some(made),
+                    // Not asked for.
+                    None => {
+                        let maker = self.graph.values[made.index()].producer.take();
+                        if let Some(n) = maker.and_then(|(id, _)| self.graph.nodes[id.index()].as_mut()) {
+                            n.outputs[place] = None;
+                        }
+                    }
+                }
+            }
+        }
+        let result = |v: &ValueId| here[v.index()].ok_or_else(|| err!(Internal, "a graph's output is not made"));
+        other.outputs().iter().map(result).collect()
     }
     /// Puts another operator and inputs in a node's place; its outputs stay the same values.
     pub fn replace_op(&mut self, id: NodeId, op: Arc<dyn Op>, inputs: Vec<Option<ValueId>>) {

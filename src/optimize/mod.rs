@@ -6,4 +6,4 @@ pub mod pattern;
 pub mod pipeline;
 
 pub use pass::{Pass, PassCtx, PassReport};
-pub use pipeline::{Options, optimize};
+pub use pipeline::{Options, optimize, optimize_with};

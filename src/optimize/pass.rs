@@ -25,6 +25,8 @@ pub struct PassReport {
     pub fired: usize,
     /// `CheckFailed: ...` for patterns that matched but for one condition; at most [`PassReport::MAX_MISSES`].
     pub misses: Vec<String>,
+    /// The error for which it was left out.
+    pub failure: Option<String>,
 }
 
 impl PassReport {

@@ -3,7 +3,7 @@
 use super::pass::{Pass, PassCtx, PassReport};
 use super::passes;
 use crate::backend::cpu::CpuBackend;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::edit::Editor;
 use crate::ir::{Graph, NodeId, verify};
 use std::sync::Arc;
@@ -15,79 +15,126 @@ pub struct Options {
     pub disabled: Vec<String>,
     /// The name of the last pass to run: bisects a miscompile.
     pub stop_after: Option<String>,
+    /// The error of a pass is the caller's; else the graph is optimised without that pass, and its report tells why.
+    pub strict: bool,
 }
 
 /// Rounds of the whole pipeline at most: a pass may open the way for one before it.
-const MAX_ROUNDS: usize = 4;
+const MAX_ROUNDS: usize = 6;
 
 /// Optimises a graph and the graphs inside it. Returns what each pass did.
 pub fn optimize(graph: &mut Graph, cpu: &CpuBackend, options: &Options) -> Result<Vec<PassReport>> {
-    let mut reports: Vec<PassReport> = Vec::new();
-    run(graph, cpu, options, &mut reports)?;
-    Ok(reports)
+    optimize_with(graph, &passes::all(), cpu, options)
 }
 
-fn run(graph: &mut Graph, cpu: &CpuBackend, options: &Options, reports: &mut Vec<PassReport>) -> Result<()> {
-    inner_graphs(graph, cpu, options, reports)?;
-    let passes = passes::all();
-    for _ in 0..MAX_ROUNDS {
-        let mut changed = false;
-        for pass in &passes {
-            if !options.disabled.iter().any(|d| d == pass.name()) {
-                changed |= one(&**pass, graph, cpu, reports).context(|| format!("pass '{}'", pass.name()))?;
+/// The same with other passes.
+pub fn optimize_with(
+    graph: &mut Graph,
+    passes: &[Box<dyn Pass>],
+    cpu: &CpuBackend,
+    options: &Options,
+) -> Result<Vec<PassReport>> {
+    // A copy shares operators and constants.
+    let original = (!options.strict).then(|| graph.clone());
+    let mut failed: Vec<PassReport> = Vec::new();
+    loop {
+        let is_on = |p: &&dyn Pass| {
+            !options.disabled.iter().any(|d| d == p.name()) && !failed.iter().any(|f| f.pass == p.name())
+        };
+        let on = passes.iter().map(|p| &**p).filter(is_on).collect();
+        let mut run = Run { all: passes, on, cpu, options, reports: Vec::new() };
+        match (run.whole(graph), &original) {
+            (Ok(()), _) => {
+                run.reports.append(&mut failed);
+                return Ok(run.reports);
             }
-            if options.stop_after.as_deref() == Some(pass.name()) {
-                return Ok(());
+            // Memory that is short now is short for what follows too.
+            (Err((Some(pass), e)), Some(original)) if e.kind() != ErrorKind::OutOfMemory => {
+                *graph = original.clone();
+                let report = PassReport { pass, failure: Some(format!("{e:#}")), ..Default::default() };
+                failed.push(report);
+            }
+            (Err((_, e)), _) => return Err(e),
+        }
+    }
+}
+
+struct Run<'a> {
+    all: &'a [Box<dyn Pass>],
+    on: Vec<&'a dyn Pass>,
+    cpu: &'a CpuBackend,
+    options: &'a Options,
+    reports: Vec<PassReport>,
+}
+
+/// An error, and the pass whose it is.
+type Failure = (Option<&'static str>, Error);
+
+impl Run<'_> {
+    /// Until a round changes nothing.
+    fn whole(&mut self, graph: &mut Graph) -> std::result::Result<(), Failure> {
+        self.inner_graphs(graph)?;
+        for _ in 0..MAX_ROUNDS {
+            let mut changed = false;
+            for pass in self.all {
+                let name = pass.name();
+                if self.on.iter().any(|p| p.name() == name) {
+                    let fired = self.one(&**pass, graph).context(|| format!("pass '{name}'"));
+                    changed |= fired.map_err(|e| (Some(name), e))?;
+                }
+                if self.options.stop_after.as_deref() == Some(name) {
+                    return Ok(());
+                }
+            }
+            if !changed {
+                break;
             }
         }
-        if !changed {
-            break;
-        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn one(pass: &dyn Pass, graph: &mut Graph, cpu: &CpuBackend, reports: &mut Vec<PassReport>) -> Result<bool> {
-    let report = PassReport { pass: pass.name(), ..Default::default() };
-    let mut cx = PassCtx { edit: Editor::new(graph), cpu, report, missed: Vec::new() };
-    pass.run(&mut cx)?;
-    let report = cx.finish_report();
-    let edit = cx.edit;
-    let fired = report.fired > 0;
-    edit.finish()?;
-    if cfg!(debug_assertions) {
-        verify::verify(graph)?;
-    }
-    match reports.iter_mut().find(|r| r.pass == report.pass) {
-        Some(r) => {
-            r.fired += report.fired;
-            r.misses = report.misses;
+    fn one(&mut self, pass: &dyn Pass, graph: &mut Graph) -> Result<bool> {
+        let report = PassReport { pass: pass.name(), ..Default::default() };
+        let mut cx = PassCtx { edit: Editor::new(graph), cpu: self.cpu, report, missed: Vec::new() };
+        pass.run(&mut cx)?;
+        let report = cx.finish_report();
+        let edit = cx.edit;
+        let fired = report.fired > 0;
+        edit.finish()?;
+        if cfg!(debug_assertions) {
+            verify::verify(graph)?;
         }
-        None => reports.push(report),
+        match self.reports.iter_mut().find(|r| r.pass == report.pass) {
+            Some(r) => {
+                r.fired += report.fired;
+                r.misses = report.misses;
+            }
+            None => self.reports.push(report),
+        }
+        Ok(fired)
     }
-    Ok(fired)
-}
 
-/// Optimises the graphs in the attributes of this one's nodes.
-fn inner_graphs(graph: &mut Graph, cpu: &CpuBackend, options: &Options, reports: &mut Vec<PassReport>) -> Result<()> {
-    let with: Vec<NodeId> = graph.nodes().filter(|(_, n)| !n.op.subgraphs().is_empty()).map(|(id, _)| id).collect();
-    for id in with {
-        // A dead one goes when the one before it is replaced.
-        if !graph.has_node(id) {
-            continue;
+    /// Optimises the graphs in the attributes of this one's nodes.
+    fn inner_graphs(&mut self, graph: &mut Graph) -> std::result::Result<(), Failure> {
+        let with: Vec<NodeId> = graph.nodes().filter(|(_, n)| !n.op.subgraphs().is_empty()).map(|(id, _)| id).collect();
+        for id in with {
+            // A dead one goes when the one before it is replaced.
+            if !graph.has_node(id) {
+                continue;
+            }
+            let node = graph.node(id);
+            let mut subs: Vec<Graph> = node.op.subgraphs().into_iter().cloned().collect();
+            for g in &mut subs {
+                self.whole(g)?;
+            }
+            let node = graph.node(id);
+            if let Some(op) = node.op.with_subgraphs(subs.into_iter().map(Arc::new).collect()) {
+                let inputs = node.inputs.clone();
+                let mut edit = Editor::new(graph);
+                edit.replace_op(id, op, inputs);
+                edit.finish().map_err(|e| (None, e))?;
+            }
         }
-        let node = graph.node(id);
-        let mut subs: Vec<Graph> = node.op.subgraphs().into_iter().cloned().collect();
-        for g in &mut subs {
-            run(g, cpu, options, reports)?;
-        }
-        let node = graph.node(id);
-        if let Some(op) = node.op.with_subgraphs(subs.into_iter().map(Arc::new).collect()) {
-            let inputs = node.inputs.clone();
-            let mut edit = Editor::new(graph);
-            edit.replace_op(id, op, inputs);
-            edit.finish()?;
-        }
+        Ok(())
     }
-    Ok(())
 }

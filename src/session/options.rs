@@ -73,6 +73,9 @@ pub struct SessionOptions {
     pub disabled_passes: Vec<String>,
     /// The last pass to run, to find the one that breaks a model.
     pub stop_after: Option<String>,
+    /// A pass that fails is an error; else the graph is optimised without it, and `Session::warnings` tells. Off by
+    /// default, but for builds with debug assertions.
+    pub strict_passes: bool,
     /// The most bytes that the session's tensors may take at once: weights that are not read where they lie (mapped or
     /// borrowed), packed constants, intermediate values, outputs as long as they live. None by default.
     pub memory_limit: Option<usize>,
@@ -91,6 +94,7 @@ impl Default for SessionOptions {
             optimize: true,
             disabled_passes: Vec::new(),
             stop_after: None,
+            strict_passes: cfg!(debug_assertions),
             memory_limit: None,
         }
     }

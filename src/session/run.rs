@@ -95,6 +95,7 @@ impl Session {
         let wanted = options.optimize.then(|| optimize::Options {
             disabled: options.disabled_passes.clone(),
             stop_after: options.stop_after.clone(),
+            strict: options.strict_passes,
         });
         // Where that reading fails (a shape that must be known, say), the defaults are constants and nothing else.
         let open: Option<Imported> = match overridable_inputs(&model) {
@@ -112,6 +113,10 @@ impl Session {
             Some(o) => optimize::optimize(&mut graph, &cpu, o)?,
             None => Vec::new(),
         };
+        for r in &passes {
+            let left_out = |why| format!("the optimiser goes without the pass '{}', which failed: {why}", r.pass);
+            warnings.extend(r.failure.as_ref().map(left_out));
+        }
         // What overriding can change is not known of the outputs.
         let general = open.as_ref().map_or(&graph, |o| &o.graph);
         let inputs = graph.inputs().iter().map(|&v| described(&graph, v)).collect();

@@ -9,7 +9,6 @@ use crate::backend::opencl::recipe::{Arg, Recipe, Work};
 use crate::ensure;
 use crate::error::Result;
 use crate::kernels::conv::ConvSpec;
-use crate::kernels::gemm::Activation;
 use crate::tensor::DType;
 
 pub(super) fn add(b: &mut OpenClBindings) {
@@ -36,6 +35,7 @@ fn bind(op: &Conv, node: &NodeView<'_>) -> Result<Recipe> {
 fn transposed(op: &ConvTranspose, node: &NodeView<'_>) -> Result<Recipe> {
     let (x, w, y) = (node.input(0)?, node.input(1)?, node.output(0)?);
     ensure!(x.dtype == DType::F32, Unsupported, "a transposed convolution of {} on OpenCL", x.dtype);
+    call::activation(op.activation)?;
     let c = op.columns(&x.shape[2..], &w.shape[2..], &y.shape[2..])?;
     let spec = ConvSpec {
         n: x.shape[0],
@@ -50,7 +50,7 @@ fn transposed(op: &ConvTranspose, node: &NodeView<'_>) -> Result<Recipe> {
         pad: c.pad,
         bias: node.opt_input(2).is_some(),
         residual: false,
-        activation: Activation::None,
+        activation: op.activation,
     };
     ensure!(is_planar(&spec), Unsupported, "three spatial axes on OpenCL");
     let bias = if spec.bias { Arg::Input(2) } else { Arg::Output(0) };

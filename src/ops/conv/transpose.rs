@@ -10,8 +10,10 @@ use crate::ir::parse::Attr;
 use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx};
 use crate::kernels::col2im::Col2Im;
 use crate::kernels::elem::Number;
-use crate::kernels::gemm::{Batch, Gemm, GemmPtrs, GemmSpec, Strides};
+use crate::kernels::gemm::epilogue::activate;
+use crate::kernels::gemm::{Activation, Batch, Gemm, GemmPtrs, GemmSpec, Strides};
 use crate::kernels::gemm_plain::Product;
+use crate::kernels::isa::Isa;
 use crate::ops::case::{Case, CaseInput};
 use crate::ops::widen::widened;
 use crate::ops::window::{Pads, Window};
@@ -19,7 +21,7 @@ use crate::tensor::DType;
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
-/// The transpose (gradient) of a convolution, plus a bias. Inputs X `[N, C, spatial...]`, W `[C, M / groups, kernel...]`,
+/// `activation(conv_transpose(X, W) + B)`, the transpose (gradient) of a convolution. Inputs X `[N, C, spatial...]`, W `[C, M / groups, kernel...]`,
 /// optionally B `[M]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConvTranspose {
@@ -31,6 +33,8 @@ pub struct ConvTranspose {
     pub output_padding: Vec<i64>,
     /// The output sizes, if given; the pads follow from them.
     pub output_shape: Option<Vec<i64>>,
+    /// Applied last; f32 and narrower.
+    pub activation: Activation,
 }
 
 pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -46,6 +50,7 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         groups: super::parse_groups(cx)?,
         output_padding,
         output_shape,
+        activation: Activation::None,
     }))
 }
 
@@ -171,6 +176,8 @@ struct TransposeStep<T> {
     bytes: usize,
     weights: Option<Arc<Buffer>>,
     bias: bool,
+    isa: Isa,
+    activation: Activation,
     planes: (usize, usize),
     _type: std::marker::PhantomData<T>,
 }
@@ -186,7 +193,7 @@ pub(super) fn bind(op: &ConvTranspose, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>>
     }
     match cx.input(0)?.dtype {
         DType::F32 => bind_as::<f32>(op, cx),
-        DType::F64 => bind_as::<f64>(op, cx),
+        DType::F64 if op.activation == Activation::None => bind_as::<f64>(op, cx),
         d => bail!(Unsupported, "a transposed convolution of {d}"),
     }
 }
@@ -241,6 +248,8 @@ fn bind_as<T: Number>(op: &ConvTranspose, cx: &CpuCtx<'_>) -> Result<Box<dyn Ste
         bytes,
         weights,
         bias: cx.opt_input(2).is_some(),
+        isa: cx.isa,
+        activation: op.activation,
         planes: split(c_out, (32 * 1024 / plane).max(1)),
         _type: std::marker::PhantomData,
     }))
@@ -302,6 +311,10 @@ impl<T: Number> Step for TransposeStep<T> {
                         *y.add(i) = start;
                     }
                     self.columns.add(columns.add(c * taps * places).cast_const(), y);
+                    if self.activation != Activation::None {
+                        // Only f32 is bound with one.
+                        activate(self.isa, self.activation, y.cast(), 1, size, size);
+                    }
                 }
             }
             return Ok(());

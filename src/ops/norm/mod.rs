@@ -1,5 +1,6 @@
 //! Normalisations: by batch, by instance, by groups of channels, by layer, by p-norm, by neighbouring channels.
 
+mod across;
 mod batch;
 mod channels;
 mod layer;
@@ -7,6 +8,7 @@ mod lp;
 #[cfg(feature = "opencl")]
 mod opencl;
 
+pub use across::ChannelLayerNorm;
 pub use batch::BatchNormalization;
 pub use channels::ChannelNorm;
 pub use layer::LayerNormalization;
@@ -40,6 +42,7 @@ const OPS: &[OpDef] = &[
 ];
 
 fn cpu(b: &mut CpuBindings) {
+    across::cpu(b);
     batch::cpu(b);
     channels::cpu(b);
     layer::cpu(b);

@@ -1,12 +1,13 @@
 //! Normalisations on OpenCL devices.
 
-use super::{BatchNormalization, ChannelNorm, LayerNormalization};
+use super::{BatchNormalization, ChannelLayerNorm, ChannelNorm, LayerNormalization};
 use crate::backend::NodeView;
 use crate::backend::opencl::OpenClBindings;
 use crate::backend::opencl::element::Type;
 use crate::backend::opencl::norm::Normalise;
 use crate::backend::opencl::pointwise::Operand;
 use crate::backend::opencl::recipe::{Arg, Recipe, Work};
+use crate::backend::opencl::shape::Part;
 use crate::ensure;
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
@@ -18,6 +19,7 @@ pub(super) fn add(b: &mut OpenClBindings) {
     b.recipe::<BatchNormalization>(batch);
     b.recipe::<LayerNormalization>(layer);
     b.recipe::<ChannelNorm>(channels);
+    b.recipe::<ChannelLayerNorm>(across);
 }
 
 /// A pointwise program over broadcast channels.
@@ -67,6 +69,28 @@ fn layer(op: &LayerNormalization, node: &NodeView<'_>) -> Result<Recipe> {
     let work = Normalise { lines, n, rms: op.rms, period: 1, per_line: 0, step, shift, epsilon: op.epsilon };
     let third = if shift { Arg::Input(2) } else { Arg::Output(0) };
     Ok(Recipe::one(Work::Normalise(work), [Arg::Input(0), Arg::Input(1), third, Arg::Output(0)]))
+}
+
+/// Lines of channels in a temporary, normalised there and turned back.
+fn across(op: &ChannelLayerNorm, node: &NodeView<'_>) -> Result<Recipe> {
+    all_f32(node)?;
+    let x = node.input(0)?;
+    let (images, n, space) = (x.shape[0], x.shape[1], x.shape[2..].iter().product::<usize>());
+    ensure!(!x.is_empty(), Unsupported, "a normalisation of nothing on OpenCL");
+    let dims = vec![images, space, n];
+    let part = |strides: [usize; 3]| Part { start: 0, strides: strides.map(|s| s as isize).to_vec() };
+    let (image, line) = (part([n * space, 1, space]), part([n * space, n, 1]));
+    let shift = node.opt_input(2).is_some();
+    let (lines, rms, epsilon) = (images * space, op.rms, op.epsilon);
+    let work = Normalise { lines, n, rms, period: 1, per_line: 0, step: 1, shift, epsilon };
+    let mut recipe = Recipe::default();
+    let turned = recipe.temporary(x.len() * size_of::<f32>());
+    let third = if shift { Arg::Input(2) } else { turned.clone() };
+    let args = [turned.clone(), Arg::Input(1), third, turned.clone()];
+    Ok(recipe
+        .then(Work::Copy(4, dims.clone(), image.clone(), line.clone()), [Arg::Input(0), turned.clone()])
+        .then(Work::Normalise(work), args)
+        .then(Work::Copy(4, dims, line, image), [turned, Arg::Output(0)]))
 }
 
 fn channels(op: &ChannelNorm, node: &NodeView<'_>) -> Result<Recipe> {

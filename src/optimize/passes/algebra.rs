@@ -1,18 +1,21 @@
 //! Algebraic identities: operators that change nothing, undo each other, or are dearer than another way to say the same.
 
 use crate::error::Result;
-use crate::ir::{Dim, NodeId, Op, ValueId};
+use crate::ir::build::infer_op;
+use crate::ir::op::resolve_axis;
+use crate::ir::{Dim, Fact, Node, NodeId, Op, ValueId};
 use crate::kernels::pointwise::UnaryOp;
 use crate::ops::cast::Cast;
-use crate::ops::movement::{Concat, Expand, Pad, Slice, Tile, Transpose};
-use crate::ops::pointwise::{Binary, BinaryFn, Where};
-use crate::ops::shape::Reshape;
+use crate::ops::movement::{Concat, Expand, Pad, Slice, Split, Tile, Transpose};
+use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn, Where};
+use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::pattern::{binary, is_op};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
-/// `x * 1`, `x + 0`, `-(-x)`, `x^2`, casts of casts, transpositions of transpositions, parts that are the whole.
+/// `x * 1`, `x - 0`, `-(-x)`, `x^2`, `x / 4`, `max(x, 0)`, casts of casts, transpositions of transpositions, views of views,
+/// parts that are the whole, what is expanded where it would be broadcast.
 pub struct Algebra;
 
 impl Pass for Algebra {
@@ -55,8 +58,11 @@ fn same_as(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, ValueId)> {
         let y = at(1)?;
         match (f, cx.scalar(x), cx.scalar(y)) {
             (BinaryFn::Mul | BinaryFn::Div | BinaryFn::Pow, _, Some(1.0)) => x,
-            (BinaryFn::Add | BinaryFn::Sub, _, Some(0.0)) => x,
-            (BinaryFn::Mul, Some(1.0), _) | (BinaryFn::Add, Some(0.0), _) => y,
+            // -0 + 0 is 0: only the other zero changes nothing.
+            (BinaryFn::Add, _, Some(0.0)) if negative_zero(cx, y) => x,
+            (BinaryFn::Add, Some(0.0), _) if negative_zero(cx, x) => y,
+            (BinaryFn::Sub, _, Some(0.0)) if !negative_zero(cx, y) => x,
+            (BinaryFn::Mul, Some(1.0), _) => y,
             _ => return None,
         }
     } else if is_op(op, UnaryOp::Neg) || is_op(op, UnaryOp::Not) {
@@ -64,7 +70,12 @@ fn same_as(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, ValueId)> {
         let f = if is_op(op, UnaryOp::Neg) { UnaryOp::Neg } else { UnaryOp::Not };
         is_op(&*inner.op, f).then_some(())?;
         inner.inputs.first().copied().flatten()?
-    } else if op.is::<Cast>() || op.is::<Expand>() || op.is::<Tile>() || op.is::<Concat>() && node.inputs.len() == 1 {
+    } else if op.is::<Cast>() {
+        // Of the same type, whatever the shape is.
+        return (cx.dtype(x).is_some() && cx.dtype(x) == cx.dtype(out)).then_some((x, out));
+    } else if let Some((split, s)) = op.downcast::<Concat>().and_then(|_| cx.maker::<Split>(x)) {
+        joined_again(cx, node, split, s)?
+    } else if op.is::<Split>() || op.is::<Expand>() || op.is::<Tile>() || op.is::<Concat>() && node.inputs.len() == 1 {
         x
     } else if op.is::<Slice>() {
         // As long as the whole: the whole, unless it is walked backwards.
@@ -90,6 +101,20 @@ fn same_as(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, ValueId)> {
     (same_dims(cx, from, out) && cx.dtype(from) == cx.dtype(out)).then_some((from, out))
 }
 
+/// Whether a constant zero has a minus sign.
+fn negative_zero(cx: &PassCtx<'_, '_>, v: ValueId) -> bool {
+    cx.scalar(v).is_some_and(f64::is_sign_negative)
+}
+
+/// What was split, if a node joins all parts of it again in their order.
+fn joined_again(cx: &PassCtx<'_, '_>, concat: &Node, split: NodeId, s: &Split) -> Option<ValueId> {
+    let parts = cx.node(split)?;
+    let whole = parts.inputs.first().copied()??;
+    let rank = cx.dims(whole)?.len();
+    let axis = resolve_axis(concat.op.downcast::<Concat>()?.axis, rank).ok()?;
+    (concat.inputs == parts.outputs && resolve_axis(s.axis, rank).ok()? == axis).then_some(whole)
+}
+
 type Replacement = (Arc<dyn Op>, Vec<Option<ValueId>>);
 
 /// Another operator for the node, over other values.
@@ -107,7 +132,85 @@ fn simpler(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<Replacement>> 
     if let Some(t) = node.op.downcast::<Transpose>() {
         return transpose(cx, t, x, out);
     }
+    if node.op.is::<Reshape>() {
+        return reshape(cx, x, out);
+    }
+    if let Some(b) = node.op.downcast::<Binary>().filter(|b| b.axis.is_none()) {
+        let first = bound(cx, b.f, x, second).or_else(|| inverse(cx, b.f, x, second));
+        return Ok(first.or_else(|| unexpanded(cx, &node, out)));
+    }
     Ok(None)
+}
+
+/// The larger or smaller of a value and a number: a limit, which kernels can apply to their results.
+fn bound(cx: &PassCtx<'_, '_>, f: BinaryFn, x: ValueId, y: Option<ValueId>) -> Option<Replacement> {
+    let y = y?;
+    let (x, k) = match (cx.scalar(x), cx.scalar(y)) {
+        (_, Some(k)) => (x, k),
+        (Some(k), _) => (y, k),
+        _ => return None,
+    };
+    let numbers =
+        [x, y].into_iter().filter(|&v| cx.scalar(v).is_some()).all(|v| cx.dims(v).is_some_and(<[Dim]>::is_empty));
+    if cx.dtype(x) != Some(DType::F32) || !numbers || k.is_nan() {
+        return None;
+    }
+    let k = Some(k as f32);
+    let f = match f {
+        BinaryFn::Max => UnaryFn::Clip { low: k, high: None },
+        BinaryFn::Min => UnaryFn::Clip { low: None, high: k },
+        _ => return None,
+    };
+    Some((Arc::new(Unary { f }), vec![Some(x)]))
+}
+
+/// A quotient by a power of two as a product, which is as exact.
+fn inverse(cx: &mut PassCtx<'_, '_>, f: BinaryFn, x: ValueId, y: Option<ValueId>) -> Option<Replacement> {
+    let y = y.filter(|_| f == BinaryFn::Div)?;
+    let t = cx.graph().fact(y).constant().filter(|t| t.dtype() == DType::F32)?.clone();
+    let exact = |&c: &f32| c.is_normal() && (1.0 / c).is_normal() && c.to_bits() & 0x007f_ffff == 0;
+    let of = t.as_slice::<f32>().ok().filter(|s| s.iter().all(exact))?;
+    let of: Vec<f32> = of.iter().map(|c| 1.0 / c).collect();
+    let name = format!("{}.inverse", cx.graph().value(y).name);
+    let k = cx.edit.constant(&name, Tensor::from_slice(t.shape(), &of).ok()?);
+    Some((Arc::new(Binary::new(BinaryFn::Mul)), vec![Some(x), Some(k)]))
+}
+
+/// Operands as they were before they were expanded, where the operator broadcasts them to the same shape itself.
+fn unexpanded(cx: &PassCtx<'_, '_>, node: &Node, out: ValueId) -> Option<Replacement> {
+    for (i, v) in node.inputs.iter().enumerate() {
+        let Some((expand, _)) = v.and_then(|v| cx.maker::<Expand>(v)) else { continue };
+        let mut inputs = node.inputs.clone();
+        inputs[i] = cx.node(expand)?.inputs.first().copied()?;
+        let facts: Vec<&Fact> = inputs.iter().flatten().map(|&v| cx.graph().fact(v)).collect();
+        let Ok(new) = infer_op(&node.op, &facts, 1) else { continue };
+        let dims = new.first()?.as_tensor()?.dims.as_deref();
+        let same = match (dims, cx.dims(out)) {
+            (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b)),
+            _ => false,
+        };
+        if same {
+            return Some((node.op.clone(), inputs));
+        }
+    }
+    None
+}
+
+/// A view of a view.
+fn reshape(cx: &mut PassCtx<'_, '_>, x: ValueId, out: ValueId) -> Result<Option<Replacement>> {
+    let Some((_, inner)) = cx.made_by(x) else { return Ok(None) };
+    let is_view =
+        inner.op.is::<Reshape>() || inner.op.is::<Squeeze>() || inner.op.is::<Unsqueeze>() || inner.op.is::<Flatten>();
+    let from = inner.inputs.first().copied().flatten();
+    let sizes: Option<Vec<i64>> = cx.dims(out).map(|d| d.iter().map(|d| d.known().unwrap_or(-1)).collect());
+    let (Some(from), Some(sizes), true) = (from, sizes, is_view) else { return Ok(None) };
+    // One open size follows from the others, which must not be zero.
+    if sizes.iter().filter(|&&s| s < 0).count() > 1 || sizes.contains(&0) {
+        return Ok(None);
+    }
+    let name = format!("{}.shape", cx.graph().value(out).name);
+    let shape = cx.edit.constant(&name, Tensor::from_slice(&[sizes.len()], &sizes)?);
+    Ok(Some((Arc::new(Reshape { allow_zero: false }), vec![Some(from), Some(shape)])))
 }
 
 /// A cast of a cast that lost nothing; a cast to another value's type, which is known.

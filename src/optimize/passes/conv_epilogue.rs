@@ -1,17 +1,20 @@
 //! Lets a convolution do what follows it: the addition of a residual, an activation.
 
-use super::activation::activation_of;
+use super::activation::take_activation;
 use crate::error::Result;
 use crate::ir::{NodeId, ValueId};
 use crate::kernels::gemm::Activation;
-use crate::ops::conv::Conv;
+use crate::ops::conv::{Conv, ConvTranspose};
 use crate::ops::pointwise::{Binary, BinaryFn};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
 use std::sync::Arc;
 
-/// `Conv + residual`, then an activation. Only f32: narrower types round between the operators.
+/// `Conv + residual`, then an activation. Narrower types than f32 are rounded once, at the end.
 pub struct ConvEpilogue;
+
+/// The types that kernels compute in f32.
+const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 impl Pass for ConvEpilogue {
     fn name(&self) -> &'static str {
@@ -20,16 +23,17 @@ impl Pass for ConvEpilogue {
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
         for id in cx.order() {
             let _ = residual(cx, id);
-            let _ = activation(cx, id);
+            let _ = take_activation::<Conv>(cx, id, &FLOATS, |c| &mut c.activation)
+                .or_else(|| take_activation::<ConvTranspose>(cx, id, &FLOATS, |c| &mut c.activation));
         }
         Ok(())
     }
 }
 
-/// The convolution that makes a value, if it is f32, has no activation yet, and nobody else reads the value.
+/// The convolution that makes a value, if it has no activation yet, and nobody else reads the value.
 fn open_conv(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(NodeId, Conv)> {
     let (id, op) = cx.maker::<Conv>(v)?;
-    let free = op.activation == Activation::None && cx.used_once(v) && cx.graph().fact(v).dtype() == Some(DType::F32);
+    let free = op.activation == Activation::None && cx.used_once(v) && cx.dtype(v).is_some_and(|d| FLOATS.contains(&d));
     free.then(|| (id, op.clone()))
 }
 
@@ -61,14 +65,4 @@ fn residual(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
         return Some(());
     }
     None
-}
-
-fn activation(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
-    let act = activation_of(cx, id)?;
-    let node = cx.node(id)?.clone();
-    let (Some(&Some(x)), &[Some(out)]) = (node.inputs.first(), &node.outputs[..]) else { return None };
-    let (conv, op) = open_conv(cx, x)?;
-    let inputs = cx.node(conv)?.inputs.clone();
-    cx.absorb(conv, Arc::new(Conv { activation: act, ..op }), inputs, id, out);
-    Some(())
 }

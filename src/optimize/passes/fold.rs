@@ -3,6 +3,7 @@
 use crate::backend::cpu::evaluate;
 use crate::error::Result;
 use crate::ir::build::infer_node;
+use crate::ir::fact::MAX_CONTENTS;
 use crate::ir::{Dim, Fact, NodeId};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
@@ -26,7 +27,8 @@ impl Pass for Fold {
     }
 }
 
-fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
+/// Computes one node, if its inputs are constants.
+pub(super) fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
     let node = cx.graph().node(id).clone();
     if !node.op.is_deterministic() || !node.op.subgraphs().is_empty() {
         return Ok(());
@@ -82,25 +84,38 @@ fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
     Ok(())
 }
 
+/// How many sizes, or small integers, are not known at all; `None` where not even their number is.
+fn gaps(f: &Fact) -> Option<usize> {
+    let t = f.as_tensor()?;
+    let unknown = |d: &[Dim]| d.iter().filter(|d| **d == Dim::Unknown).count();
+    let sizes = unknown(t.dims.as_ref()?);
+    if !t.dtype.is_int() || t.dims.as_ref()?.len() > 1 || t.tensor().is_some() {
+        return Some(sizes);
+    }
+    // Integers that no one knows are as many gaps as there can be numbers in a fact.
+    Some(sizes + t.int_dims().map_or(MAX_CONTENTS, |d| unknown(&d)))
+}
+
 /// Infers anew what is not known of a node's results: its inputs may have become constants.
 fn refine(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
     let node = cx.graph().node(id).clone();
-    let open = |f: &Fact| f.as_tensor().is_some_and(|t| t.dims.as_ref().is_none_or(|d| d.contains(&Dim::Unknown)));
+    let open = |f: &Fact| f.as_tensor().is_some() && gaps(f) != Some(0);
     if !node.outputs.iter().flatten().any(|&v| open(cx.graph().fact(v))) {
         return Ok(());
     }
     let Ok(new) = infer_node(cx.graph(), &node, node.outputs.len()) else { return Ok(()) };
     for (v, new) in node.outputs.iter().zip(new) {
         let Some(v) = *v else { continue };
-        let (Some(old), Some(t)) = (cx.graph().fact(v).as_tensor(), new.as_tensor()) else { continue };
-        let better = match (&old.dims, &t.dims) {
-            (Some(a), Some(b)) => {
-                let unknown = |d: &[Dim]| d.iter().filter(|d| **d == Dim::Unknown).count();
-                a.len() == b.len() && unknown(b) < unknown(a)
-            }
+        let old = cx.graph().fact(v);
+        let same_rank = match (old.as_tensor(), new.as_tensor()) {
+            (Some(a), Some(b)) => a.dtype == b.dtype && (a.rank().is_none() || a.rank() == b.rank()),
+            _ => false,
+        };
+        let better = match (gaps(old), gaps(&new)) {
+            (Some(a), Some(b)) => b < a,
             (a, b) => a.is_none() && b.is_some(),
         };
-        if better && old.dtype == t.dtype {
+        if same_rank && better {
             cx.edit.set_fact(v, new);
         }
     }

@@ -1,7 +1,7 @@
 //! Fuses chains of elementwise operators into one pointwise program.
 
 use crate::error::Result;
-use crate::ir::{Fact, NodeId, ValueId};
+use crate::ir::{Dim, Fact, NodeId, ValueId};
 use crate::kernels::pointwise::{Program, ProgramBuilder, Register};
 use crate::ops::pointwise::{Pointwise, program_of};
 use crate::optimize::{Pass, PassCtx};
@@ -50,7 +50,13 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<bool> {
         if made.outputs.len() != 1 {
             continue;
         }
-        if !same_shape(cx.graph().fact(v), cx.graph().fact(out)) {
+        // Beside single numbers the operand's shape is the result's, known or not.
+        let rank = cx.dims(v).map_or(0, <[Dim]>::len);
+        let number = |x: ValueId| {
+            cx.graph().fact(x).as_tensor().is_some_and(|t| t.count().known() == Some(1) && t.rank() <= Some(rank))
+        };
+        let alone = node.inputs.iter().flatten().all(|&x| x == v || number(x));
+        if !alone && !same_shape(cx.graph().fact(v), cx.graph().fact(out)) {
             cx.miss(id, || format!("its operand '{}' is broadcast: it would be computed more than once", made.name));
             continue;
         }

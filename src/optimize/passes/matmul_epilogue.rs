@@ -1,7 +1,7 @@
 //! Lets a matrix product do what surrounds it: transposed operands, a number that scales it, the addition of a residual, an
 //! activation.
 
-use super::activation::activation_of;
+use super::activation::take_activation;
 use crate::error::Result;
 use crate::ir::{Dim, NodeId, ValueId};
 use crate::kernels::gemm::Activation;
@@ -26,7 +26,7 @@ impl Pass for MatMulEpilogue {
             while turned(cx, id).is_some() {}
             let _ = scaled(cx, id);
             let _ = residual(cx, id);
-            let _ = activation(cx, id);
+            let _ = take_activation::<MatMul>(cx, id, &[DType::F32], |m| &mut m.activation);
         }
         Ok(())
     }
@@ -131,15 +131,4 @@ fn residual(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
         return Some(());
     }
     None
-}
-
-fn activation(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
-    let act = activation_of(cx, id)?;
-    let node = cx.node(id)?.clone();
-    let (Some(&Some(x)), &[Some(out)]) = (node.inputs.first(), &node.outputs[..]) else { return None };
-    let (product, op) = open(cx, x)?;
-    (cx.dtype(x) == Some(DType::F32)).then_some(())?;
-    let inputs = cx.node(product)?.inputs.clone();
-    cx.absorb(product, Arc::new(MatMul { activation: act, ..op }), inputs, id, out);
-    Some(())
 }

@@ -4,11 +4,11 @@ mod activation;
 mod activations;
 mod algebra;
 mod attention;
+mod branches;
 mod channels_last;
 mod common;
-mod conv_batch_norm;
+mod conv_affine;
 mod conv_epilogue;
-mod conv_pad;
 mod fold;
 mod fuse_pointwise;
 mod identity;
@@ -16,6 +16,8 @@ mod matmul_bias;
 mod matmul_epilogue;
 mod norms;
 mod quantised;
+mod transposes;
+mod window_pad;
 
 use super::Pass;
 
@@ -24,6 +26,7 @@ pub fn all() -> Vec<Box<dyn Pass>> {
     vec![
         Box::new(quantised::Quantised),
         Box::new(fold::Fold),
+        Box::new(branches::Branches),
         Box::new(identity::Identity),
         Box::new(algebra::Algebra),
         Box::new(common::Common),
@@ -32,8 +35,9 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(attention::FuseAttention),
         Box::new(matmul_bias::MatMulBias),
         Box::new(matmul_epilogue::MatMulEpilogue),
-        Box::new(conv_pad::ConvPad),
-        Box::new(conv_batch_norm::ConvBatchNorm),
+        Box::new(transposes::Transposes),
+        Box::new(window_pad::WindowPad),
+        Box::new(conv_affine::ConvAffine),
         Box::new(conv_epilogue::ConvEpilogue),
         Box::new(fuse_pointwise::FusePointwise),
         Box::new(channels_last::ChannelsLast),

@@ -23,7 +23,7 @@ fn erf(d: &mut Draft, x: ValueId) -> ValueId {
 }
 
 #[test]
-fn gelu_in_its_orders() {
+pub(super) fn gelu_in_its_orders() {
     let first = |d: &mut Draft, x: ValueId| {
         let (a, half) = (erf(d, x), d.number(0.5));
         let m = d.op("m", "Mul", &[x, a], vec![]);
@@ -126,7 +126,7 @@ fn swish_and_its_kin() {
 }
 
 #[test]
-fn what_is_nearly_an_activation_stays() {
+pub(super) fn what_is_nearly_an_activation_stays() {
     // Another number.
     let mut d = Draft::new();
     let x = d.input("x", &[3, 7]);

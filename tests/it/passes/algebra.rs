@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_changes_nothing_goes() {
+pub(super) fn what_changes_nothing_goes() {
     let mut d = Draft::new();
     let x = d.input("x", &[2, 3, 4]);
     let (one, zero) = (d.number(1.0), d.number(0.0));
@@ -25,7 +25,7 @@ fn what_changes_nothing_goes() {
 }
 
 #[test]
-fn what_broadcasts_or_turns_round_stays() {
+pub(super) fn what_broadcasts_or_turns_round_stays() {
     let mut d = Draft::new();
     let x = d.input("x", &[4]);
     let one = d.constant("one", &[1, 1], 1.0, 1.0);
@@ -68,7 +68,7 @@ fn squares_and_casts() {
 }
 
 #[test]
-fn common_subexpressions_are_computed_once() {
+pub(super) fn common_subexpressions_are_computed_once() {
     let mut d = Draft::new();
     let x = d.input("x", &[3]);
     let (a, b) = (d.op("a", "Exp", &[x], vec![]), d.op("b", "Exp", &[x], vec![]));
@@ -79,7 +79,10 @@ fn common_subexpressions_are_computed_once() {
     assert_eq!(before.len(), 6);
     assert_eq!(after, ["a = Exp(%x)", "c = Elu(%a)", "e = Elu(%a)", "y = Sum(%c, %e, %c)"]);
     assert_eq!(report.fired, 2);
+}
 
+#[test]
+pub(super) fn what_is_not_the_same_is_computed_each_time() {
     let mut d = Draft::new();
     let x = d.input("x", &[3]);
     let (a, b) = (d.op("a", "RandomUniformLike", &[x], vec![]), d.op("b", "RandomUniformLike", &[x], vec![]));
@@ -97,4 +100,53 @@ fn common_subexpressions_are_computed_once() {
     let y = d.op("y", "Sub", &[a, b], vec![]);
     let (before, after, _) = d.check("common", vec![y]);
     assert_eq!(before, after, "attributes that are tensors are compared by their elements");
+}
+
+#[test]
+fn views_limits_and_quotients() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 12]);
+    let (s, t) = (d.ints("s", &[2, 3, 4]), d.ints("t", &[6, 4]));
+    let a = d.op("a", "Reshape", &[x, s], vec![]);
+    let a = d.op("b", "Reshape", &[a, t], vec![]);
+    let (low, four, three) = (d.number(0.25), d.number(4.0), d.number(3.0));
+    let a = d.op("c", "Max", &[a, low], vec![]);
+    let a = d.op("e", "Div", &[a, four], vec![]);
+    let y = d.op("y", "Div", &[a, three], vec![]);
+    let (_, after, _) = d.check("algebra", vec![y]);
+    let want = ["b = Reshape(%x, #b.shape)", "c = Clip(%b)", "e = Mul(%c, #4.inverse)", "y = Div(%e, #3)"];
+    assert_eq!(after, want, "a third is not exact");
+}
+
+#[test]
+fn parts_joined_again_and_what_is_expanded_to_be_broadcast() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 6]);
+    let r = d.input("r", &[6]);
+    let lengths = d.ints("lengths", &[2, 4]);
+    let parts = d.split("s", x, lengths, 1, 2);
+    let c = d.op("c", "Concat", &parts, vec![("axis", Attr::Int(-1))]);
+    let shape = d.ints("shape", &[2, 6]);
+    let e = d.op("e", "Expand", &[r, shape], vec![]);
+    let y = d.op("y", "Add", &[c, e], vec![]);
+    let (_, after, _) = d.check("algebra", vec![y]);
+    assert_eq!(after, ["y = Add(%x, %r)"]);
+
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 6]);
+    let lengths = d.ints("lengths", &[2, 4]);
+    let parts = d.split("s", x, lengths, 1, 2);
+    let y = d.op("y", "Concat", &[parts[1], parts[0]], vec![("axis", Attr::Int(1))]);
+    let (before, after, _) = d.check("algebra", vec![y]);
+    assert_eq!(before, after, "another order");
+}
+
+#[test]
+fn the_sign_of_zero_stays() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[4]);
+    let zero = d.number(0.0);
+    let y = d.op("y", "Add", &[x, zero], vec![]);
+    let (before, after, _) = d.check("algebra", vec![y]);
+    assert_eq!(before, after, "-0 + 0 is 0");
 }

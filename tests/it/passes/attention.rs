@@ -20,7 +20,7 @@ fn merge_heads(d: &mut Draft, y: ValueId, width: i64) -> ValueId {
 }
 
 #[test]
-fn bert_with_named_axes() {
+pub(super) fn bert_with_named_axes() {
     let mut d = Draft::new();
     let axes = ["batch", "seq", ""];
     let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &axes, &[2, 9, 24]));
@@ -175,7 +175,7 @@ fn rows_first_with_a_cap_and_a_guard() {
 }
 
 #[test]
-fn what_is_nearly_attention_stays() {
+pub(super) fn what_is_nearly_attention_stays() {
     type Change = fn(&mut Draft, ValueId, ValueId) -> (ValueId, Option<ValueId>);
     let cases: [(&str, Change); 3] = [
         ("other users", |d, s, _| {

@@ -18,12 +18,12 @@ fn normalised(d: &mut Draft, x: ValueId, channels: usize) -> ValueId {
 }
 
 #[test]
-fn conv_takes_a_batch_norm() {
+pub(super) fn conv_takes_a_batch_norm() {
     let mut d = Draft::new();
     let x = d.input("x", &[2, 4, 6, 5]);
     let c = conv(&mut d, "c", x, 8);
     let y = normalised(&mut d, c, 8);
-    let (before, after, _) = d.check("conv_batch_norm", vec![y]);
+    let (before, after, _) = d.check("conv_affine", vec![y]);
     assert_eq!(before, ["c = Conv(%x, #w, #b)", "y = BatchNormalization(%c, #scale, #bias, #mean, #var)"]);
     assert_eq!(after, ["y = Conv(%x, #y.weights, #y.bias)"]);
 }
@@ -35,17 +35,17 @@ fn conv_without_bias_takes_a_batch_norm() {
     let w = d.constant("w", &[4, 1, 3, 3], -0.5, 0.5);
     let c = d.op("c", "Conv", &[x, w], vec![("group", Attr::Int(4))]);
     let y = normalised(&mut d, c, 4);
-    let (_, after, _) = d.check("conv_batch_norm", vec![y]);
+    let (_, after, _) = d.check("conv_affine", vec![y]);
     assert_eq!(after, ["y = Conv(%x, #y.weights, #y.bias)"]);
 }
 
 #[test]
-fn conv_keeps_away_from_a_batch_norm_that_others_look_past() {
+pub(super) fn conv_keeps_away_from_a_batch_norm_that_others_look_past() {
     let mut d = Draft::new();
     let x = d.input("x", &[1, 4, 6, 6]);
     let c = conv(&mut d, "c", x, 8);
     let y = normalised(&mut d, c, 8);
-    let (before, after, report) = d.check("conv_batch_norm", vec![y, c]);
+    let (before, after, report) = d.check("conv_affine", vec![y, c]);
     assert_eq!(before, after);
     assert!(report.misses[0].contains("other users"), "{:?}", report.misses);
 
@@ -56,7 +56,7 @@ fn conv_keeps_away_from_a_batch_norm_that_others_look_past() {
     let (scale, bias) = (d.constant("scale", &[8], 0.5, 1.5), d.constant("bias", &[8], -1.0, 1.0));
     let var = d.constant("var", &[8], 0.5, 2.0);
     let y = d.op("y", "BatchNormalization", &[c, scale, bias, mean, var], vec![]);
-    let (before, after, report) = d.check("conv_batch_norm", vec![y]);
+    let (before, after, report) = d.check("conv_affine", vec![y]);
     assert_eq!(before, after);
     assert!(report.misses[0].contains("not constant"), "{:?}", report.misses);
 }
@@ -88,7 +88,7 @@ fn conv_takes_each_activation() {
 }
 
 #[test]
-fn conv_takes_a_residual_and_an_activation() {
+pub(super) fn conv_takes_a_residual_and_an_activation() {
     let mut d = Draft::new();
     let x = d.input("x", &[1, 4, 6, 6]);
     let r = d.input("r", &[1, 8, 6, 6]);
@@ -102,7 +102,7 @@ fn conv_takes_a_residual_and_an_activation() {
 }
 
 #[test]
-fn conv_leaves_a_residual_of_another_shape() {
+pub(super) fn conv_leaves_a_residual_of_another_shape() {
     let mut d = Draft::new();
     let x = d.input("x", &[1, 4, 6, 6]);
     let r = d.input("r", &[1, 8, 1, 1]);
@@ -120,21 +120,21 @@ fn padded(d: &mut Draft, x: ValueId, widths: &[i64], value: f32) -> ValueId {
 }
 
 #[test]
-fn conv_pads_by_itself() {
+pub(super) fn conv_pads_by_itself() {
     let mut d = Draft::new();
     let x = d.input("x", &[2, 4, 6, 5]);
     let p = padded(&mut d, x, &[0, 0, 1, 4, 0, 0, 2, 0], 0.0);
     let y = conv(&mut d, "y", p, 8);
-    let (before, after, report) = d.check("conv_pad", vec![y]);
+    let (before, after, report) = d.check("window_pad", vec![y]);
     assert_eq!(before.len(), 2);
     assert_eq!(after, ["y = Conv(%x, #w, #b)"]);
     assert_eq!(report.fired, 1);
 }
 
 #[test]
-fn conv_leaves_other_borders() {
+pub(super) fn conv_leaves_other_borders() {
     for (widths, value, why) in [
-        ([0, 0, 1, 1, 0, 0, 1, 1], 0.5, "not of zeros"),
+        ([0, 0, 1, 1, 0, 0, 1, 1], 0.5, "not what the operator takes it for"),
         ([0, 1, 0, 0, 0, 0, 0, 0], 0.0, "along batch or channels"),
         ([0, 0, -1, 1, 0, 0, 1, 1], 0.0, "cuts"),
     ] {
@@ -142,8 +142,121 @@ fn conv_leaves_other_borders() {
         let x = d.input("x", &[2, if widths[1] == 1 { 3 } else { 4 }, 6, 5]);
         let p = padded(&mut d, x, &widths, value);
         let y = conv(&mut d, "y", p, 8);
-        let (before, after, report) = d.check("conv_pad", vec![y]);
+        let (before, after, report) = d.check("window_pad", vec![y]);
         assert_eq!(before, after);
         assert!(report.misses[0].contains(why), "{:?}", report.misses);
     }
+}
+
+#[test]
+fn conv_takes_what_scales_and_shifts_its_channels() {
+    for op in ["Mul", "Add", "Div", "Sub"] {
+        for shape in [&[8, 1, 1][..], &[], &[1, 8, 1, 1]] {
+            for left in [false, true] {
+                let mut d = Draft::new();
+                let x = d.input("x", &[1, 4, 6, 6]);
+                let c = conv(&mut d, "c", x, 8);
+                let k = d.constant("k", shape, 0.5, 2.0);
+                let y = d.op("y", op, &if left { [k, c] } else { [c, k] }, vec![]);
+                let (_, after, _) = d.check("conv_affine", vec![y]);
+                let takes = !(left && op == "Div");
+                assert_eq!(after.len(), if takes { 1 } else { 2 }, "{op} {shape:?} {left}: {after:?}");
+            }
+        }
+    }
+    // A row, and something that broadcasts the result.
+    for shape in [&[6][..], &[2, 8, 1, 1], &[1, 1, 8, 1, 1]] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[1, 4, 6, 6]);
+        let c = conv(&mut d, "c", x, 8);
+        let k = d.constant("k", shape, 0.5, 2.0);
+        let y = d.op("y", "Mul", &[c, k], vec![]);
+        let (before, after, _) = d.check("conv_affine", vec![y]);
+        assert_eq!(before, after, "{shape:?}");
+    }
+}
+
+#[test]
+fn conv_transpose_takes_a_batch_norm_and_an_activation() {
+    for groups in [1, 2] {
+        let draft = || {
+            let mut d = Draft::new();
+            let x = d.input("x", &[2, 4, 5, 6]);
+            let w = d.constant("w", &[4, 8 / groups, 3, 3], -0.5, 0.5);
+            let attrs = vec![("group", Attr::Int(groups as i64)), ("strides", ints(&[2, 2]))];
+            let c = d.op("c", "ConvTranspose", &[x, w], attrs);
+            (d, c)
+        };
+        let (mut d, c) = draft();
+        let y = normalised(&mut d, c, 8);
+        let (_, after, _) = d.check("conv_affine", vec![y]);
+        assert_eq!(after, ["y = ConvTranspose(%x, #y.weights, #y.bias)"]);
+        for op in ["Relu", "Tanh", "Gelu"] {
+            let (mut d, c) = draft();
+            let y = d.op("y", op, &[c], vec![]);
+            let (_, after, _) = d.check("conv_epilogue", vec![y]);
+            assert_eq!(after, ["y = ConvTranspose(%x, #w)"]);
+        }
+    }
+}
+
+#[test]
+fn conv_takes_what_comes_before_it_where_it_has_no_border() {
+    for (pads, groups, taken) in [([0; 4], 1, true), ([0; 4], 2, true), ([1; 4], 1, false)] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[1, 4, 6, 6]);
+        let scale = d.constant("scale", &[4], 0.5, 1.5);
+        let bias = d.constant("bias", &[4], -1.0, 1.0);
+        let mean = d.constant("mean", &[4], -1.0, 1.0);
+        let var = d.constant("var", &[4], 0.5, 2.0);
+        let n = d.op("n", "BatchNormalization", &[x, scale, bias, mean, var], vec![]);
+        let w = d.constant("w", &[6, 4 / groups, 3, 3], -0.5, 0.5);
+        let attrs = vec![("pads", ints(&pads)), ("group", Attr::Int(groups as i64))];
+        let y = d.op("y", "Conv", &[n, w], attrs);
+        let (before, after, report) = d.check("conv_affine", vec![y]);
+        if taken {
+            assert_eq!(after, ["y = Conv(%x, #y.weights, #y.bias)"]);
+        } else {
+            assert_eq!(before, after);
+            assert!(report.misses[0].contains("whose border is zeros"), "{:?}", report.misses);
+        }
+    }
+}
+
+#[test]
+fn pools_pad_by_themselves() {
+    let kernel = || vec![("kernel_shape", ints(&[3, 3])), ("strides", ints(&[2, 2]))];
+    let widths = [0, 0, 1, 0, 0, 0, 1, 2];
+    let all: [(&str, f32, bool, bool); 5] = [
+        ("AveragePool", 0.0, false, true),
+        ("AveragePool", 0.5, false, false),
+        ("MaxPool", f32::NEG_INFINITY, false, true),
+        ("MaxPool", 0.0, false, false),
+        ("MaxPool", 0.0, true, true),
+    ];
+    for (pool, value, relu, taken) in all {
+        let mut d = Draft::new();
+        let x = d.input("x", &[2, 4, 7, 6]);
+        let r = if relu { d.op("r", "Relu", &[x], vec![]) } else { x };
+        let p = padded(&mut d, r, &widths, value);
+        let y = d.op("y", pool, &[p], kernel());
+        let (before, after, _) = d.check("window_pad", vec![y]);
+        assert_eq!(before.len() - after.len(), usize::from(taken), "{pool} of {value}, relu {relu}: {after:?}");
+    }
+    // A border that repeats the edge.
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 4, 7, 6]);
+    let w = d.ints("widths", &widths);
+    let p = d.op("p", "Pad", &[x, w], vec![("mode", Attr::String(b"edge".to_vec()))]);
+    let y = d.op("y", "MaxPool", &[p], kernel());
+    let (_, after, _) = d.check("window_pad", vec![y]);
+    assert_eq!(after, ["y = MaxPool(%x)"]);
+    // A pool that does not count its own border.
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 4, 7, 6]);
+    let p = padded(&mut d, x, &widths, 0.0);
+    let y = d.op("y", "AveragePool", &[p], kernel().into_iter().chain([("pads", ints(&[1; 4]))]).collect());
+    let (before, after, report) = d.check("window_pad", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("counts its own border"), "{:?}", report.misses);
 }

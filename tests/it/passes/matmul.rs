@@ -8,7 +8,7 @@ fn linear(d: &mut Draft, name: &str, x: ValueId) -> ValueId {
 }
 
 #[test]
-fn matmul_takes_a_residual_and_an_activation() {
+pub(super) fn matmul_takes_a_residual_and_an_activation() {
     let mut d = Draft::new();
     let (x, r) = (d.input("x", &[5, 4]), d.input("r", &[5, 6]));
     let m = linear(&mut d, "m", x);
@@ -45,7 +45,7 @@ fn matmul_reads_turned_operands_and_scales() {
 }
 
 #[test]
-fn matmul_leaves_what_is_broadcast_or_used_twice() {
+pub(super) fn matmul_leaves_what_is_broadcast_or_used_twice() {
     let mut d = Draft::new();
     let (x, r) = (d.input("x", &[5, 4]), d.input("r", &[5, 1]));
     let m = linear(&mut d, "m", x);

@@ -20,7 +20,7 @@ fn axes_of(d: &Draft, axes: &[i64]) -> ValueId {
 }
 
 #[test]
-fn layer_norm_in_its_forms() {
+pub(super) fn layer_norm_in_its_forms() {
     let mut d = Draft::new();
     d.ints("axes[-1]", &[-1]);
     let x = d.input("x", &[2, 3, 8]);
@@ -106,7 +106,7 @@ fn instance_and_group_norm() {
 }
 
 #[test]
-fn what_is_nearly_a_norm_stays() {
+pub(super) fn what_is_nearly_a_norm_stays() {
     // The mean of other axes than the variance.
     let mut d = Draft::new();
     d.ints("axes[1]", &[1]);

@@ -49,7 +49,7 @@ impl Draft {
 const STEP: f64 = 0.0501;
 
 #[test]
-fn quantised_convolutions_are_of_integers() {
+pub(super) fn quantised_convolutions_are_of_integers() {
     for factor in [1.0, 1.5] {
         let mut d = Draft::new();
         let x = d.input("x", &[1, 4, 5, 6]);
@@ -70,7 +70,7 @@ fn quantised_convolutions_are_of_integers() {
 }
 
 #[test]
-fn a_relu_is_kept_where_the_integers_go_below_zero() {
+pub(super) fn a_relu_is_kept_where_the_integers_go_below_zero() {
     let mut d = Draft::new();
     let x = d.input("x", &[1, 4, 5, 6]);
     let (_, x) = d.through("x1", x, 0.02, 120);
@@ -139,7 +139,7 @@ fn joined_integers_are_brought_to_one_scale() {
 }
 
 #[test]
-fn channels_of_integer_images_stay_together() {
+pub(super) fn channels_of_integer_images_stay_together() {
     let mut d = Draft::new();
     let x = d.input("x", &[2, 4, 9, 8]);
     let q = d.quantise("q", x, 0.02, 120);
@@ -162,7 +162,7 @@ fn channels_of_integer_images_stay_together() {
 }
 
 #[test]
-fn images_of_floats_keep_their_layout() {
+pub(super) fn images_of_floats_keep_their_layout() {
     let mut d = Draft::new();
     let x = d.input("x", &[1, 4, 5, 6]);
     let y = conv(&mut d, "y", x, 3);

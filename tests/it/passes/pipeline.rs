@@ -1,0 +1,68 @@
+//! What the pipeline does with a pass that fails, one that is switched off, and one that is the last.
+
+use super::*;
+use ortx::optimize::{Pass, PassCtx, optimize_with};
+
+/// Renames nothing, removes a node that is still used, then fails.
+struct Broken;
+
+impl Pass for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+    fn run(&self, cx: &mut PassCtx<'_, '_>) -> ortx::Result<()> {
+        let id = cx.order()[0];
+        let node = cx.node(id).unwrap().describe();
+        cx.edit.remove(id);
+        cx.fired();
+        Err(ortx::Error::new(ortx::ErrorKind::Internal, format!("{node}: a toy failure")))
+    }
+}
+
+fn graph() -> (Graph, Vec<Value>) {
+    let mut d = Draft::new();
+    let x = d.input("x", &[3]);
+    let a = d.op("a", "Identity", &[x], vec![]);
+    let y = d.op("y", "Exp", &[a], vec![]);
+    (d.b.finish(vec![y]).unwrap(), d.inputs)
+}
+
+fn passes_with_broken() -> Vec<Box<dyn Pass>> {
+    let mut all = passes::all();
+    all.insert(1, Box::new(Broken));
+    all
+}
+
+#[test]
+fn a_pass_that_fails_is_left_out() {
+    let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+    let (mut g, inputs) = graph();
+    let reports = optimize_with(&mut g, &passes_with_broken(), &cpu, &Options::default()).unwrap();
+    let broken = reports.iter().find(|r| r.pass == "broken").unwrap();
+    let why = broken.failure.as_ref().unwrap();
+    assert!(why.contains("pass 'broken'") && why.contains("'a' (Identity)") && why.contains("toy"), "{why}");
+    assert_eq!(lines(&g), ["y = Exp(%x)"], "the other passes ran");
+    run_graph(g, cpu_at(Isa::detect()), &inputs).unwrap();
+}
+
+#[test]
+fn a_pass_that_fails_is_an_error_where_that_is_asked() {
+    let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+    let (mut g, _) = graph();
+    let strict = Options { strict: true, ..Options::default() };
+    let e = optimize_with(&mut g, &passes_with_broken(), &cpu, &strict).unwrap_err();
+    assert!(format!("{e:#}").contains("pass 'broken'"), "{e:#}");
+}
+
+#[test]
+fn passes_are_switched_off_or_stopped_after() {
+    let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+    let (mut g, _) = graph();
+    let off = Options { disabled: vec!["identity".into()], strict: true, ..Options::default() };
+    optimize(&mut g, &cpu, &off).unwrap();
+    assert_eq!(lines(&g).len(), 2);
+    let stop = Options { stop_after: Some("fold".into()), strict: true, ..Options::default() };
+    let reports = optimize(&mut g, &cpu, &stop).unwrap();
+    assert_eq!(reports.last().unwrap().pass, "fold");
+    assert_eq!(lines(&g).len(), 2);
+}

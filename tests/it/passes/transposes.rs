@@ -1,0 +1,148 @@
+//! Transpositions that meet, or are taken in by what stands between them.
+
+use super::*;
+
+fn perm(p: &[i64]) -> Vec<(&'static str, Attr)> {
+    vec![("perm", ints(p))]
+}
+const LAST: [i64; 4] = [0, 2, 3, 1];
+const FIRST: [i64; 4] = [0, 3, 1, 2];
+
+/// The operators left, without what was transposed.
+fn names(lines: &[String]) -> Vec<&str> {
+    lines.iter().map(|l| l.split(" = ").nth(1).unwrap().split('(').next().unwrap()).collect()
+}
+
+#[test]
+pub(super) fn transpositions_meet() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3, 4, 5]);
+    let bias = d.constant("bias", &[3], -1.0, 1.0);
+    let t = d.op("t", "Transpose", &[x], perm(&LAST));
+    let s = d.op("s", "Add", &[t, bias], vec![]);
+    let r = d.op("r", "Relu", &[s], vec![]);
+    let y = d.op("y", "Transpose", &[r], perm(&FIRST));
+    let z = d.op("z", "Exp", &[y], vec![]);
+    let (before, after, report) = d.check("transposes", vec![z]);
+    assert_eq!(before.len(), 5);
+    assert_eq!(after, ["s.turned = Add(%x, #s.1)", "r.turned = Relu(%s.turned)", "z = Exp(%r.turned)"]);
+    assert_eq!(report.fired, 2);
+}
+
+#[test]
+pub(super) fn a_transposition_that_meets_none_stays() {
+    // One before an operator as good as one behind it.
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3, 4, 5]);
+    let t = d.op("t", "Transpose", &[x], perm(&LAST));
+    let y = d.op("y", "Exp", &[t], vec![]);
+    let (before, after, _) = d.check("transposes", vec![y]);
+    assert_eq!(before, after);
+
+    // What stands between needs its axes where they are.
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3, 4, 5]);
+    let w = d.input("w", &[3, 6]);
+    let t = d.op("t", "Transpose", &[x], perm(&LAST));
+    let m = d.op("m", "MatMul", &[t, w], vec![]);
+    let u = d.op("u", "Transpose", &[m], perm(&FIRST));
+    let y = d.op("y", "Exp", &[u], vec![]);
+    let (before, after, _) = d.check("transposes", vec![y]);
+    assert_eq!(before, after);
+}
+
+#[test]
+fn operators_take_their_axes_elsewhere() {
+    let int = |name, v| (name, Attr::Int(v));
+    type Between = fn(&mut Draft, ValueId) -> ValueId;
+    let between: [(&str, Between); 9] = [
+        ("Softmax", |d, t| d.op("o", "Softmax", &[t], vec![("axis", Attr::Int(1))])),
+        ("Concat", |d, t| d.op("o", "Concat", &[t, t], vec![("axis", Attr::Int(-1))])),
+        ("ReduceMean", |d, t| {
+            let axes = d.ints("axes", &[1, -2]);
+            d.op("o", "ReduceMean", &[t, axes], vec![])
+        }),
+        ("Pad", |d, t| {
+            let widths = d.ints("widths", &[0, 1, 2, 0, 0, 0, 1, 3]);
+            d.op("o", "Pad", &[t, widths], vec![])
+        }),
+        ("Slice", |d, t| {
+            let (from, to) = (d.ints("from", &[0, 1, 1]), d.ints("to", &[2, 3, 9]));
+            d.op("o", "Slice", &[t, from, to], vec![])
+        }),
+        ("Tile", |d, t| {
+            let times = d.ints("times", &[1, 2, 3, 1]);
+            d.op("o", "Tile", &[t, times], vec![])
+        }),
+        ("Gather", |d, t| {
+            let at = d.ints("at", &[2, 0]);
+            d.op("o", "Gather", &[t, at], vec![("axis", Attr::Int(3))])
+        }),
+        ("Where", |d, t| {
+            let large = d.constant("large", &[4, 5, 3], -1.0, 1.0);
+            let is = d.op("is", "Less", &[t, large], vec![]);
+            d.op("o", "Where", &[is, t, large], vec![])
+        }),
+        ("Clip", |d, t| {
+            let (low, high) = (d.number(-0.5), d.number(0.75));
+            d.op("o", "Clip", &[t, low, high], vec![])
+        }),
+    ];
+    for (name, make) in between {
+        let mut d = Draft::new();
+        let x = d.input("x", &[2, 3, 4, 5]);
+        let t = d.op("t", "Transpose", &[x], perm(&LAST));
+        let o = make(&mut d, t);
+        let y = d.op("y", "Transpose", &[o], perm(&FIRST));
+        let z = d.op("z", "Exp", &[y], vec![]);
+        let (_, after, _) = d.check("transposes", vec![z]);
+        assert!(!names(&after).contains(&"Transpose"), "{name}: {after:?}");
+    }
+    // Means over places need no transposition behind them.
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3, 4, 5]);
+    let axes = d.ints("axes", &[1, 2]);
+    let t = d.op("t", "Transpose", &[x], perm(&LAST));
+    let y = d.op("y", "ReduceMean", &[t, axes], vec![int("keepdims", 0)]);
+    let (_, after, _) = d.check("transposes", vec![y]);
+    assert_eq!(names(&after), ["ReduceMean"]);
+}
+
+#[test]
+fn parts_and_residuals_between_convolutions() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[1, 4, 6, 6]);
+    let c = super::conv::conv(&mut d, "c", x, 8);
+    let t = d.op("t", "Transpose", &[c], perm(&LAST));
+    let lengths = d.ints("lengths", &[4, 4]);
+    let parts = d.split("s", t, lengths, 3, 2);
+    let r = d.op("r", "Sigmoid", &[parts[0]], vec![]);
+    let m = d.op("m", "Mul", &[r, parts[1]], vec![]);
+    let u = d.op("u", "Transpose", &[x], perm(&LAST));
+    let a = d.op("a", "Add", &[m, u], vec![]);
+    let b = d.op("b", "Transpose", &[a], perm(&FIRST));
+    let y = super::conv::conv(&mut d, "y", b, 8);
+    let (_, after, _) = d.check("transposes", vec![y]);
+    assert_eq!(names(&after), ["Conv", "Split", "Sigmoid", "Mul", "Add", "Conv"]);
+}
+
+#[test]
+fn a_block_over_channels_keeps_its_layout() {
+    for rms in [false, true] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[2, 4, 6, 5]);
+        let c = super::conv::conv(&mut d, "c", x, 19);
+        let t = d.op("t", "Transpose", &[c], perm(&LAST));
+        let (g, b) = (d.constant("g", &[19], 0.5, 1.5), d.constant("b", &[19], -1.0, 1.0));
+        let n = match rms {
+            true => d.op("n", "RMSNormalization", &[t, g], vec![]),
+            false => d.op("n", "LayerNormalization", &[t, g, b], vec![]),
+        };
+        let w = d.constant("w2", &[19, 8], -0.5, 0.5);
+        let m = d.op("m", "MatMul", &[n, w], vec![]);
+        let y = d.op("y", "Transpose", &[m], perm(&FIRST));
+        let z = d.op("z", "Relu", &[y], vec![]);
+        let (_, after, _) = d.check_within(2e-5, "transposes", vec![z]);
+        assert_eq!(names(&after), ["Conv", "ChannelLayerNorm", "Conv", "Relu"]);
+    }
+}
