@@ -5,7 +5,10 @@
 //! `IODIR/manifest.txt` has a line an input: name, numpy dtype, sizes with commas, offset and length in bytes in
 //! `IODIR/data.bin` (raw, little-endian), all separated by tabs. With `OUTDIR`, the first run's outputs go there in the
 //! same form. One line of JSON is printed: `load_ms`, `first_ms`, `times_ms`, `base_rss_kb`, `load_rss_kb`,
-//! `peak_rss_kb`; or `error`, with exit code 3. `ORTX_DEVICE` names a device to prefer.
+//! `peak_rss_kb`; or `error`, with exit code 3. `ORTX_DEVICE` names a device to prefer. `ORTX_API` has the values `session` and
+//! `binding`: then the runs that are timed go through those functions of the C API, those before them through Rust's.
+
+mod c;
 
 use ortx::{DType, Environment, ModelSource, RunOptions, Session, SessionOptions, Tensor, Value};
 use std::error::Error;
@@ -53,7 +56,9 @@ fn work() -> Result<String> {
         inputs.push(Value::Tensor(found.ok_or_else(|| format!("no data for input '{}'", io.name))?.1.clone()));
     }
     let mut outputs: Vec<Option<Value>> = vec![None; session.outputs().len()];
-    let run = |outputs: &mut Vec<Option<Value>>| session.run_values(&inputs, outputs, &RunOptions::default());
+    let run = |outputs: &mut Vec<Option<Value>>| -> Result<()> {
+        Ok(session.run_values(&inputs, outputs, &RunOptions::default())?)
+    };
 
     let t = Instant::now();
     run(&mut outputs)?;
@@ -62,10 +67,24 @@ fn work() -> Result<String> {
         let names = session.outputs().iter().map(|o| &*o.name);
         write_io(Path::new(dir), names.zip(&outputs).filter_map(|(n, v)| Some((n, v.as_ref()?.as_tensor().ok()?))))?;
     }
+    let call = match std::env::var("ORTX_API").as_deref() {
+        Ok("session") => Some(c::Call::Session),
+        Ok("binding") => Some(c::Call::Binding),
+        Ok(other) => return Err(format!("ORTX_API is '{other}', neither 'session' nor 'binding'").into()),
+        Err(_) => None,
+    };
+    let mut c_worker = call.map(|call| c::Worker::new(model, threads.parse()?, call)).transpose()?;
+    if let Some(w) = &mut c_worker {
+        w.set(&given)?;
+    }
     // From here on the same outputs are written again in place.
+    let mut run = || match &mut c_worker {
+        Some(w) => w.run(),
+        None => run(&mut outputs),
+    };
     let start = Instant::now();
     for _ in 0..warmup {
-        run(&mut outputs)?;
+        run()?;
         if start.elapsed().as_secs_f64() > max_seconds {
             break;
         }
@@ -74,7 +93,7 @@ fn work() -> Result<String> {
     let start = Instant::now();
     while times.len() < max_iters && (times.len() < min_iters || start.elapsed().as_secs_f64() < max_seconds) {
         let t = Instant::now();
-        run(&mut outputs)?;
+        run()?;
         times.push(ms(t));
     }
     let times: Vec<String> = times.iter().map(|t| format!("{t:.5}")).collect();
