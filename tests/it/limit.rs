@@ -1,6 +1,7 @@
 //! The memory limit of a session, from Rust and from C, alone and from several threads.
 
 use crate::capi::{failed, fails, floats, ok, session_with};
+use crate::tiny::{Tiny, message};
 use ortx::capi::{memory::*, options::*, run::*, session::*, types::*, value::*};
 use ortx::{DType, Environment, ErrorKind, ModelSource, RunOptions, Session, SessionOptions, Tensor, Value};
 use std::ptr::{null, null_mut};
@@ -163,4 +164,33 @@ fn the_limit_holds_from_c() {
         [small, large].iter().for_each(|&v| ortx_value_destroy(v));
         ortx_session_destroy(s);
     }
+}
+
+/// A table that is only looked things up in stays in the file, however it lies there: the session has no copy of it.
+#[test]
+fn what_no_kernel_packs_is_not_copied() {
+    let (rows, wide) = (20_000, 64);
+    let data: Vec<u8> = (0..rows * wide).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let mut odd = 0;
+    for pad in 0..4 {
+        let table =
+            message(&"t".repeat(1 + pad), &Tensor::from_bytes(DType::F32, &[rows, wide], data.clone().into()).unwrap());
+        let name = table.name.clone().unwrap();
+        let model = Tiny::new("lookup").initializer(table).input("ids", 7, &["n"]).output("y");
+        let model = model.node("Gather", &[&name, "ids"], &["g"]).node("Relu", &["g"], &["y"]).bytes();
+        let at = model.windows(12).position(|w| w == &data[..12]).unwrap();
+        odd += usize::from(!at.is_multiple_of(4));
+        let path = std::env::temp_dir().join(format!("ortx-lookup-{}-{pad}.onnx", std::process::id()));
+        std::fs::write(&path, &model).unwrap();
+        let session = Session::new(&Environment::new(), ModelSource::Path(path.clone()), &SessionOptions::default());
+        let session = session.unwrap();
+        let ids = Tensor::from_slice(&[2], &[7i64, 19_999]).unwrap();
+        let y = session.run(&[("ids", ids)]).unwrap();
+        let y = y[0].as_tensor().unwrap().as_slice::<f32>().unwrap();
+        assert_eq!((y[0], y[127]), ((7 * wide) as f32, (rows * wide - 1) as f32));
+        let (_, peak) = session.memory();
+        assert!(peak < data.len() / 10, "{peak} bytes for a table of {}", data.len());
+        std::fs::remove_file(path).unwrap();
+    }
+    assert!(odd > 0, "the table was aligned each time");
 }
