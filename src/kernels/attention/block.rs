@@ -380,7 +380,7 @@ impl Attention {
                 let (mut sum, values) = (0.0, rows.values.add(i * s.value_size));
                 for k in 0..self.parts {
                     let (their_top, their_sum) = (*part(k).add(i), *part(k).add(self.block_rows + i));
-                    if their_top == f32::NEG_INFINITY {
+                    if their_top == f32::NEG_INFINITY && their_sum == 0.0 {
                         continue;
                     }
                     let shrink = (their_top - top).exp();

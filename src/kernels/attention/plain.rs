@@ -105,7 +105,11 @@ unsafe fn rows_of<T: Stored>(
             let top = seen.iter().fold(f64::NEG_INFINITY, |a, &b| if b > a { b } else { a });
             let mut sum = 0.0;
             for x in seen.iter_mut() {
-                *x = if top == f64::NEG_INFINITY { 0.0 } else { (*x - top).exp() };
+                *x = match top {
+                    // Nothing to attend to, or nothing but NaN, which no maximum takes.
+                    f64::NEG_INFINITY if !x.is_nan() => 0.0,
+                    _ => (*x - top).exp(),
+                };
                 sum += *x;
             }
             if !p.sinks.is_null() && top != f64::NEG_INFINITY {

@@ -236,7 +236,10 @@ impl Kernel for Softmax<'_> {
                 let whole = r.keys.next_multiple_of(V::LANES);
                 let (before, top) = (*r.was.add(i), *r.top.add(i));
                 if top == f32::NEG_INFINITY {
-                    // Nothing to attend to so far.
+                    // Nothing to attend to so far, or nothing but NaN, which no maximum takes.
+                    if (first..end).any(|j| (*row.add(j)).is_nan()) {
+                        *r.sum.add(i) = f32::NAN;
+                    }
                     fill(row, 0, whole, 0.0);
                     continue;
                 }

@@ -109,6 +109,10 @@ fn run<T: Copy + Default>(
 fn check(what: &str, s: &AttentionSpec, flags: [bool; 2]) {
     let mut rng = Rng::new(what.len() as u64 * 77 + s.keys as u64);
     let mut d = Data::new(s, &mut rng);
+    if what == "no numbers" {
+        let first = s.size.min(d.q.len());
+        d.q[..first].fill(f32::NAN);
+    }
     let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
     if s.elem != Elem::F32 {
         let round = |v: &mut Vec<f32>| {
@@ -154,7 +158,7 @@ fn check(what: &str, s: &AttentionSpec, flags: [bool; 2]) {
         for (which, got, want) in pairs {
             for (i, (g, w)) in got.iter().zip(want).enumerate() {
                 let (g, bound) = (f64::from(*g), tolerance * w.abs().max(1.0));
-                let ok = g == *w || (g - w).abs() <= bound;
+                let ok = g == *w || (g - w).abs() <= bound || g.is_nan() && w.is_nan();
                 assert!(ok, "{what} at {}: {which}[{i}] = {g}, want {w}", isa.level().name());
             }
         }
@@ -179,6 +183,24 @@ fn plain_shapes() {
     for dims in SHAPES {
         check("plain", &spec(dims), [false, false]);
         check("sinks", &spec(dims), [false, true]);
+    }
+}
+
+/// A query of NaN has scores of NaN, and so an answer: a row that sees nothing gives zeros, this one does not.
+#[test]
+fn no_numbers_give_no_numbers() {
+    for dims in SHAPES {
+        let s = spec(dims);
+        let (y, _) = {
+            let mut d = Data::new(&s, &mut Rng::new(3));
+            let first = s.size.min(d.q.len());
+            d.q[..first].fill(f32::NAN);
+            run(&s, &d, Isa::detect(), [false, false], |v| v.to_vec())
+        };
+        let seen = s.batch * s.keys > 0;
+        assert!(!seen || y[..s.value_size].iter().all(|x| x.is_nan()), "{dims:?}");
+        check("no numbers", &s, [false, false]);
+        check("no numbers", &AttentionSpec { causal: true, ..s }, [false, true]);
     }
 }
 

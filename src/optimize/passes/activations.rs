@@ -6,6 +6,7 @@ use crate::kernels::pointwise::UnaryOp;
 use crate::ops::pointwise::{BinaryFn, Unary, UnaryFn};
 use crate::optimize::pattern::{Factor, Match, Number, P, any, binary, closed, find, is_op, node, product, sum, unary};
 use crate::optimize::{Pass, PassCtx};
+use crate::tensor::DType;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 use std::sync::Arc;
 
@@ -82,6 +83,12 @@ impl Pass for Activations {
                 match found {
                     Ok(m) => {
                         let (Some(x), Some(f)) = (m.value(0), make(&m)) else { continue };
+                        // The operator keeps its number as an f32.
+                        let narrowed = m.number(0).is_some_and(|k| f64::from(k as f32) != k);
+                        if narrowed && cx.dtype(out) == Some(DType::F64) {
+                            cx.miss(id, || "a factor is no f32".into());
+                            continue;
+                        }
                         if cx.substitute(out, Arc::new(Unary { f }), vec![Some(x)])? {
                             break;
                         }

@@ -154,3 +154,19 @@ pub(super) fn what_is_nearly_an_activation_stays() {
     let (before, after, _) = d.check("activations", vec![y]);
     assert_eq!(before, after);
 }
+
+#[test]
+fn a_factor_of_f64_stays_one() {
+    for (k, fused) in [(1.702, false), (f64::from(1.702f32), true)] {
+        let mut d = Draft::new();
+        d.inputs.push(Value::Tensor(random(DType::F64, &[3, 7], -2.0, 2.0, 1).unwrap()));
+        let x = d.b.input("x", Fact::sized(DType::F64, &[3, 7]));
+        let k = d.b.constant("k", Tensor::scalar(k).unwrap());
+        let m = d.op("m", "Mul", &[x, k], vec![]);
+        let s = d.op("s", "Sigmoid", &[m], vec![]);
+        let y = d.op("y", "Mul", &[x, s], vec![]);
+        // Some roundings of f64.
+        let (_, after, report) = d.check_within(1e-14, "activations", vec![y]);
+        assert_eq!(report.fired, usize::from(fused), "{after:?}");
+    }
+}
