@@ -68,11 +68,9 @@ impl Tiny {
         self.0.output.push(info(name, None));
         self
     }
-    /// An output that is a tensor of a type, of whatever shape.
-    pub fn output_of(mut self, name: &str, dtype: i32) -> Tiny {
-        let tensor = type_proto::Tensor { elem_type: Some(dtype), shape: None };
-        let value = Some(type_proto::Value::TensorType(tensor));
-        self.0.output.push(info(name, Some(TypeProto { value, ..Default::default() })));
+    /// A tensor output; sizes are numbers, or names, or `?`.
+    pub fn output_of(mut self, name: &str, dtype: i32, dims: &[&str]) -> Tiny {
+        self.0.output.push(info(name, Some(tensor_type(dtype, dims))));
         self
     }
     /// A float constant.

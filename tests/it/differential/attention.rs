@@ -1,6 +1,6 @@
 //! Attention as exporters write it out, and near-misses.
 
-use super::generator::{Gen, Id, SETS, Size, Val, each, fixed, rounding};
+use super::generator::{A, Gen, Id, SETS, Size, Val, each, fixed, rounding};
 use crate::properties::reference::tensor;
 use ortx::DType::*;
 use ortx::Tensor;
@@ -31,32 +31,17 @@ pub fn attention(g: &mut Gen) -> Option<Id> {
     };
     g.idiom(|g| {
         let v = g.get(x);
-        let h = Heads { n: 1 + g.d.below(3), size: g.d.pick(&[2, 4, 5, 8, 16]) };
-        let flat = g.d.one_in(4);
-        let packed = g.d.one_in(3);
-        let (mut q, mut k, mut value) = if packed {
-            let all = g.project(x, 3 * h.n * h.size, 2.0)?;
-            let all = g.biased(all)?;
-            let parts = g.split(all, 2, &[h.n * h.size; 3])?;
-            (parts[0], parts[1], parts[2])
-        } else {
-            let one = |g: &mut Gen| {
-                let y = g.project(x, h.n * h.size, 2.0)?;
-                if g.d.flag() { g.biased(y) } else { Some(y) }
-            };
-            (one(g)?, one(g)?, one(g)?)
-        };
-        if !flat {
-            q = g.heads(q, h)?;
-            k = g.heads(k, h)?;
-            value = g.heads(value, h)?;
-        }
-        if !flat && g.d.one_in(4) {
-            (k, value) = (g.past(k, h)?, g.past(value, h)?);
+        let h = Heads { n: 1 + g.d.below(4), size: g.d.pick(&[2, 4, 5, 8, 16]) };
+        // Without heads, or one.
+        let flat = g.d.one_in(5);
+        let (q, k, value) = g.operands(x, h, flat)?;
+        if !flat && g.d.one_in(8) {
+            return g.by_einsum(x, [q, k, value], h);
         }
         let rank = g.val(q).rank();
         let mut perm: Vec<usize> = (0..rank).collect();
         perm.swap(rank - 1, rank - 2);
+        let (mut q, mut k) = (q, k);
         let factor = 1.0 / (h.size as f64).sqrt();
         let early = g.d.below(4);
         if early == 0 {
@@ -73,23 +58,23 @@ pub fn attention(g: &mut Gen) -> Option<Id> {
             3 => g.with("Mul", s, factor)?,
             _ => s,
         };
+        if g.d.one_in(10) {
+            // A cap.
+            s = g.with("Div", s, 5.0)?;
+            s = g.unary("Tanh", s)?;
+            s = g.with("Mul", s, 5.0)?;
+        }
         let axis = if g.d.one_in(12) { rank as i64 - 2 } else { -1 };
         let most = g.val(s).most();
-        s = g.mask(s)?;
+        // Along rows a mask may leave nothing.
+        s = if axis == -1 { g.mask(s)? } else { s };
         let mut p = g.softmax(s, axis, most)?;
         if g.d.one_in(8) {
             let v = g.get(p);
             p = g.one("Dropout", &[p], vec![], v)?;
         }
-        let (pv, vv) = (g.get(p), g.get(value));
         let y = g.matmul(p, value)?;
-        let n = pv.dims[rank - 1].iter().copied().max()? as f64;
-        if axis == -1 {
-            // Rows of weights that sum to one.
-            let error = vv.error + n * vv.most() * pv.error + rounding(vv.dtype, n + 2.0, vv.most());
-            let most = vv.most() * (1.0 + n * pv.error);
-            g.refine(y, -most, most, error);
-        }
+        g.mean_of(y, p, value, axis == -1);
         if flat {
             return Some(y);
         }
@@ -105,17 +90,132 @@ pub fn attention(g: &mut Gen) -> Option<Id> {
 }
 
 impl Gen<'_> {
+    /// Weighted means are bounded by what they are means of.
+    fn mean_of(&mut self, y: Id, p: Id, value: Id, sums_to_one: bool) {
+        let (pv, vv) = (self.get(p), self.get(value));
+        let n = pv.dims.last().and_then(|d| d.iter().max().copied()).unwrap_or(1) as f64;
+        if sums_to_one {
+            let error = vv.error + n * vv.most() * pv.error + rounding(vv.dtype, n + 2.0, vv.most());
+            let most = vv.most() * (1.0 + n * pv.error);
+            self.refine(y, -most, most, error);
+        }
+    }
+    /// Queries, keys and values, projected from x in one of the ways there are.
+    fn operands(&mut self, x: Id, h: Heads, flat: bool) -> Option<(Id, Id, Id)> {
+        let v = self.get(x);
+        let width = h.n * h.size;
+        let way = self.d.below(6);
+        if way < 2 {
+            // Packed: split where it lies, or as an axis of three.
+            let all = self.project(x, 3 * width, 2.0)?;
+            let all = self.biased(all)?;
+            if way == 0 && !flat {
+                let all = self.reshape(all, vec![v.dims[0], v.dims[1], [3; SETS], [h.n; SETS], [h.size; SETS]])?;
+                let all = self.transpose(all, &[2, 0, 3, 1, 4])?;
+                let one = |g: &mut Self, i: i64| {
+                    let i = g.int(i);
+                    g.gather(all, i, 0)
+                };
+                return Some((one(self, 0)?, one(self, 1)?, one(self, 2)?));
+            }
+            let parts = self.split(all, 2, &[width; 3])?;
+            let one = |g: &mut Self, i: usize| if flat { Some(parts[i]) } else { g.heads(parts[i], h) };
+            return Some((one(self, 0)?, one(self, 1)?, one(self, 2)?));
+        }
+        let from = if way == 2 {
+            // Keys and values of something else.
+            let dims = [v.dims[0], self.full_size(17), [self.d.pick(&[4, 8]); SETS]];
+            self.feed(v.dtype, &dims, -1.0, 1.0)
+        } else {
+            x
+        };
+        let groups = if !flat && way == 3 && h.n % 2 == 0 { 2 } else { 1 };
+        let one = |g: &mut Self, from: Id, n: usize| {
+            let y = g.project(from, n * h.size, 2.0)?;
+            let y = if g.d.flag() { g.biased(y)? } else { y };
+            if flat { Some(y) } else { g.heads(y, Heads { n, ..h }) }
+        };
+        let mut q = one(self, x, h.n)?;
+        let (mut k, mut value) = (one(self, from, h.n / groups)?, one(self, from, h.n / groups)?);
+        if h.size % 2 == 0 && self.d.one_in(4) {
+            (q, k) = (self.turn(q)?, self.turn(k)?);
+        }
+        if !flat && self.d.one_in(4) {
+            let few = Heads { n: h.n / groups, ..h };
+            let n = self.size();
+            let rows = each(|k| n[k].min(9));
+            (k, value) = (self.past(k, few, rows)?, self.past(value, few, rows)?);
+            if self.d.flag() {
+                self.keep(k);
+                self.keep(value);
+            }
+        }
+        if groups > 1 {
+            (k, value) = (self.repeated(k, groups)?, self.repeated(value, groups)?);
+        }
+        Some((q, k, value))
+    }
+    /// Each head as often as told.
+    fn repeated(&mut self, x: Id, times: usize) -> Option<Id> {
+        let v = self.get(x);
+        let wide = self.unsqueeze(x, 2)?;
+        let mut dims = self.val(wide).dims.clone();
+        dims[2] = [times; SETS];
+        let wide = self.expand(wide, dims)?;
+        self.reshape(wide, vec![v.dims[0], each(|k| v.dims[1][k] * times), v.dims[2], v.dims[3]])
+    }
+    /// Keras' own spelling.
+    fn by_einsum(&mut self, x: Id, [q, k, value]: [Id; 3], h: Heads) -> Option<Id> {
+        let (a, b) = (self.get(q), self.get(k));
+        if a.dtype == F16 {
+            return None;
+        }
+        let most = h.size as f64 * a.most() * b.most();
+        let error =
+            h.size as f64 * (a.most() * b.error + b.most() * a.error) + rounding(a.dtype, h.size as f64 + 2.0, most);
+        let dims = vec![a.dims[0], a.dims[1], a.dims[2], b.dims[2]];
+        let out = a.clone().sized(dims).bounds(-most, most, error);
+        let s = self.one("Einsum", &[q, k], vec![("equation", A::S("bhqd,bhkd->bhqk"))], out)?;
+        let s = self.with("Mul", s, 0.5)?;
+        let most = self.val(s).most();
+        let p = self.softmax(s, -1, most)?;
+        let (pv, vv) = (self.get(p), self.get(value));
+        let dims = vec![pv.dims[0], pv.dims[2], pv.dims[1], vv.dims[3]];
+        let n = pv.dims[3].iter().copied().max()? as f64;
+        let out = vv.clone().sized(dims).bounds(-n * vv.most(), n * vv.most(), f64::INFINITY);
+        let y = self.one("Einsum", &[p, value], vec![("equation", A::S("bhqk,bhkd->bqhd"))], out)?;
+        self.mean_of(y, p, value, true);
+        let v = self.get(x);
+        self.reshape(y, vec![v.dims[0], a.dims[2], [h.n * h.size; SETS]])
+    }
     /// `[batch, seq, width]` as `[batch, heads, seq, size]`.
     fn heads(&mut self, x: Id, h: Heads) -> Option<Id> {
         let v = self.get(x);
         let y = self.reshape(x, vec![v.dims[0], v.dims[1], [h.n; SETS], [h.size; SETS]])?;
         self.transpose(y, &[0, 2, 1, 3])
     }
-    /// Earlier rows before these.
-    fn past(&mut self, x: Id, h: Heads) -> Option<Id> {
+    fn turn(&mut self, x: Id) -> Option<Id> {
         let v = self.get(x);
-        let n = self.size();
-        let past = self.feed(v.dtype, &[v.dims[0], [h.n; SETS], each(|k| n[k].min(9)), [h.size; SETS]], -1.0, 1.0);
+        let (axis, n) = (v.rank() - 1, v.dims.last()?[0]);
+        let (left, right) = if self.d.flag() {
+            let parts = self.split(x, axis, &[n / 2; 2])?;
+            (parts[0], parts[1])
+        } else {
+            (self.slice(x, axis, 0, n as i64 / 2, 1)?, self.slice(x, axis, n as i64 / 2, i64::MAX, 1)?)
+        };
+        let turned = self.unary("Neg", right)?;
+        let other = self.concat(&[turned, left], axis)?;
+        // An angle a place, where their number is fixed.
+        let rows = v.dims[axis - 1];
+        let shape = if fixed(&rows) && self.d.flag() { vec![rows[0], n] } else { vec![n] };
+        let (cos, sin) = (self.spread(v.dtype, &shape, -1.0, 1.0), self.spread(v.dtype, &shape, -1.0, 1.0));
+        let (a, b) = (self.mul(x, cos)?, self.mul(other, sin)?);
+        self.add(a, b)
+    }
+    /// Earlier rows before these.
+    fn past(&mut self, x: Id, h: Heads, rows: Size) -> Option<Id> {
+        let v = self.get(x);
+        let past = self.feed(v.dtype, &[v.dims[0], [h.n; SETS], rows, [h.size; SETS]], -1.0, 1.0);
         self.concat(&[past, x], 2)
     }
     /// Scores with a mask, in one of the spellings. Every row keeps a key: softmax of nothing is another matter.
@@ -186,7 +286,7 @@ impl Gen<'_> {
         let low = self.constant(tensor(v.dtype, &[], &[low]));
         if self.d.one_in(3) {
             let truth = self.get(by);
-            let not = self.one("Not", &[by], vec![], truth)?;
+            let not = self.one("Not", &[by], vec![], truth.bounds(0.0, 1.0, 0.0))?;
             return self.one("Where", &[not, low, s], vec![], v);
         }
         self.one("Where", &[by, s, low], vec![], v)
@@ -196,19 +296,5 @@ impl Gen<'_> {
 /// A rotation of halves by angles that are constant, as models with rotary positions have it.
 pub fn rotary(g: &mut Gen) -> Option<Id> {
     let x = g.operand(3, 4, |v| v.dims.last().is_some_and(|n| fixed(n) && n[0] >= 2 && n[0] % 2 == 0))?;
-    g.idiom(|g| {
-        let v = g.get(x);
-        let (axis, n) = (v.rank() - 1, v.dims.last()?[0]);
-        let (left, right) = if g.d.flag() {
-            let parts = g.split(x, axis, &[n / 2; 2])?;
-            (parts[0], parts[1])
-        } else {
-            (g.slice(x, axis, 0, n as i64 / 2, 1)?, g.slice(x, axis, n as i64 / 2, i64::MAX, 1)?)
-        };
-        let turned = g.unary("Neg", right)?;
-        let other = g.concat(&[turned, left], axis)?;
-        let (cos, sin) = (g.spread(v.dtype, &[n], -1.0, 1.0), g.spread(v.dtype, &[n], -1.0, 1.0));
-        let (a, b) = (g.mul(x, cos)?, g.mul(other, sin)?);
-        g.add(a, b)
-    })
+    g.idiom(|g| g.turn(x))
 }

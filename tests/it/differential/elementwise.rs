@@ -173,6 +173,7 @@ impl Gen<'_> {
                 (v.low, v.high, v.error + new)
             }
             Bool if v.exact() => (0.0, 1.0, 0.0),
+            _ if self.odd && v.is_float() => return None,
             I32 | I64 if v.exact() || !v.is_float() => (v.low.trunc(), v.high.trunc(), v.error),
             U8 if v.exact() && v.low >= 0.0 && v.high <= 255.0 => (v.low.trunc(), v.high.trunc(), 0.0),
             I8 if v.exact() && v.most() <= 127.0 => (v.low.trunc(), v.high.trunc(), 0.0),
@@ -250,13 +251,13 @@ pub fn logic(g: &mut Gen) -> Option<Id> {
     {
         let v = g.get(a);
         if g.d.below(3) == 0 {
-            return g.one("Not", &[a], vec![], v);
+            return g.one("Not", &[a], vec![], v.bounds(0.0, 1.0, 0.0));
         }
         let dims = v.dims.clone();
         let b = g.pick(|w| w.dtype == Bool && !w.loose && broadcast(&w.dims, &dims).is_some())?;
         let dims = broadcast(&dims, &g.val(b).dims.clone())?;
         let op = g.d.pick(&["And", "Or", "Xor", "Equal"]);
-        return g.one(op, &[a, b], vec![], v.sized(dims));
+        return g.one(op, &[a, b], vec![], v.sized(dims).bounds(0.0, 1.0, 0.0));
     }
     let x = match g.pick(|v| v.exact() && !v.loose && matches!(v.dtype, F32 | F16 | F64 | I32 | I64)) {
         Some(x) => x,

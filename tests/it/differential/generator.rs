@@ -57,6 +57,10 @@ impl Val {
     pub fn count(&self) -> usize {
         count(&self.dims)
     }
+    /// Its sizes as a model declares them, where no name is given.
+    fn declared(&self) -> Vec<String> {
+        self.dims.iter().map(|s| if fixed(s) && !self.loose { s[0].to_string() } else { "?".into() }).collect()
+    }
     /// A value with other bounds.
     pub fn bounds(mut self, low: f64, high: f64, error: f64) -> Val {
         (self.low, self.high, self.error) = (low, high, error);
@@ -72,6 +76,9 @@ impl Val {
     }
 }
 
+pub fn texts(all: &[String]) -> Vec<&str> {
+    all.iter().map(|s| &**s).collect()
+}
 pub fn fixed(s: &Size) -> bool {
     s.iter().all(|n| *n == s[0])
 }
@@ -122,6 +129,8 @@ pub struct Gen<'a> {
     used: BTreeSet<Id>,
     kept: BTreeSet<Id>,
     symbols: Vec<Size>,
+    /// Numbers that are none are fed: only what says what becomes of them is drawn.
+    pub odd: bool,
     /// Inside an idiom: what it makes in between is its own, but for perturbations.
     closed: usize,
     /// Names made so far.
@@ -132,6 +141,7 @@ pub struct Gen<'a> {
 pub struct Made {
     pub graph: Tiny,
     pub inputs: Vec<Val>,
+    pub odd: bool,
     /// All there are, those of inner graphs too.
     pub values: Vec<Val>,
 }
@@ -142,6 +152,7 @@ const LARGEST: usize = 6000;
 impl<'a> Gen<'a> {
     pub fn new(mut d: Draw<'a>) -> Gen<'a> {
         let dynamic = d.below(3) > 0;
+        let odd = d.one_in(10);
         let symbols = if dynamic { (0..1 + d.below(2)).map(|_| each_drawn(&mut d)).collect() } else { Vec::new() };
         Gen {
             d,
@@ -151,6 +162,7 @@ impl<'a> Gen<'a> {
             used: BTreeSet::new(),
             kept: BTreeSet::new(),
             symbols,
+            odd,
             closed: 0,
             names: 0,
         }
@@ -388,6 +400,10 @@ impl<'a> Gen<'a> {
         (v.low, v.high, v.error) = (v.low.max(low), v.high.min(high), v.error.min(error));
         id
     }
+    /// Makes a value an output of the model as well, where it can be.
+    pub fn keep(&mut self, id: Id) {
+        self.kept.insert(id);
+    }
     /// A value whose sizes are known although they were made from some that hang on data.
     pub fn settle(&mut self, id: Id) -> Option<Id> {
         self.vals[id].loose = false;
@@ -422,11 +438,9 @@ impl<'a> Gen<'a> {
             .iter()
             .map(|v| {
                 let name = self.fresh('i');
-                let dims: Vec<String> =
-                    v.dims.iter().map(|s| if fixed(s) { s[0].to_string() } else { "?".into() }).collect();
-                let dims: Vec<&str> = dims.iter().map(|d| &**d).collect();
+                let dims = v.declared();
                 let g = std::mem::take(&mut self.scope().graph);
-                self.scope().graph = g.input(&name, v.dtype as i32, &dims);
+                self.scope().graph = g.input(&name, v.dtype as i32, &texts(&dims));
                 let v = Val { name, constant: None, scope: self.depth(), ..v.clone() };
                 self.push(v, true)
             })
@@ -448,7 +462,8 @@ impl<'a> Gen<'a> {
         let mut scope = self.scopes.pop().expect("pushed above");
         let outs = made?;
         for &id in &outs {
-            scope.graph = scope.graph.output_of(&self.vals[id].name, self.vals[id].dtype as i32);
+            let v = &self.vals[id];
+            scope.graph = scope.graph.output_of(&v.name, v.dtype as i32, &texts(&v.declared()));
         }
         Some((scope.graph, outs.into_iter().map(|id| self.get(id)).collect()))
     }
@@ -477,10 +492,11 @@ impl<'a> Gen<'a> {
             outs.push(*own.last()?);
         }
         for &id in &outs {
-            graph = graph.output_of(&self.vals[id].name, self.vals[id].dtype as i32);
+            let v = &self.vals[id];
+            graph = graph.output_of(&v.name, v.dtype as i32, &texts(&v.declared()));
         }
         let inputs = self.feeds.iter().map(|&id| self.vals[id].clone()).collect();
-        Some(Made { graph, inputs, values: self.vals })
+        Some(Made { graph, inputs, odd: self.odd, values: self.vals })
     }
 }
 

@@ -6,7 +6,7 @@ use ortx::DType::{self, *};
 
 impl Gen<'_> {
     /// An activation as one operator, or written out.
-    fn activation(&mut self, x: Id) -> Option<Id> {
+    pub fn activation(&mut self, x: Id) -> Option<Id> {
         let v = self.get(x);
         let dtype = v.dtype;
         let written = |g: &mut Self, x: Id| -> Option<Id> {
@@ -99,7 +99,7 @@ impl Gen<'_> {
     }
 
     /// (x - mean) / sqrt(variance + epsilon), times scale, plus shift; or x / sqrt(mean of squares + epsilon) times scale.
-    fn written_norm(&mut self, x: Id, axes: &[usize], rms: bool) -> Option<Id> {
+    pub fn written_norm(&mut self, x: Id, axes: &[usize], rms: bool) -> Option<Id> {
         let v = self.get(x);
         let epsilon = self.d.pick(&[1e-5, 1e-3, 0.1]);
         let n = super::neural::count_along(&v, axes).into_iter().max()?;
@@ -369,6 +369,9 @@ pub fn redundant(g: &mut Gen) -> Option<Id> {
 
 /// Q/DQ groups: around convolutions, products, elementwise operators and what only moves numbers.
 pub fn quantised(g: &mut Gen) -> Option<Id> {
+    if g.odd {
+        return None;
+    }
     let picture = g.d.flag();
     let x = if picture {
         let dims = [g.full_size(3), [g.d.pick(&[1, 3, 4, 8, 16]); SETS], g.full_size(12), g.full_size(12)];

@@ -12,6 +12,7 @@ mod elementwise;
 mod generator;
 mod idioms;
 mod movement;
+mod networks;
 mod neural;
 mod report;
 mod shrink;
@@ -61,7 +62,14 @@ const STEPS: [(usize, fn(&mut Gen) -> Option<Id>); 30] = [
     (2, idioms::embedding),
 ];
 /// Those that make larger things.
-const LARGE_STEPS: [fn(&mut Gen) -> Option<Id>; 7] = [
+const LARGE_STEPS: [fn(&mut Gen) -> Option<Id>; 14] = [
+    attention::attention,
+    networks::branches,
+    networks::squeezed,
+    networks::shuffled,
+    networks::pyramid,
+    networks::framed,
+    networks::head,
     attention::attention,
     attention::rotary,
     idioms::quantised,
@@ -73,7 +81,7 @@ const LARGE_STEPS: [fn(&mut Gen) -> Option<Id>; 7] = [
 
 /// Adds something to a graph; nothing where what was drawn makes no sense.
 fn step(g: &mut Gen) {
-    if g.d.one_in(6) {
+    if g.d.one_in(4) {
         let f = g.d.pick(&LARGE_STEPS);
         f(g);
         return;

@@ -487,7 +487,7 @@ pub fn counted(g: &mut Gen) -> Option<Id> {
         3 => g.one("Size", &[x], vec![], list(1).sized(vec![])),
         _ => {
             let depth = 2 + g.d.below(6);
-            let dims = g.shape(0, 2);
+            let dims = g.shape(1, 2);
             let i = g.places(&dims, depth)?;
             let d = g.int(depth as i64);
             let values = g.constant(Tensor::from_slice(&[2], &[0.0f32, 1.5]).unwrap());

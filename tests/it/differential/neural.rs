@@ -347,6 +347,9 @@ pub fn reductions(g: &mut Gen) -> Option<Id> {
 
 /// Sums along an axis, the greatest elements and where they are.
 pub fn orders(g: &mut Gen) -> Option<Id> {
+    if g.odd {
+        return None;
+    }
     let x = g.operand(1, 4, |v| v.full() && v.exact() && v.count() > 0)?;
     let v = g.get(x);
     let axis = g.d.below(v.rank());

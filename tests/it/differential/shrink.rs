@@ -1,7 +1,7 @@
 //! Makes a failing graph smaller: fewer outputs, and values given where nodes made them.
 
 use super::compare::{Failure, Subject, Way, check, run, session};
-use super::generator::SETS;
+use super::generator::{SETS, texts};
 use crate::tiny::Tiny;
 use ortx::Tensor;
 use ortx::kernels::isa::Isa;
@@ -105,8 +105,7 @@ fn fed(s: &mut Subject, name: &str, data: [Tensor; SETS]) {
         if all.iter().all(|&n| n == all[0]) { all[0].to_string() } else { format!("m{}_{}_{}", all[0], all[1], all[2]) }
     };
     let dims: Vec<String> = (0..data[0].shape().len()).map(symbol).collect();
-    let dims: Vec<&str> = dims.iter().map(|d| &**d).collect();
-    let input = Tiny::default().input(name, data[0].dtype() as i32, &dims).0.input;
+    let input = Tiny::default().input(name, data[0].dtype() as i32, &texts(&dims)).0.input;
     if let Some(g) = &mut s.model.graph {
         g.input.extend(input);
     }
