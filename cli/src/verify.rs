@@ -13,6 +13,11 @@ use serde_json::json;
 /// Differences up to this part of an output's largest number are roundings in another order.
 const ROUNDING: f64 = 1e-3;
 
+/// What integers in the place of floats may make of it: a sum that lies between two steps of a quantisation goes to the other
+/// one, and networks of 8 bits carry that on (onnxruntime, with its optimisations and without, differs by as much: 9 % of the
+/// largest number for mobilenet_v3_int8). What follows is compared with the integers' answers.
+const STEPS: f64 = 0.25;
+
 /// Runs the model with one pass more each time.
 pub fn verify(a: &RunArgs) -> Result<Report> {
     let spinner = Spinner::start("running as the model has it");
@@ -26,7 +31,7 @@ pub fn verify(a: &RunArgs) -> Result<Report> {
         s.run_values(&values, &mut outputs, &RunOptions::default())?;
         Ok(outputs)
     };
-    let want = run(&plain)?;
+    let mut want = run(&plain)?;
     let off = &a.session.without_pass;
     let names = ortx::optimize::passes::all().into_iter().map(|p| p.name()).filter(|n| !off.iter().any(|d| d == n));
     let mut stages: Vec<(String, Option<String>)> = names.map(|n| (n.into(), Some(n.into()))).collect();
@@ -60,7 +65,8 @@ pub fn verify(a: &RunArgs) -> Result<Report> {
                 };
             }
         }
-        let good = matches!(worst, Ok(d) if d <= ROUNDING);
+        let integers = name == "quantised" && fired > 0;
+        let good = matches!(worst, Ok(d) if d <= if integers { STEPS } else { ROUNDING });
         if !good && first.is_none() {
             first = Some(name.clone());
         }
@@ -72,10 +78,17 @@ pub fn verify(a: &RunArgs) -> Result<Report> {
             (name.clone(), NAME),
             (fired.to_string(), if fired == 0 { DIM } else { Style::new() }),
             (text, style),
-            (if good { "" } else { "differs" }.into(), BAD),
+            match (good, integers) {
+                (false, _) => ("differs".into(), BAD),
+                (true, true) => ("steps of integers; what follows is compared with them".into(), DIM),
+                (true, false) => ("".into(), BAD),
+            },
         ]);
         let worst = worst.map_or_else(|e| e.into(), number);
         list.push(json!({ "pass": name, "fired": fired, "difference": worst, "good": good }));
+        if integers {
+            want = got;
+        }
     }
     drop(spinner);
     let mut human =

@@ -40,6 +40,8 @@ pub struct PassCtx<'a, 'g> {
     pub edit: Editor<'g>,
     /// For folding.
     pub cpu: &'a CpuBackend,
+    /// Bytes that folding may still add.
+    pub(super) room: &'a mut usize,
     /// What happened.
     pub report: PassReport,
     /// Near-misses by node: one that another rewrite swallows later was none.

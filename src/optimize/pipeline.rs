@@ -42,7 +42,8 @@ pub fn optimize_with(
             !options.disabled.iter().any(|d| d == p.name()) && !failed.iter().any(|f| f.pass == p.name())
         };
         let on = passes.iter().map(|p| &**p).filter(is_on).collect();
-        let mut run = Run { all: passes, on, cpu, options, reports: Vec::new() };
+        let room = passes::room(graph);
+        let mut run = Run { all: passes, on, cpu, options, room, reports: Vec::new() };
         match (run.whole(graph), &original) {
             (Ok(()), _) => {
                 run.reports.append(&mut failed);
@@ -64,6 +65,8 @@ struct Run<'a> {
     on: Vec<&'a dyn Pass>,
     cpu: &'a CpuBackend,
     options: &'a Options,
+    /// Bytes that folding may still add.
+    room: usize,
     reports: Vec<PassReport>,
 }
 
@@ -95,7 +98,8 @@ impl Run<'_> {
 
     fn one(&mut self, pass: &dyn Pass, graph: &mut Graph) -> Result<bool> {
         let report = PassReport { pass: pass.name(), ..Default::default() };
-        let mut cx = PassCtx { edit: Editor::new(graph), cpu: self.cpu, report, missed: Vec::new() };
+        let mut cx =
+            PassCtx { edit: Editor::new(graph), cpu: self.cpu, room: &mut self.room, report, missed: Vec::new() };
         pass.run(&mut cx)?;
         let report = cx.finish_report();
         let edit = cx.edit;

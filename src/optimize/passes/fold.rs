@@ -4,16 +4,26 @@ use crate::backend::cpu::evaluate;
 use crate::error::Result;
 use crate::ir::build::infer_node;
 use crate::ir::fact::MAX_CONTENTS;
-use crate::ir::{Dim, Fact, NodeId};
+use crate::ir::{Dim, Fact, Graph, NodeId, ValueId};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
 
-/// Constant folding. Bounded: a result larger than [`SMALL`] and than twice its inputs stays a node, so that a model of
-/// a few bytes cannot grow to gigabytes when it is loaded.
+/// Constant folding. Bounded, so that a model of a few bytes cannot grow to gigabytes when it is loaded: a result larger than
+/// [`SMALL`], than twice its inputs, and of more elements than any of them stays a node; and all of them together may not add
+/// more than [`room`] says.
 pub struct Fold;
 
-/// Results up to this size in bytes are always folded.
+/// Results up to this size in bytes are folded as long as there is room.
 const SMALL: usize = 64 << 10;
+
+/// Bytes that folding may add to a model: what eight times its constants take (of bytes that become f32, and some more), and
+/// a number that small models never reach.
+pub(in crate::optimize) fn room(graph: &Graph) -> usize {
+    let ids = (0..graph.value_count()).map(|i| ValueId(i as u32)).filter(|&v| graph.is_constant(v));
+    let own = ids.filter_map(|v| graph.fact(v).constant());
+    let own = own.map(Tensor::byte_len).fold(0, usize::saturating_add);
+    own.saturating_mul(8).saturating_add(64 << 20)
+}
 
 impl Pass for Fold {
     fn name(&self) -> &'static str {
@@ -62,8 +72,23 @@ pub(super) fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
             };
             let out: usize = facts.iter().map(size).fold(0, usize::saturating_add);
             let into: usize = inputs.iter().flatten().map(Tensor::byte_len).sum();
-            if out > SMALL && out > 2 * into {
+            let most = inputs.iter().flatten().map(Tensor::len).max().unwrap_or(0);
+            let count = |f: &Fact| f.shape().map_or(0, |s| s.iter().product());
+            let longer = facts.iter().map(count).any(|n: usize| n > most);
+            if out > SMALL && out > 2 * into && longer {
                 cx.miss(id, || format!("its constant result would take {out} bytes, its inputs take {into}"));
+                return Ok(());
+            }
+            // What only this node reads goes.
+            let alone = |v: &Option<ValueId>| v.is_some_and(|v| cx.used_once(v));
+            let freed = node.inputs.iter().zip(&inputs).filter(|(v, _)| alone(v));
+            let freed = freed.filter_map(|(_, t)| t.as_ref()).map(Tensor::byte_len).fold(0, usize::saturating_add);
+            let added = out.saturating_sub(freed);
+            if added > *cx.room {
+                let left = *cx.room;
+                cx.miss(id, || {
+                    format!("its constant result would add {added} bytes to the model, which may grow by {left}")
+                });
                 return Ok(());
             }
             // Outputs nobody asked for are computed all the same: kernels want to know their shapes.
@@ -72,7 +97,10 @@ pub(super) fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
             }
             // What fails here fails again when it is run, if it ever is: then with the inputs of that run in the message.
             match evaluate(cx.cpu, &node.name, &*node.op, &inputs, &facts) {
-                Ok(Some(t)) => t,
+                Ok(Some(t)) => {
+                    *cx.room -= added;
+                    t
+                }
                 Ok(None) | Err(_) => return Ok(()),
             }
         }

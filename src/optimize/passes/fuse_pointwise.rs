@@ -2,9 +2,10 @@
 
 use crate::error::Result;
 use crate::ir::{Dim, Fact, NodeId, ValueId};
-use crate::kernels::pointwise::{Program, ProgramBuilder, Register};
+use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
 use crate::ops::pointwise::{Pointwise, program_of};
 use crate::optimize::{Pass, PassCtx};
+use crate::tensor::DType;
 use std::sync::Arc;
 
 /// A producer of elementwise kind whose only user is another one becomes part of it.
@@ -27,22 +28,47 @@ impl Pass for FusePointwise {
     }
 }
 
-/// The node as a program over its inputs, if it is elementwise and computed in f32.
-fn as_program(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Program> {
+/// The node as a program over its inputs, if it is elementwise and computed in f32, and the type in which it ends.
+fn as_program(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(Program, DType)> {
     let node = cx.node(id)?;
+    if let Some(Pointwise { program, dtypes }) = cx.op::<Pointwise>(id) {
+        // What tests ends in bool: 0 and 1 stay what they are.
+        return (dtypes.len() == 1).then(|| (program.clone(), dtypes[0]));
+    }
     let facts: Vec<&Fact> = cx.graph().input_facts(node).collect();
-    program_of(&*node.op, &facts)
+    let to = cx.dtype(node.outputs.first().copied()??)?;
+    Some((program_of(&*node.op, &facts)?, to))
+}
+
+/// A program whose result another one reads, instead of memory: 8-bit integers are rounded and kept within their bounds as
+/// if they were stored; narrow floats are rounded once, at the end.
+fn as_producer(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Program> {
+    let (program, to) = as_program(cx, id)?;
+    let bounds = match to {
+        DType::F32 | DType::F16 | DType::BF16 => return Some(program),
+        DType::U8 => (0.0, 255.0),
+        DType::I8 => (-128.0, 127.0),
+        _ => return None,
+    };
+    let mut b = ProgramBuilder::new(program.inputs());
+    let x: Vec<Register> = (0..program.inputs()).map(|i| b.load(i)).collect();
+    let y = b.inline(&program, &x).ok()?[0];
+    let y = b.unary(UnaryOp::Round, y);
+    let (low, high) = (b.constant(bounds.0), b.constant(bounds.1));
+    let y = b.max(y, low);
+    let y = b.min(y, high);
+    b.finish(&[y]).ok()
 }
 
 /// Pulls one producer into node `id`.
 fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<bool> {
-    let Some(user) = as_program(cx, id) else { return Ok(false) };
+    let Some((user, dtype)) = as_program(cx, id) else { return Ok(false) };
     let node = cx.graph().node(id).clone();
     let [Some(out)] = node.outputs[..] else { return Ok(false) };
     for (place, v) in node.inputs.iter().enumerate() {
         let Some(v) = *v else { continue };
         let Some((maker, 0)) = cx.graph().value(v).producer else { continue };
-        let Some(producer) = as_program(cx, maker) else { continue };
+        let Some(producer) = as_producer(cx, maker) else { continue };
         if !cx.used_once(v) {
             continue;
         }
@@ -64,7 +90,6 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<bool> {
             cx.miss(id, || format!("the program with '{}' would have too many inputs or instructions", made.name));
             continue;
         };
-        let Some(dtype) = cx.graph().fact(out).dtype() else { continue };
         cx.edit.replace_op(id, Arc::new(Pointwise { program, dtypes: vec![dtype] }), inputs);
         cx.edit.remove(maker);
         cx.fired();

@@ -20,6 +20,7 @@ mod transposes;
 mod window_pad;
 
 use super::Pass;
+pub(super) use fold::room;
 
 /// All passes in the order in which they run.
 pub fn all() -> Vec<Box<dyn Pass>> {

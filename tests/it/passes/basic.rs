@@ -29,6 +29,73 @@ pub(super) fn fold_does_not_grow_a_model() {
 }
 
 #[test]
+fn fold_has_room_for_so_much_in_all() {
+    // Each result is small enough by itself; the sixty-four megabytes that a model of a few bytes may grow by are enough
+    // for 1,024 of them, which is less than there are.
+    let mut d = Draft::new();
+    let shape = d.ints("shape", &[16384]);
+    let x = d.input("x", &[1]);
+    let mut parts = vec![x];
+    for i in 0..1100 {
+        let one = d.b.constant(&format!("{i}"), Tensor::scalar(i as f32).unwrap());
+        parts.push(d.op(&format!("wide{i}"), "Expand", &[one, shape], vec![]));
+    }
+    let y = d.op("y", "Concat", &parts, vec![("axis", Attr::Int(0))]);
+    let g = d.b.finish(vec![y]).unwrap();
+    let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+    let mut after = g.clone();
+    let stop = Options { stop_after: Some("fold".into()), strict: true, ..Options::default() };
+    let reports = optimize(&mut after, &cpu, &stop).unwrap();
+    let fold = reports.iter().find(|r| r.pass == "fold").unwrap();
+    assert!((1024..1100).contains(&fold.fired), "{}", fold.fired);
+    assert!(fold.misses[0].contains("may grow by"), "{:?}", fold.misses);
+}
+
+#[test]
+fn fold_makes_floats_of_stored_bytes() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[300]);
+    let w = d.b.constant("w", random(DType::I8, &[300, 300], -9.0, 9.0, 3).unwrap());
+    let scale = d.constant("scale", &[300], 0.5, 1.0);
+    let f = d.op("f", "Cast", &[w], vec![("to", Attr::Int(1))]);
+    let s = d.op("s", "Mul", &[f, scale], vec![]);
+    let y = d.op("y", "MatMul", &[x, s], vec![]);
+    let (_, after, _) = d.check_within(1e-4, "fold", vec![y]);
+    assert_eq!(after, ["y = MatMul(%x, #s)"], "four times the bytes, and no more numbers");
+}
+
+#[test]
+fn pointwise_chains_of_bytes_round_as_if_they_were_stored() {
+    let mut d = Draft::new();
+    let bytes = random(DType::U8, &[3, 50], 0.0, 255.0, 5).unwrap();
+    d.inputs.push(Value::Tensor(bytes));
+    let q = d.b.input("q", Fact::sized(DType::U8, &[3, 50]));
+    let number = |d: &mut Draft, n: &str, x: f32| d.b.constant(n, Tensor::scalar(x).unwrap());
+    let zero = |d: &mut Draft, n: &str, x: u8| d.b.constant(n, Tensor::scalar(x).unwrap());
+    let mut x = q;
+    for (i, (op, scale, z)) in
+        [("HardSigmoid", 0.004, 0u8), ("Exp", 0.02, 7), ("Neg", 0.01, 250)].into_iter().enumerate()
+    {
+        let (from, at) = (number(&mut d, &format!("s{i}"), 0.03), zero(&mut d, &format!("z{i}"), 100));
+        let (to, end) = (number(&mut d, &format!("t{i}"), scale), zero(&mut d, &format!("e{i}"), z));
+        let f = d.op(&format!("f{i}"), "DequantizeLinear", &[x, from, at], vec![]);
+        let y = d.op(&format!("y{i}"), op, &[f], vec![]);
+        x = d.op(&format!("q{i}"), "QuantizeLinear", &[y, to, end], vec![]);
+    }
+    let g = d.b.finish(vec![x]).unwrap();
+    let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+    let mut after = g.clone();
+    let only = Options { stop_after: Some("fuse_pointwise".into()), strict: true, ..Options::default() };
+    optimize(&mut after, &cpu, &only).unwrap();
+    assert_eq!(lines(&after), ["q2 = Pointwise(%q)"]);
+    for isa in Isa::detect().levels() {
+        let want = run_graph(g.clone(), cpu_at(isa), &d.inputs).unwrap();
+        let got = run_graph(after.clone(), cpu_at(isa), &d.inputs).unwrap();
+        assert_eq!(want[0].bytes(), got[0].bytes(), "bit for bit");
+    }
+}
+
+#[test]
 pub(super) fn identity_goes() {
     let mut d = Draft::new();
     let x = d.input("x", &[2, 3]);
