@@ -73,8 +73,8 @@ pub(super) fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
             let out: usize = facts.iter().map(size).fold(0, usize::saturating_add);
             let into: usize = inputs.iter().flatten().map(Tensor::byte_len).sum();
             let most = inputs.iter().flatten().map(Tensor::len).max().unwrap_or(0);
-            let count = |f: &Fact| f.shape().map_or(0, |s| s.iter().product());
-            let longer = facts.iter().map(count).any(|n: usize| n > most);
+            let count = |f: &Fact| f.shape().map_or(0, |s| crate::base::checked::product(&s).unwrap_or(usize::MAX));
+            let longer = facts.iter().map(count).any(|n| n > most);
             if out > SMALL && out > 2 * into && longer {
                 cx.miss(id, || format!("its constant result would take {out} bytes, its inputs take {into}"));
                 return Ok(());
