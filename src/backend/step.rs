@@ -61,6 +61,21 @@ impl<'a> StepArgs<'a> {
     pub fn with_workspace(&self, workspace: *mut u8) -> Self {
         StepArgs { workspace: Place { addr: workspace, space: 0 }, ..*self }
     }
+    /// Which value input `i` is.
+    pub fn input_slot(&self, i: usize) -> u32 {
+        self.inputs.get(i).copied().unwrap_or(NO_VALUE)
+    }
+    /// Which value output `i` is.
+    pub fn output_slot(&self, i: usize) -> u32 {
+        self.outputs.get(i).copied().unwrap_or(NO_VALUE)
+    }
+    /// Other operands of the same run, for steps made of steps.
+    pub fn with_slots<'b>(&self, inputs: &'b [u32], outputs: &'b [u32]) -> StepArgs<'b>
+    where
+        'a: 'b,
+    {
+        StepArgs { inputs, outputs, ..*self }
+    }
     fn place(&self, list: &[u32], i: usize) -> Place {
         list.get(i).and_then(|&v| self.places.get(v as usize)).copied().unwrap_or(Place::NONE)
     }

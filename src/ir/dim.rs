@@ -124,14 +124,17 @@ impl Dim {
         match (a, b) {
             (Unknown, _) | (_, Unknown) => Unknown,
             (Known(x), Known(y)) => op.eval(*x, *y).map_or(Unknown, Known),
+            (Expr(_), Expr(_)) | (Known(_), Expr(_)) if op == DimOp::Sub || op == DimOp::Add && a.known().is_none() => {
+                cancelled(op, a, b).unwrap_or_else(|| Expr(Arc::new(self::Expr::Binary(op, a.clone(), b.clone()))))
+            }
             _ => match (op, a, b) {
                 (DimOp::Add, a, Known(0)) | (DimOp::Sub, a, Known(0)) => a.clone(),
                 (DimOp::Add, Known(0), b) => b.clone(),
                 (DimOp::Mul | DimOp::FloorDiv, a, Known(1)) => a.clone(),
                 (DimOp::Mul, Known(1), b) => b.clone(),
                 (DimOp::Mul, Known(0), _) | (DimOp::Mul, _, Known(0)) => Known(0),
-                (DimOp::Sub, a, b) if a == b => Known(0),
                 (DimOp::Min | DimOp::Max, a, b) if a == b => a.clone(),
+                (DimOp::Max, a, Known(..=0)) | (DimOp::Max, Known(..=0), a) if a.is_size() => a.clone(),
                 // (x + 2) + 3 is x + 5, so that chains of paddings stay short.
                 (DimOp::Add, Expr(e), Known(y)) => match &**e {
                     self::Expr::Binary(DimOp::Add, x, Known(k)) => {
@@ -181,6 +184,57 @@ impl Dim {
             d => d.clone(),
         }
     }
+}
+
+/// Terms that are looked at for cancelling, and how deep in a sum they may lie: models choose its length.
+const MOST_TERMS: usize = 16;
+
+/// Adds the terms of a sum to `to`, each with its sign, and its numbers to `number`. `None` where there are too many.
+fn terms(d: &Dim, plus: bool, depth: usize, to: &mut Vec<(Dim, bool)>, number: &mut i64) -> Option<()> {
+    match d {
+        Dim::Known(n) => *number = if plus { number.checked_add(*n)? } else { number.checked_sub(*n)? },
+        Dim::Unknown => return None,
+        Dim::Expr(e) => match &**e {
+            Expr::Binary(op @ (DimOp::Add | DimOp::Sub), a, b) => {
+                let depth = depth.checked_sub(1)?;
+                terms(a, plus, depth, to, number)?;
+                terms(b, plus == (*op == DimOp::Add), depth, to, number)?;
+            }
+            _ => {
+                (to.len() < MOST_TERMS).then_some(())?;
+                to.push((d.clone(), plus));
+            }
+        },
+    }
+    Some(())
+}
+
+/// `a + b` or `a - b` without the terms that cancel each other, if any do; or a number less a sum, with the terms that it
+/// leaves positive in front.
+fn cancelled(op: DimOp, a: &Dim, b: &Dim) -> Option<Dim> {
+    let (mut all, mut number) = (Vec::new(), 0);
+    terms(a, true, MOST_TERMS, &mut all, &mut number)?;
+    terms(b, op == DimOp::Add, MOST_TERMS, &mut all, &mut number)?;
+    let before = all.len();
+    let mut i = 0;
+    while i < all.len() {
+        let (term, plus) = &all[i];
+        match all[i + 1..].iter().position(|(t, p)| p != plus && t == term) {
+            Some(j) => {
+                all.remove(i + 1 + j);
+                all.remove(i);
+            }
+            None => i += 1,
+        }
+    }
+    // What is taken from a number may turn the signs inside round.
+    let turned = a.known().is_some() && all.iter().any(|t| t.1);
+    if all.len() == before && !turned {
+        return None;
+    }
+    all.sort_by_key(|t| !t.1);
+    let sum = all.into_iter().fold(Dim::Known(0), |sum, (t, plus)| if plus { sum + t } else { sum - t });
+    Some(sum + Dim::Known(number))
 }
 
 macro_rules! operator {
@@ -243,6 +297,15 @@ mod tests {
         assert_eq!(Dim::Known(i64::MAX) + Dim::Known(1), Dim::Unknown);
         assert_eq!(Dim::Known(-7).floor_div(&Dim::Known(2)), Dim::Known(-4));
         assert_eq!(Dim::Known(7).floor_div(&Dim::Known(-2)), Dim::Known(-4));
+        let m = Dim::symbol("m");
+        let sum = m.clone() + n.clone() + Dim::Known(3);
+        assert_eq!((sum.clone() - m.clone()).to_string(), "(n+3)");
+        assert_eq!(sum.clone() - (n.clone() + m.clone()), Dim::Known(3));
+        assert_eq!((m.clone() - sum) + n.clone(), Dim::Known(-3));
+        assert_eq!(Dim::Known(-1) - (Dim::Known(0) - n.clone() - Dim::Known(1)), n);
+        assert_eq!((Dim::Known(3) - n.clone()).to_string(), "(3-n)");
+        assert_eq!((m.clone() - n.clone()).max(&Dim::Known(0)).to_string(), "max((m-n), 0)");
+        assert_eq!((m.clone() + n.clone()).max(&Dim::Known(0)), m + n.clone());
         let e = (n.clone() + Dim::Known(1)).floor_div(&Dim::Known(2));
         assert_eq!(e.substitute(&|_| Dim::Known(9)), Dim::Known(5));
     }

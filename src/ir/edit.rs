@@ -151,13 +151,18 @@ impl<'g> Editor<'g> {
         }
         self.changed = true;
     }
-    /// Makes a computed value a constant.
-    pub fn set_constant(&mut self, v: ValueId, t: Tensor) {
+    /// Tells the maker of a value that nobody uses not to make it.
+    pub fn drop_output(&mut self, v: ValueId) {
         if let Some((id, place)) = self.graph.values[v.index()].producer.take()
             && let Some(n) = self.graph.nodes[id.index()].as_mut()
         {
             n.outputs[place as usize] = None;
+            self.changed = true;
         }
+    }
+    /// Makes a computed value a constant.
+    pub fn set_constant(&mut self, v: ValueId, t: Tensor) {
+        self.drop_output(v);
         self.graph.values[v.index()].fact = Fact::Tensor(TensorFact::constant(t));
         self.changed = true;
     }

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::ir::build::infer_op;
 use crate::ir::edit::Editor;
 use crate::ir::{Dim, Fact, Graph, Node, NodeId, Op, ValueId};
+use crate::ops::shape::Reshape;
 use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
@@ -141,6 +142,12 @@ impl PassCtx<'_, '_> {
         self.fired();
         Ok(true)
     }
+    /// The value under another shape, given in Reshape's terms.
+    pub fn reshape(&mut self, v: ValueId, shape: &[i64]) -> Result<ValueId> {
+        let name = format!("{}.axes", self.graph().value(v).name);
+        let shape = self.edit.constant(&format!("{name}.shape"), Tensor::from_slice(&[shape.len()], shape)?);
+        Ok(self.edit.node(&name, Arc::new(Reshape { allow_zero: false }), vec![Some(v), Some(shape)], 1)?[0])
+    }
     /// Removes the nodes behind values that nobody uses any more.
     pub fn prune(&mut self, mut values: Vec<Option<ValueId>>) {
         while let Some(v) = values.pop() {
@@ -194,6 +201,24 @@ pub fn number(t: &Tensor) -> Option<f64> {
         DType::BF16 => t.as_slice::<half::bf16>().ok()?.first().map(|x| x.to_f64()),
         _ => None,
     }
+}
+
+/// Whether both are certainly the same shape.
+pub fn same_shape(a: Option<&[Dim]>, b: Option<&[Dim]>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b)))
+}
+
+/// The shape, in Reshape's terms, that gives a value of axes `own` the axes `dims`: one of them may be open, and others
+/// that stand where they stood.
+pub fn shape_of<'d>(dims: impl Iterator<Item = &'d Dim>, own: &[Dim]) -> Option<Vec<i64>> {
+    let mut open = false;
+    dims.enumerate()
+        .map(|(i, d)| match d.known() {
+            Some(n) => (n > 0).then_some(n),
+            None if own.get(i).is_some_and(|o| o.same(d)) => Some(0),
+            None => (!std::mem::replace(&mut open, true)).then_some(-1),
+        })
+        .collect()
 }
 
 /// Whether both are tensors of one type and rank, and no size contradicts.

@@ -26,6 +26,8 @@ pub enum P {
     Sum(Vec<P>, Number),
     /// The operand between two numbers.
     Clip(f64, f64, Box<P>),
+    /// The operand, or a number where that is greater, which is kept.
+    AtLeast(usize, Box<P>),
     /// The first of them that matches.
     Either(Vec<P>),
 }
@@ -155,6 +157,14 @@ struct Flat {
     nodes: Vec<NodeId>,
 }
 
+/// A value between two bounds.
+struct Bounded {
+    of: ValueId,
+    low: f64,
+    high: f64,
+    nodes: Vec<NodeId>,
+}
+
 impl Finder<'_, '_, '_> {
     fn value(&mut self, p: &P, v: ValueId, mut m: Match) -> Option<Match> {
         match p {
@@ -186,17 +196,16 @@ impl Finder<'_, '_, '_> {
                 self.value(inner, x, m)
             }
             P::Clip(low, high, x) => {
-                let (id, node) = self.cx.made_by(v)?;
-                let at = |i: usize| node.inputs.get(i).copied().flatten();
-                let bounds = match unary(&*node.op) {
-                    Some(UnaryFn::Clip { low, high }) => (f64::from(low?), f64::from(high?)),
-                    _ if node.op.is::<Clip>() => (self.cx.scalar(at(1)?)?, self.cx.scalar(at(2)?)?),
-                    _ => return None,
-                };
-                (bounds == (*low, *high)).then_some(())?;
-                push(&mut m.nodes, id);
-                let x_value = at(0)?;
-                self.value(x, x_value, m)
+                let b = self.bounded(v)?;
+                ((b.low, b.high) == (*low, *high)).then_some(())?;
+                b.nodes.iter().for_each(|&n| push(&mut m.nodes, n));
+                self.value(x, b.of, m)
+            }
+            P::AtLeast(index, x) => {
+                let b = self.bounded(v).filter(|b| b.low.is_finite() && b.high == f64::INFINITY)?;
+                *m.numbers.get_mut(*index)? = Some(b.low);
+                b.nodes.iter().for_each(|&n| push(&mut m.nodes, n));
+                self.value(x, b.of, m)
             }
             P::Either(all) => all.iter().find_map(|p| self.value(p, v, m.clone())),
             P::Product(factors, k) => {
@@ -215,6 +224,48 @@ impl Finder<'_, '_, '_> {
                 self.number(*k, flat.number, m, "addend", v)
             }
         }
+    }
+
+    /// The value as one between bounds, however many operators set them.
+    fn bounded(&self, v: ValueId) -> Option<Bounded> {
+        let mut b = Bounded { of: v, low: f64::NEG_INFINITY, high: f64::INFINITY, nodes: Vec::new() };
+        while let Some((id, node)) = self.cx.made_by(b.of).filter(|_| b.of == v || self.cx.used_once(b.of)) {
+            let at = |i: usize| node.inputs.get(i).copied().flatten();
+            let (x, y) = (at(0)?, at(1));
+            // A bound that is not given is none; one that is no constant cannot be told.
+            let bound = |v: Option<ValueId>, none: f64| v.map_or(Some(none), |v| self.cx.scalar(v));
+            let extreme = match (binary(&*node.op), node.op.downcast::<Variadic>().map(|o| o.f)) {
+                (Some(BinaryFn::Max), _) | (_, Some(VariadicFn::Max)) => Some(BinaryFn::Max),
+                (Some(BinaryFn::Min), _) | (_, Some(VariadicFn::Min)) => Some(BinaryFn::Min),
+                _ => None,
+            };
+            let (x, low, high) = match (unary(&*node.op), extreme) {
+                (Some(UnaryFn::Op(UnaryOp::Relu)), _) => (x, 0.0, f64::INFINITY),
+                (Some(UnaryFn::Clip { low, high }), _) => {
+                    (x, low.map_or(f64::NEG_INFINITY, f64::from), high.map_or(f64::INFINITY, f64::from))
+                }
+                (_, Some(f)) if node.inputs.len() == 2 => {
+                    let (x, k) = match (self.cx.scalar(x), self.cx.scalar(y?)) {
+                        (_, Some(k)) => (x, k),
+                        (Some(k), _) => (y?, k),
+                        _ => break,
+                    };
+                    if f == BinaryFn::Max { (x, k, f64::INFINITY) } else { (x, f64::NEG_INFINITY, k) }
+                }
+                _ if node.op.is::<Clip>() => match (bound(y, f64::NEG_INFINITY), bound(at(2), f64::INFINITY)) {
+                    (Some(low), Some(high)) => (x, low, high),
+                    _ => break,
+                },
+                _ => break,
+            };
+            // Bounds that leave nothing between them depend on their order.
+            if low.max(b.low) > high.min(b.high) {
+                break;
+            }
+            b.nodes.push(id);
+            b = Bounded { of: x, low: low.max(b.low), high: high.min(b.high), nodes: b.nodes };
+        }
+        (!b.nodes.is_empty()).then_some(b)
     }
 
     fn number(&mut self, want: Number, have: f64, mut m: Match, what: &str, v: ValueId) -> Option<Match> {

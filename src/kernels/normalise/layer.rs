@@ -1,4 +1,4 @@
-//! Layer and RMS normalisation over rows, with optional scale and bias.
+//! Layer, RMS and length normalisation over rows, with optional scale and bias.
 
 use super::GRAIN;
 use crate::bail;
@@ -17,6 +17,23 @@ pub enum LayerNormKind {
     Layer,
     /// Nothing, and the root of the mean square.
     Rms,
+    /// Nothing, and the root of the sum of squares, or epsilon where that is greater; rows stay 0 where both are.
+    Length,
+}
+
+impl LayerNormKind {
+    /// What a row of this mean square is multiplied with.
+    fn inverse(self, square: f64, len: usize, epsilon: f64) -> f64 {
+        match self {
+            LayerNormKind::Layer | LayerNormKind::Rms => 1.0 / (square + epsilon).sqrt(),
+            LayerNormKind::Length if square == 0.0 && epsilon == 0.0 => 0.0,
+            LayerNormKind::Length => {
+                let length = (square * len as f64).sqrt();
+                // A NaN stays one.
+                1.0 / if length < epsilon { epsilon } else { length }
+            }
+        }
+    }
 }
 
 /// A normalisation bound to a shape: `rows` rows of `len` numbers.
@@ -46,6 +63,14 @@ pub struct LayerNormPointers {
     pub mean: *mut u8,
     /// 1 / deviation a row, or null; of the type of `mean`.
     pub inverse: *mut u8,
+}
+
+impl LayerNormPointers {
+    /// Rows and result alone.
+    pub fn new(from: *const u8, to: *mut u8) -> LayerNormPointers {
+        let (none, no) = (std::ptr::null(), std::ptr::null_mut());
+        LayerNormPointers { from, scale: none, bias: none, to, mean: no, inverse: no }
+    }
 }
 
 impl LayerNorm {
@@ -123,10 +148,10 @@ impl LayerNorm {
             let x = p.from.cast::<f64>().add(r * n);
             let mean = match self.kind {
                 LayerNormKind::Layer => (0..n).map(|i| *x.add(i)).sum::<f64>() / n as f64,
-                LayerNormKind::Rms => 0.0,
+                LayerNormKind::Rms | LayerNormKind::Length => 0.0,
             };
             let square = (0..n).map(|i| (*x.add(i) - mean).powi(2)).sum::<f64>() / n as f64;
-            let inverse = 1.0 / (square + self.epsilon).sqrt();
+            let inverse = self.kind.inverse(square, n, self.epsilon);
             let to = p.to.cast::<f64>().add(r * n);
             for i in 0..n {
                 let scale = if p.scale.is_null() { 1.0 } else { *p.scale.cast::<f64>().add(i) };
@@ -162,10 +187,10 @@ impl Kernel for Row {
         unsafe {
             let mean = match self.kind {
                 LayerNormKind::Layer => (row::<V>(Map::Identity, Combine::Sum, from, len, 0.0) / len as f64) as f32,
-                LayerNormKind::Rms => 0.0,
+                LayerNormKind::Rms | LayerNormKind::Length => 0.0,
             };
             let square = row::<V>(Map::Square, Combine::Sum, from, len, mean) / len as f64;
-            let inverse = (1.0 / (square + self.epsilon).sqrt()) as f32;
+            let inverse = self.kind.inverse(square, len, self.epsilon) as f32;
             let (m, k) = (V::splat(mean), V::splat(inverse));
             let mut i = 0;
             while i + V::LANES <= len {

@@ -98,7 +98,7 @@ fn layers() {
     let mut rng = Rng::new(32);
     for isa in Isa::detect().levels() {
         for (rows, len) in [(1, 1), (3, 17), (50, 768), (2, 5000), (0, 4), (4, 0)] {
-            for kind in [LayerNormKind::Layer, LayerNormKind::Rms] {
+            for kind in [LayerNormKind::Layer, LayerNormKind::Rms, LayerNormKind::Length] {
                 for (elem, affine) in FLOATS.into_iter().flat_map(|e| [(e, false), (e, true)]) {
                     let xs: Vec<f32> = (0..rows * len).map(|_| rng.float() * 3.0 + 1.0).collect();
                     let (scale, bias) = (encode(elem, &rng.floats(len)), encode(elem, &rng.floats(len)));
@@ -126,9 +126,12 @@ fn layers() {
                     let (mean, inverse) = (decode(wide, &mean), decode(wide, &inverse));
                     for r in 0..rows {
                         let row = &x[r * len..(r + 1) * len];
-                        let m = if kind == LayerNormKind::Rms { 0.0 } else { row.iter().sum::<f64>() / len as f64 };
-                        let v = row.iter().map(|x| (x - m).powi(2)).sum::<f64>() / len as f64;
-                        let k = 1.0 / (v + 1e-5).sqrt();
+                        let m = if kind == LayerNormKind::Layer { row.iter().sum::<f64>() / len as f64 } else { 0.0 };
+                        let v = row.iter().map(|x| (x - m).powi(2)).sum::<f64>();
+                        let k = match kind {
+                            LayerNormKind::Length => 1.0 / v.sqrt().max(1e-5),
+                            _ => 1.0 / (v / len as f64 + 1e-5).sqrt(),
+                        };
                         let what = format!("{isa:?} {kind:?} {elem:?} {rows} {len}");
                         assert_near(&what, mean[r], m, 1e-6);
                         assert_near(&what, inverse[r], k, 2e-6 * k.abs());

@@ -24,7 +24,7 @@ pub enum Positions {
 }
 
 /// Turns pairs of X by angles whose cosines and sines are inputs 1 and 2. Input 3: positions (without it the caches have a
-/// row for each item and token).
+/// row for each token, of each item or of all).
 #[derive(Clone, Debug, PartialEq)]
 pub struct RotaryEmbedding {
     /// Heads, where X has 3 axes: `[batch, rows, heads * size]`.
@@ -99,7 +99,7 @@ fn bind(op: &RotaryEmbedding, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     // Rows of the caches, and whether each item has its own.
     let cached = match (cos.shape.as_slice(), positions) {
         (&[n, p], Some(_)) if p == pairs => n,
-        (&[b, r, p], None) if p == pairs && b == batch && r == rows => b * r,
+        (&[b, r, p], None) if p == pairs && (b == batch || b == 1) && r == rows => b * r,
         (s, _) => bail!(InvalidModel, "cosines of shape {s:?} for {pairs} pairs of {batch} items of {rows} rows"),
     };
     let one = match (positions, op.positions) {
@@ -129,7 +129,7 @@ fn bind(op: &RotaryEmbedding, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         for i in task * per..(batch * rows).min((task + 1) * per) {
             let (b, r) = (i / rows, i % rows);
             let at = match meaning {
-                _ if !given => i as i64,
+                _ if !given => (i % cached) as i64,
                 Positions::Lengths(less) => {
                     position(b).saturating_sub(less).saturating_sub(rows as i64).max(0).saturating_add(r as i64)
                 }

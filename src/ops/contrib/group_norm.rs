@@ -43,7 +43,7 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     if last {
         x = cx.emit(Arc::new(Transpose { perm: Some(order) }), vec![Some(x)])?;
     }
-    let norm = ChannelNorm { groups: Some(groups), by_group: false, epsilon: cx.float_or("epsilon", 1e-5)? };
+    let norm = ChannelNorm::new(Some(groups), cx.float_or("epsilon", 1e-5)?);
     let mut steps: Vec<Arc<dyn Op>> = vec![Arc::new(norm)];
     if silu {
         steps.push(Arc::new(Unary { f: UnaryFn::Swish { alpha: 1.0 } }));

@@ -3,6 +3,9 @@
 #[cfg(feature = "opencl")]
 mod opencl;
 mod plain;
+mod products;
+
+pub use products::{OWN, Products};
 
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{Step, StepArgs};
@@ -149,6 +152,7 @@ impl Op for MatMul {
 
 fn cpu(b: &mut CpuBindings) {
     b.step::<MatMul>(bind);
+    b.step::<Products>(products::bind);
 }
 
 /// A bound product: the kernel, and a constant B where there is one.

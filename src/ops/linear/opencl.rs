@@ -1,6 +1,6 @@
 //! Matrix products on OpenCL devices.
 
-use super::{MatMul, batch_dims};
+use super::{MatMul, OWN, Products, batch_dims};
 use crate::backend::NodeView;
 use crate::backend::opencl::OpenClBindings;
 use crate::backend::opencl::call;
@@ -13,6 +13,25 @@ use crate::tensor::DType;
 
 pub(super) fn add(b: &mut OpenClBindings) {
     b.recipe::<MatMul>(matmul);
+    b.recipe::<Products>(products);
+}
+
+/// One product after the other.
+fn products(op: &Products, node: &NodeView<'_>) -> Result<Recipe> {
+    let mut all = Recipe::default();
+    for (i, part) in op.each(node, matmul)?.into_iter().enumerate() {
+        let at = |input: usize| if input == 0 { 0 } else { OWN * i + input };
+        for stage in part.stages {
+            let args = stage.args.into_iter().map(|a| match a {
+                Arg::Input(n) => Arg::Input(at(n)),
+                Arg::Turned(n, rows, columns) => Arg::Turned(at(n), rows, columns),
+                Arg::Output(_) => Arg::Output(i),
+                other => other,
+            });
+            all = all.then(stage.work, args.collect::<Vec<_>>());
+        }
+    }
+    Ok(all)
 }
 
 fn matmul(op: &MatMul, node: &NodeView<'_>) -> Result<Recipe> {

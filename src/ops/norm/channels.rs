@@ -6,6 +6,7 @@ use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Fact, InferCtx, Op, ParseCtx};
+use crate::kernels::gemm::Activation;
 use crate::kernels::normalise::GroupNorm;
 use crate::ops::steps::Phases;
 use crate::ops::types::need_elem;
@@ -22,22 +23,29 @@ pub struct ChannelNorm {
     pub by_group: bool,
     /// Keeps the root from zero.
     pub epsilon: f32,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl ChannelNorm {
+    /// Over so many groups, or each channel on its own.
+    pub fn new(groups: Option<usize>, epsilon: f32) -> ChannelNorm {
+        ChannelNorm { groups, by_group: false, epsilon, activation: Activation::None }
+    }
 }
 
 pub(super) fn parse_instance(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(3, 3)?;
-    Ok(Arc::new(ChannelNorm { groups: None, by_group: false, epsilon: cx.float_or("epsilon", 1e-5)? }))
+    Ok(Arc::new(ChannelNorm::new(None, cx.float_or("epsilon", 1e-5)?)))
 }
 
 pub(super) fn parse_group(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(3, 3)?;
     let groups = cx.int("num_groups")?;
     let groups = usize::try_from(groups).ok().filter(|&g| g > 0);
-    Ok(Arc::new(ChannelNorm {
-        groups: Some(groups.ok_or_else(|| err!(InvalidModel, "num_groups must be positive"))?),
-        by_group: cx.version < 21,
-        epsilon: cx.float_or("epsilon", 1e-5)?,
-    }))
+    let groups = groups.ok_or_else(|| err!(InvalidModel, "num_groups must be positive"))?;
+    let norm = ChannelNorm::new(Some(groups), cx.float_or("epsilon", 1e-5)?);
+    Ok(Arc::new(ChannelNorm { by_group: cx.version < 21, ..norm }))
 }
 
 impl Op for ChannelNorm {
@@ -81,7 +89,8 @@ fn bind(op: &ChannelNorm, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     if n == 0 || channels == 0 || space == 0 {
         return Ok(Phases::new("group_norm", 0).boxed());
     }
-    let kernel = GroupNorm::new(cx.isa, elem, n, channels, space, groups, f64::from(op.epsilon))?;
+    let kernel =
+        GroupNorm::new(cx.isa, elem, n, channels, space, groups, f64::from(op.epsilon))?.then(op.activation)?;
     let size = elem.size();
     if !op.by_group {
         return Ok(Phases::new("group_norm", 0)

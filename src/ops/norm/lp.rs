@@ -9,23 +9,27 @@ use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Fact, InferCtx, Op, ParseCtx};
 use crate::kernels::nd::{Dims, Nest, Strides, Walk, dense_strides};
+use crate::kernels::normalise::{LayerNorm, LayerNormKind, LayerNormPointers};
 use crate::kernels::pool_dense::{power, root};
 use crate::kernels::real::Real;
 use crate::kernels::reduce::ReduceKind;
 use crate::ops::pointwise::{Binary, BinaryFn};
 use crate::ops::reduce::Reduce;
+use crate::ops::types::need_elem;
 use crate::ops::widen::widened;
 use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure};
 use std::sync::Arc;
 
-/// Divides by the p-norm along an axis; where the norm is 0, so is the result.
+/// Divides by the p-norm along an axis, or by the floor where that is greater; where both are 0, so is the result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LpNormalization {
     /// The axis; negative counts from the end.
     pub axis: i64,
     /// 1 or 2.
     pub p: u32,
+    /// The least that is divided by.
+    pub floor: f64,
 }
 
 /// `(x - mean) / (deviation + 1e-9)` over some axes.
@@ -49,7 +53,7 @@ pub(super) fn parse_lp(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(1, 1)?;
     let p = cx.int_or("p", 2)?;
     ensure!(p == 1 || p == 2, InvalidModel, "p is {p}");
-    Ok(Arc::new(LpNormalization { axis: cx.int_or("axis", -1)?, p: p as u32 }))
+    Ok(Arc::new(LpNormalization { axis: cx.int_or("axis", -1)?, p: p as u32, floor: 0.0 }))
 }
 
 pub(super) fn parse_mvn(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -144,6 +148,18 @@ macro_rules! by_type {
 }
 
 fn bind_lp(op: &LpNormalization, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
+    let x = cx.input(0)?;
+    let axis = resolve_axis(op.axis, x.shape.len())?;
+    if op.p == 2 && axis + 1 == x.shape.len() {
+        let (rows, elem) = (product(&x.shape[..axis])?, need_elem(x.dtype, op.name())?);
+        let kernel = LayerNorm::new(cx.isa, LayerNormKind::Length, elem, rows, x.shape[axis], op.floor)?;
+        return Ok(FnStep::boxed("l2_norm", kernel.tasks(), kernel.scratch_bytes(), move |args, task, scratch| {
+            let p = LayerNormPointers::new(args.input(0), args.output(0));
+            // SAFETY: the kernel was made for these operands' shape (Step::run).
+            unsafe { kernel.run(task, p, scratch) };
+            Ok(())
+        }));
+    }
     by_type!(op, cx, bind_lp, lp)
 }
 
@@ -161,7 +177,7 @@ fn lp<T: Real>(op: &LpNormalization, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let (outer, len, inner) = (product(&shape[..axis])?, shape[axis], product(&shape[axis + 1..])?);
     let lines = outer * inner;
     let (tasks, per) = split(lines, (16 * 1024 / len.max(1)).max(1));
-    let p = op.p;
+    let (p, floor) = (op.p, T::of(op.floor));
     Ok(FnStep::boxed("lp_normalization", tasks, 0, move |args, task, _| {
         for i in task * per..lines.min((task + 1) * per) {
             let at = i / inner * inner * len + i % inner;
@@ -170,6 +186,7 @@ fn lp<T: Real>(op: &LpNormalization, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
                 let (x, y) = (args.input::<T>(0).add(at), args.output::<T>(0).add(at));
                 let sum: T = (0..len).map(|j| power((*x.add(j * inner)).abs(), p)).sum();
                 let norm = root(sum, p);
+                let norm = if norm < floor { floor } else { norm };
                 for j in 0..len {
                     *y.add(j * inner) = if norm == T::ZERO { T::ZERO } else { *x.add(j * inner) / norm };
                 }

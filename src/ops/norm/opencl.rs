@@ -11,8 +11,10 @@ use crate::backend::opencl::shape::Part;
 use crate::ensure;
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
+use crate::kernels::gemm::Activation;
 use crate::kernels::nd::dense_strides;
-use crate::kernels::pointwise::{ProgramBuilder, UnaryOp};
+use crate::kernels::pointwise::{BinaryOp, Program, ProgramBuilder, UnaryOp};
+use crate::ops::contrib::SkipNorm;
 use crate::tensor::DType;
 
 pub(super) fn add(b: &mut OpenClBindings) {
@@ -20,6 +22,36 @@ pub(super) fn add(b: &mut OpenClBindings) {
     b.recipe::<LayerNormalization>(layer);
     b.recipe::<ChannelNorm>(channels);
     b.recipe::<ChannelLayerNorm>(across);
+    b.recipe::<SkipNorm>(skip);
+}
+
+/// A sum, kept where it is asked for, and its rows normalised.
+fn skip(op: &SkipNorm, node: &NodeView<'_>) -> Result<Recipe> {
+    all_f32(node)?;
+    let (x, second, scale) = (node.input(0)?, node.input(1)?, node.input(2)?);
+    let n = x.shape.last().copied().unwrap_or(0);
+    let shift = node.opt_input(3);
+    let plain = x.shape == second.shape && node.opt_input(4).is_none() && !node.has_output(1) && !node.has_output(2);
+    let rows = scale.len() == n && shift.is_none_or(|s| s.len() == n);
+    ensure!(plain && rows && !x.is_empty(), Unsupported, "this normalisation of a sum on OpenCL");
+    let dense = Operand { dtype: Type::F32, strides: dense_strides(&x.shape).to_vec() };
+    let (program, inputs) = (Program::binary(BinaryOp::Add), vec![dense.clone(), dense.clone()]);
+    let sum = Work::Pointwise { program, dims: x.shape.to_vec(), inputs, outputs: vec![dense] };
+    let total = if node.has_output(3) { Arg::Output(3) } else { Arg::Output(0) };
+    let third = if shift.is_some() { Arg::Input(3) } else { Arg::Output(0) };
+    let norm = Normalise {
+        lines: x.len() / n,
+        n,
+        rms: op.rms,
+        period: 1,
+        per_line: 0,
+        step: 1,
+        shift: shift.is_some(),
+        epsilon: op.epsilon,
+        activation: Activation::None,
+    };
+    Ok(Recipe::one(sum, [Arg::Input(0), Arg::Input(1), total.clone()])
+        .then(Work::Normalise(norm), [total, Arg::Input(2), third, Arg::Output(0)]))
 }
 
 /// A pointwise program over broadcast channels.
@@ -66,7 +98,8 @@ fn layer(op: &LayerNormalization, node: &NodeView<'_>) -> Result<Recipe> {
     // One scale for all is one for as many neighbours as there are.
     let step = if scales == n { 1 } else { n };
     let shift = shift.is_some();
-    let work = Normalise { lines, n, rms: op.rms, period: 1, per_line: 0, step, shift, epsilon: op.epsilon };
+    let (rms, epsilon, activation) = (op.rms, op.epsilon, Activation::None);
+    let work = Normalise { lines, n, rms, period: 1, per_line: 0, step, shift, epsilon, activation };
     let third = if shift { Arg::Input(2) } else { Arg::Output(0) };
     Ok(Recipe::one(Work::Normalise(work), [Arg::Input(0), Arg::Input(1), third, Arg::Output(0)]))
 }
@@ -81,8 +114,8 @@ fn across(op: &ChannelLayerNorm, node: &NodeView<'_>) -> Result<Recipe> {
     let part = |strides: [usize; 3]| Part { start: 0, strides: strides.map(|s| s as isize).to_vec() };
     let (image, line) = (part([n * space, 1, space]), part([n * space, n, 1]));
     let shift = node.opt_input(2).is_some();
-    let (lines, rms, epsilon) = (images * space, op.rms, op.epsilon);
-    let work = Normalise { lines, n, rms, period: 1, per_line: 0, step: 1, shift, epsilon };
+    let (lines, rms, epsilon, activation) = (images * space, op.rms, op.epsilon, Activation::None);
+    let work = Normalise { lines, n, rms, period: 1, per_line: 0, step: 1, shift, epsilon, activation };
     let mut recipe = Recipe::default();
     let turned = recipe.temporary(x.len() * size_of::<f32>());
     let third = if shift { Arg::Input(2) } else { turned.clone() };
@@ -104,8 +137,8 @@ fn channels(op: &ChannelNorm, node: &NodeView<'_>) -> Result<Recipe> {
     let n = each * space;
     let (per_line, step) = if op.by_group { (1, n) } else { (each, space) };
     let period = groups;
-    let epsilon = op.epsilon;
-    let work = Normalise { lines: images * groups, n, rms: false, period, per_line, step, shift: true, epsilon };
+    let (lines, rms, shift, epsilon, activation) = (images * groups, false, true, op.epsilon, op.activation);
+    let work = Normalise { lines, n, rms, period, per_line, step, shift, epsilon, activation };
     Ok(Recipe::one(
         Work::Normalise(work),
         [0, 1, 2].map(Arg::Input).into_iter().chain([Arg::Output(0)]).collect::<Vec<_>>(),

@@ -9,7 +9,7 @@ use crate::tensor::DType;
 use std::sync::Arc;
 
 /// The node as a kernel's last function, if it is one.
-fn activation_of(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Activation> {
+pub fn activation_of(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Activation> {
     if cx.op::<Clip>(id).is_some() {
         let node = cx.node(id)?;
         let bound = |i: usize, default: f32| match node.inputs.get(i).copied().flatten() {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ir::Op;
 use crate::kernels::pointwise::UnaryOp;
-use crate::ops::pointwise::{BinaryFn, Unary, UnaryFn};
+use crate::ops::pointwise::{BinaryFn, Clip, Unary, UnaryFn};
 use crate::optimize::pattern::{Factor, Match, Number, P, any, binary, closed, find, is_op, node, product, sum, unary};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
@@ -55,15 +55,38 @@ fn formulas() -> Vec<(P, Made)> {
         (product(0.5, [x(), sum([node(tanh, cubic)], 1.0)]), |_| Some(UnaryFn::Gelu { tanh: true })),
         // x * sigmoid(x), x / (1 + e^-x)
         (product(1.0, [x(), node(sigmoid, x())]), |_| Some(UnaryFn::Swish { alpha: 1.0 })),
-        (P::Product(vec![Factor::Of(x()), gated], Number::Is(1.0)), |_| Some(UnaryFn::Swish { alpha: 1.0 })),
+        (P::Product(vec![Factor::Of(x()), gated.clone()], Number::Is(1.0)), |_| Some(UnaryFn::Swish { alpha: 1.0 })),
         // x * sigmoid(alpha * x)
-        (product(1.0, [x(), node(sigmoid, scaled)]), |m| Some(UnaryFn::Swish { alpha: m.number(0)? as f32 })),
+        (product(1.0, [x(), node(sigmoid, scaled.clone())]), |m| Some(UnaryFn::Swish { alpha: m.number(0)? as f32 })),
         // x * clip(x / 6 + 1 / 2, 0, 1)
         (product(1.0, [x(), node(hard_sigmoid, x())]), |_| Some(UnaryFn::HardSwish)),
         (product(1.0 / 6.0, [x(), P::Clip(0.0, 6.0, Box::new(sum([x()], 3.0)))]), |_| Some(UnaryFn::HardSwish)),
+        (product(1.0, [x(), P::Clip(0.0, 1.0, Box::new(sum([product(1.0 / 6.0, [x()])], 0.5)))]), |_| {
+            Some(UnaryFn::HardSwish)
+        }),
         // x * tanh(ln(1 + e^x))
-        (product(1.0, [x(), node(tanh, softplus)]), |_| Some(UnaryFn::Mish)),
+        (product(1.0, [x(), node(tanh, softplus.clone())]), |_| Some(UnaryFn::Mish)),
+        // clip(alpha * x + beta, 0, 1), clip(x + 3, 0, 6) / 6
+        (P::Clip(0.0, 1.0, Box::new(P::Sum(vec![scaled], Number::Keep(1)))), |m| {
+            Some(UnaryFn::HardSigmoid { alpha: m.number(0)? as f32, beta: m.number(1)? as f32 })
+        }),
+        (product(1.0 / 6.0, [P::Clip(0.0, 6.0, Box::new(sum([x()], 3.0)))]), |_| {
+            Some(UnaryFn::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 })
+        }),
+        // 1 / (1 + e^-x)
+        (P::Product(vec![gated], Number::Is(1.0)), |_| Some(UnaryFn::Op(UnaryOp::Sigmoid))),
+        // ln(1 + e^x)
+        (softplus, |_| Some(UnaryFn::Op(UnaryOp::Softplus))),
     ]
+}
+
+/// What the outermost operator of a formula may be.
+fn is_root(o: &dyn Op) -> bool {
+    let f = [UnaryOp::Log, UnaryOp::Log1p, UnaryOp::Reciprocal];
+    matches!(binary(o), Some(BinaryFn::Mul | BinaryFn::Div | BinaryFn::Min | BinaryFn::Max))
+        || matches!(unary(o), Some(UnaryFn::Clip { .. }))
+        || f.into_iter().any(|f| is_op(o, f))
+        || o.is::<Clip>()
 }
 
 impl Pass for Activations {
@@ -73,7 +96,7 @@ impl Pass for Activations {
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
         let formulas = formulas();
         for id in cx.order().into_iter().rev() {
-            let root = cx.node(id).filter(|n| matches!(binary(&*n.op), Some(BinaryFn::Mul | BinaryFn::Div)));
+            let root = cx.node(id).filter(|n| is_root(&*n.op));
             let Some(&[Some(out)]) = root.map(|n| &n.outputs[..]) else { continue };
             for (p, make) in &formulas {
                 let found = match find(cx, p, out) {

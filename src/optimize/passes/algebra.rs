@@ -9,6 +9,7 @@ use crate::ops::cast::Cast;
 use crate::ops::movement::{Concat, Expand, Pad, Slice, Split, Tile, Transpose};
 use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn, Where};
 use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
+use crate::optimize::pass::same_shape;
 use crate::optimize::pattern::{binary, is_op};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
@@ -36,14 +37,6 @@ impl Pass for Algebra {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether both have the same, certain shape.
-fn same_dims(cx: &PassCtx<'_, '_>, a: ValueId, b: ValueId) -> bool {
-    match (cx.dims(a), cx.dims(b)) {
-        (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b)),
-        _ => false,
     }
 }
 
@@ -98,7 +91,7 @@ fn same_as(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, ValueId)> {
     } else {
         return None;
     };
-    (same_dims(cx, from, out) && cx.dtype(from) == cx.dtype(out)).then_some((from, out))
+    (same_shape(cx.dims(from), cx.dims(out)) && cx.dtype(from) == cx.dtype(out)).then_some((from, out))
 }
 
 /// Whether a constant zero has a minus sign.
@@ -126,7 +119,7 @@ fn simpler(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<Replacement>> 
         return Ok(cast(cx, c, x, out));
     }
     if binary(&*node.op) == Some(BinaryFn::Pow) && second.and_then(|e| cx.scalar(e)) == Some(2.0) {
-        let narrow = matches!(cx.dtype(x), Some(DType::F32 | DType::F64)) && same_dims(cx, x, out);
+        let narrow = matches!(cx.dtype(x), Some(DType::F32 | DType::F64)) && same_shape(cx.dims(x), cx.dims(out));
         return Ok(narrow.then(|| (Arc::new(Binary::new(BinaryFn::Mul)) as _, vec![Some(x), Some(x)])));
     }
     if let Some(t) = node.op.downcast::<Transpose>() {

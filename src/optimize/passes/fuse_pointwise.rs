@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::ir::{Dim, Fact, NodeId, ValueId};
 use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
 use crate::ops::pointwise::{Pointwise, program_of};
+use crate::optimize::pass::same_shape;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<bool> {
             cx.graph().fact(x).as_tensor().is_some_and(|t| t.count().known() == Some(1) && t.rank() <= Some(rank))
         };
         let alone = node.inputs.iter().flatten().all(|&x| x == v || number(x));
-        if !alone && !same_shape(cx.graph().fact(v), cx.graph().fact(out)) {
+        if !alone && !same_shape(cx.dims(v), cx.dims(out)) {
             cx.miss(id, || format!("its operand '{}' is broadcast: it would be computed more than once", made.name));
             continue;
         }
@@ -96,13 +97,6 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<bool> {
         return Ok(true);
     }
     Ok(false)
-}
-
-fn same_shape(a: &Fact, b: &Fact) -> bool {
-    match (a.as_tensor().and_then(|t| t.dims.as_ref()), b.as_tensor().and_then(|t| t.dims.as_ref())) {
-        (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b)),
-        _ => false,
-    }
 }
 
 type Inputs = Vec<Option<ValueId>>;

@@ -1,11 +1,12 @@
 //! Adds a constant row to a matrix product inside the product: MatMul + Add becomes MatMul with C.
 
+use super::product::Product;
 use crate::error::Result;
-use crate::ir::NodeId;
+use crate::ir::{Dim, NodeId, ValueId};
 use crate::ops::linear::MatMul;
-use crate::ops::pointwise::{Binary, BinaryFn};
+use crate::ops::pointwise::BinaryFn;
+use crate::optimize::pattern::binary;
 use crate::optimize::{Pass, PassCtx};
-use std::sync::Arc;
 
 /// `MatMul(a, b) + c`, where c is a constant with one value a column.
 pub struct MatMulBias;
@@ -23,33 +24,35 @@ impl Pass for MatMulBias {
 }
 
 fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
-    let add = cx.op::<Binary>(id).filter(|b| b.f == BinaryFn::Add && b.axis.is_none())?;
-    let _ = add;
+    binary(&*cx.node(id)?.op).filter(|f| *f == BinaryFn::Add)?;
     let node = cx.node(id)?.clone();
-    let ([Some(x), Some(y)], [Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
-    for (product, c) in [(*x, *y), (*y, *x)] {
-        let Some((maker, op)) = cx.maker::<MatMul>(product) else { continue };
-        let op = op.clone();
-        let made = cx.node(maker)?.clone();
-        let width = cx.graph().fact(product).as_tensor().and_then(|t| t.dims.as_ref()?.last()?.size());
+    let (&[Some(x), Some(y)], &[Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
+    for (v, c) in [(x, y), (y, x)] {
+        let Some(product) = Product::of(cx, v) else { continue };
         let Some(t) = cx.graph().fact(c).constant() else { continue };
-        let is_row = Some(t.len()) == width
+        let last = |v: ValueId| cx.dims(v).and_then(|d| d.last().and_then(Dim::size));
+        let width = last(v).filter(|_| last(v) == last(product.out));
+        let is_row = t.shape().last().copied() == width
             && t.shape().iter().rev().skip(1).all(|&d| d == 1)
-            && t.shape().last().copied() == width;
-        let rank = cx.graph().fact(product).as_tensor().and_then(|t| t.rank()).unwrap_or(0);
-        if !is_row || t.shape().len() > rank {
+            && cx.dims(v).is_some_and(|d| t.shape().len() <= d.len());
+        if !is_row || width.is_none() {
             cx.miss(id, || "the addend is not one value a column".into());
             continue;
         }
-        if made.inputs.len() > 2 || !cx.used_once(product) {
-            cx.miss(id, || "the product has a C already, or other users".into());
+        let made = cx.graph().node(product.id).inputs.clone();
+        let &[a, b] = &made[..] else {
+            cx.miss(id, || "the product has a C already".into());
+            continue;
+        };
+        if !product.open {
+            cx.miss(id, || "the product has other users, or an activation".into());
             continue;
         }
         let row = t.reshaped(&[t.len()]).ok()?;
         let name = cx.graph().value(c).name.clone();
         let c = cx.edit.constant(&name, row);
-        let inputs = vec![made.inputs[0], made.inputs[1], Some(c)];
-        cx.absorb(maker, Arc::new(MatMul { beta: 1.0, ..op }), inputs, id, *out);
+        let op = MatMul { beta: 1.0, ..product.op.clone() };
+        product.take(cx, op, vec![a, b, Some(c)], id, out);
         return Some(());
     }
     None

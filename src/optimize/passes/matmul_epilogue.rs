@@ -1,13 +1,14 @@
-//! Lets a matrix product do what surrounds it: transposed operands, a number that scales it, the addition of a residual, an
-//! activation.
+//! Lets a matrix product do what surrounds it: transposed or scaled operands, a number that scales it, the addition of a
+//! residual, an activation; also where the result is reshaped first.
 
-use super::activation::take_activation;
+use super::activation::activation_of;
+use super::product::Product;
 use crate::error::Result;
-use crate::ir::{Dim, NodeId, ValueId};
-use crate::kernels::gemm::Activation;
+use crate::ir::{NodeId, ValueId};
 use crate::ops::linear::MatMul;
 use crate::ops::movement::Transpose;
 use crate::ops::pointwise::BinaryFn;
+use crate::optimize::pass::same_shape;
 use crate::optimize::pattern::binary;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
@@ -24,9 +25,10 @@ impl Pass for MatMulEpilogue {
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
         for id in cx.order() {
             while turned(cx, id).is_some() {}
+            while scaled_operand(cx, id).is_some() {}
             let _ = scaled(cx, id);
-            let _ = residual(cx, id);
-            let _ = take_activation::<MatMul>(cx, id, &[DType::F32], |m| &mut m.activation);
+            residual(cx, id)?;
+            let _ = activation(cx, id);
         }
         Ok(())
     }
@@ -67,68 +69,102 @@ fn turned(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     None
 }
 
-/// The product that makes a value which nobody else reads.
-fn open(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(NodeId, MatMul)> {
-    let (id, op) = cx.maker::<MatMul>(v)?;
-    (op.activation == Activation::None && cx.used_once(v)).then(|| (id, op.clone()))
+/// The number that `v` is multiplied with, and what with.
+fn scale_of(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, f64)> {
+    let node = cx.node(id)?;
+    let &[Some(x), Some(y)] = &node.inputs[..] else { return None };
+    let (v, k) = match (binary(&*node.op)?, cx.scalar(x), cx.scalar(y)) {
+        (BinaryFn::Mul, _, Some(k)) => (x, k),
+        (BinaryFn::Div, _, Some(k)) => (x, 1.0 / k),
+        (BinaryFn::Mul, Some(k), _) => (y, k),
+        _ => return None,
+    };
+    let out = node.outputs.first().copied().flatten()?;
+    // A number of higher rank would give the product more axes.
+    (cx.dtype(out) == Some(DType::F32) && cx.dims(out)?.len() == cx.dims(v)?.len()).then_some((v, k))
 }
 
 /// `k * (A * B)`, where nothing is added yet.
 fn scaled(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
-    let f = binary(&*cx.node(id)?.op).filter(|f| matches!(f, BinaryFn::Mul | BinaryFn::Div))?;
-    let node = cx.node(id)?.clone();
-    let (&[Some(x), Some(y)], &[Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
-    let (v, k) = match (f, cx.scalar(x), cx.scalar(y)) {
-        (_, _, Some(k)) => (x, if f == BinaryFn::Mul { k } else { 1.0 / k }),
-        (BinaryFn::Mul, Some(k), _) => (y, k),
-        _ => return None,
-    };
-    let (product, op) = open(cx, v)?;
-    let made = cx.node(product)?.inputs.clone();
-    if made.len() > 2 || cx.dtype(out) != Some(DType::F32) || cx.dims(out)?.len() != cx.dims(v)?.len() {
+    let (v, k) = scale_of(cx, id)?;
+    let out = cx.node(id)?.outputs.first().copied().flatten()?;
+    let p = Product::open(cx, v)?;
+    let inputs = cx.node(p.id)?.inputs.clone();
+    if inputs.len() > 2 {
+        cx.miss(id, || "the product has a C, which is not scaled".into());
         return None;
     }
-    let alpha = (f64::from(op.alpha) * k) as f32;
-    cx.absorb(product, Arc::new(MatMul { alpha, ..op }), made, id, out);
+    let op = MatMul { alpha: (f64::from(p.op.alpha) * k) as f32, ..p.op.clone() };
+    p.take(cx, op, inputs, id, out);
     Some(())
 }
 
-fn same(a: Option<&[Dim]>, b: Option<&[Dim]>) -> bool {
-    matches!((a, b), (Some(a), Some(b)) if a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b)))
+/// `(k * A) * B`, where nobody else reads the scaled operand.
+fn scaled_operand(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let op = cx.op::<MatMul>(id)?.clone();
+    let node = cx.node(id)?.clone();
+    for place in 0..2 {
+        let v = node.inputs.get(place).copied().flatten()?;
+        let Some((by, _)) = cx.made_by(v).filter(|_| cx.used_once(v)) else { continue };
+        let Some((x, k)) = scale_of(cx, by) else { continue };
+        let mut inputs = node.inputs.clone();
+        inputs[place] = Some(x);
+        let alpha = (f64::from(op.alpha) * k) as f32;
+        cx.edit.replace_op(id, Arc::new(MatMul { alpha, ..op }), inputs);
+        cx.prune(vec![Some(v)]);
+        cx.fired();
+        return Some(());
+    }
+    None
 }
 
 /// `A * B + residual`.
-fn residual(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
-    binary(&*cx.node(id)?.op).filter(|f| *f == BinaryFn::Add)?;
-    let node = cx.node(id)?.clone();
-    let (&[Some(x), Some(y)], &[Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
+fn residual(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
+    let Some(node) = cx.node(id).filter(|n| binary(&*n.op) == Some(BinaryFn::Add)).cloned() else { return Ok(()) };
+    let (&[Some(x), Some(y)], &[Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return Ok(()) };
     if x == y || cx.dtype(out) != Some(DType::F32) {
-        return None;
+        return Ok(());
     }
     for (v, other) in [(y, x), (x, y)] {
-        let Some((product, op)) = open(cx, v) else { continue };
-        let mut inputs = cx.node(product)?.inputs.clone();
+        let Some(p) = Product::open(cx, v) else { continue };
+        let mut inputs = cx.graph().node(p.id).inputs.clone();
         if inputs.len() > 3 {
             continue;
         }
-        if !same(cx.dims(v), cx.dims(other)) {
+        if !same_shape(cx.dims(v), cx.dims(other)) {
             cx.miss(id, || "the addend's shape is not known to be the product's".into());
             continue;
         }
         // A C that is there must be a row, as it comes.
         if let Some(c) = inputs.get(2).copied().flatten() {
-            let row =
-                cx.dims(c).is_some_and(|d| d.len() == 1) && same(cx.dims(c), cx.dims(v).map(|d| &d[d.len() - 1..]));
-            let vector = cx.dims(v).is_some_and(|d| d.len() < 2);
-            if !row || vector || op.beta != 1.0 {
+            let own = cx.dims(p.out).filter(|d| d.len() > 1);
+            let row = same_shape(cx.dims(c), own.map(|d| &d[d.len() - 1..]));
+            if !row || p.op.beta != 1.0 {
                 cx.miss(id, || "the product has a C that is no row".into());
                 continue;
             }
         }
+        let Some(other) = p.behind(cx, other)? else {
+            cx.miss(id, || "the addend's shape before the product was reshaped is not known".into());
+            continue;
+        };
         inputs.resize(3, None);
         inputs.push(Some(other));
-        cx.absorb(product, Arc::new(op), inputs, id, out);
-        return Some(());
+        let op = p.op.clone();
+        p.take(cx, op, inputs, id, out);
+        return Ok(());
     }
-    None
+    Ok(())
+}
+
+fn activation(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let activation = activation_of(cx, id)?;
+    let node = cx.node(id)?.clone();
+    let (Some(&Some(x)), &[Some(out)]) = (node.inputs.first(), &node.outputs[..]) else { return None };
+    let p = Product::open(cx, x)?;
+    (cx.dtype(x) == Some(DType::F32)).then_some(())?;
+    let inputs = cx.node(p.id)?.inputs.clone();
+    let op = MatMul { activation, ..p.op.clone() };
+    p.take(cx, op, inputs, id, out);
+    Some(())
 }

@@ -12,10 +12,18 @@ mod conv_epilogue;
 mod fold;
 mod fuse_pointwise;
 mod identity;
+mod l2_norm;
 mod matmul_bias;
 mod matmul_epilogue;
+mod narrow;
+mod norm_epilogue;
 mod norms;
+mod product;
+mod products;
 mod quantised;
+mod rotary;
+mod skip_norm;
+mod softmax;
 mod transposes;
 mod window_pad;
 
@@ -32,7 +40,12 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(algebra::Algebra),
         Box::new(common::Common),
         Box::new(activations::Activations),
+        Box::new(softmax::WrittenSoftmax),
+        Box::new(l2_norm::L2Norm),
         Box::new(norms::Norms),
+        Box::new(narrow::Narrow),
+        Box::new(norm_epilogue::NormEpilogue),
+        Box::new(rotary::Rotary),
         Box::new(attention::FuseAttention),
         Box::new(matmul_bias::MatMulBias),
         Box::new(matmul_epilogue::MatMulEpilogue),
@@ -41,6 +54,8 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(conv_affine::ConvAffine),
         Box::new(conv_epilogue::ConvEpilogue),
         Box::new(fuse_pointwise::FusePointwise),
+        Box::new(skip_norm::AddNorm),
         Box::new(channels_last::ChannelsLast),
+        Box::new(products::JoinProducts),
     ]
 }

@@ -2,12 +2,14 @@
 
 use crate::error::Result;
 use crate::ir::{Dim, NodeId, Op, ValueId};
+use crate::kernels::gemm::Activation;
 use crate::kernels::reduce::ReduceKind;
 use crate::ops::cast::Cast;
 use crate::ops::norm::{ChannelNorm, LayerNormalization};
 use crate::ops::pointwise::BinaryFn;
 use crate::ops::reduce::Reduce;
 use crate::ops::shape::Reshape;
+use crate::optimize::pass::same_shape;
 use crate::optimize::pattern::{
     Factor, Match, Number, P, any, binary, closed, find, maybe_cast, minus, node, product, sum,
 };
@@ -68,12 +70,17 @@ fn formulas() -> Vec<Formula> {
     ]
 }
 
-/// `scale * reshape(InstanceNormalization(reshape(x))) + shift`
-fn grouped() -> P {
+/// `scale * reshape(normalise(reshape(x))) + shift`, where each channel of the inner shape is a group; without the shift;
+/// without both.
+fn grouped() -> [P; 3] {
     let is_reshape = |o: &dyn Op| o.is::<Reshape>();
-    let inner = node(|o| o.downcast::<ChannelNorm>().is_some_and(|c| c.groups.is_none()), node(is_reshape, any(X)));
-    let scaled = P::Product(vec![Factor::Of(node(is_reshape, inner)), Factor::Rest(SCALE)], Number::Is(1.0));
-    sum([scaled, any(SHIFT)], 0.0)
+    let inner = |o: &dyn Op| {
+        o.downcast::<ChannelNorm>().is_some_and(|c| c.groups.is_none() && c.activation == Activation::None)
+            || o.downcast::<LayerNormalization>().is_some_and(|l| !l.rms)
+    };
+    let plain = node(is_reshape, node(inner, node(is_reshape, any(X))));
+    let scaled = P::Product(vec![Factor::Of(plain.clone()), Factor::Rest(SCALE)], Number::Is(1.0));
+    [sum([scaled.clone(), any(SHIFT)], 0.0), scaled, plain]
 }
 
 impl Pass for Norms {
@@ -84,7 +91,8 @@ impl Pass for Norms {
         let (formulas, grouped) = (formulas(), grouped());
         for id in cx.order().into_iter().rev() {
             let Some(n) = cx.node(id) else { continue };
-            let is_root = matches!(binary(&*n.op), Some(BinaryFn::Add | BinaryFn::Mul | BinaryFn::Div));
+            let is_root =
+                matches!(binary(&*n.op), Some(BinaryFn::Add | BinaryFn::Mul | BinaryFn::Div)) || n.op.is::<Reshape>();
             let (true, &[Some(out)]) = (is_root, &n.outputs[..]) else { continue };
             let mut done = false;
             for f in &formulas {
@@ -95,15 +103,19 @@ impl Pass for Norms {
                     break;
                 }
             }
-            if !done && let Some(m) = found(cx, id, &grouped, out) {
-                groups(cx, id, &m, out)?;
+            for p in grouped.iter().filter(|_| !done) {
+                if let Some(m) = found(cx, id, p, out)
+                    && groups(cx, id, &m, out)?
+                {
+                    break;
+                }
             }
         }
         Ok(())
     }
 }
 
-fn found(cx: &mut PassCtx<'_, '_>, id: NodeId, p: &P, out: ValueId) -> Option<Match> {
+pub(super) fn found(cx: &mut PassCtx<'_, '_>, id: NodeId, p: &P, out: ValueId) -> Option<Match> {
     let m = find(cx, p, out).ok()?;
     match closed(cx, &m, out) {
         Ok(()) => Some(m),
@@ -115,7 +127,7 @@ fn found(cx: &mut PassCtx<'_, '_>, id: NodeId, p: &P, out: ValueId) -> Option<Ma
 }
 
 /// The axes that all means of a match reduce, in order.
-fn reduced(cx: &PassCtx<'_, '_>, m: &Match, rank: usize) -> Option<Vec<usize>> {
+pub(super) fn reduced(cx: &PassCtx<'_, '_>, m: &Match, rank: usize) -> Option<Vec<usize>> {
     let mut all: Option<Vec<usize>> = None;
     for &id in &m.nodes {
         let Some(r) = cx.op::<Reduce>(id) else { continue };
@@ -143,13 +155,19 @@ fn reduced(cx: &PassCtx<'_, '_>, m: &Match, rank: usize) -> Option<Vec<usize>> {
 }
 
 /// A constant list of one number.
-fn filled(cx: &mut PassCtx<'_, '_>, name: &str, dtype: DType, shape: &[usize], x: f32) -> Result<Option<ValueId>> {
+pub(super) fn filled(
+    cx: &mut PassCtx<'_, '_>,
+    name: &str,
+    dtype: DType,
+    shape: &[usize],
+    x: f64,
+) -> Result<Option<ValueId>> {
     let n = crate::base::checked::product(shape)?;
     let t = match dtype {
-        DType::F32 => Tensor::from_slice(shape, &vec![x; n])?,
-        DType::F64 => Tensor::from_slice(shape, &vec![f64::from(x); n])?,
-        DType::F16 => Tensor::from_slice(shape, &vec![f16::from_f32(x); n])?,
-        DType::BF16 => Tensor::from_slice(shape, &vec![bf16::from_f32(x); n])?,
+        DType::F32 => Tensor::from_slice(shape, &vec![x as f32; n])?,
+        DType::F64 => Tensor::from_slice(shape, &vec![x; n])?,
+        DType::F16 => Tensor::from_slice(shape, &vec![f16::from_f64(x); n])?,
+        DType::BF16 => Tensor::from_slice(shape, &vec![bf16::from_f64(x); n])?,
         _ => return Ok(None),
     };
     Ok(Some(cx.edit.constant(name, t)))
@@ -210,20 +228,8 @@ fn written_out(cx: &mut PassCtx<'_, '_>, id: NodeId, m: &Match, out: ValueId, rm
         cx.miss(id, || "scale or shift are not of the normalised axes".into());
         return Ok(false);
     };
-    let lists = [(scale, 1.0, "scale"), (shift, 0.0, "shift")];
-    let mut inputs = vec![Some(x)];
-    for (v, default, what) in lists {
-        let list = match v {
-            None => filled(cx, &format!("{name}.{what}"), dtype, &[channels], default)?,
-            Some(v) => by_channel(cx, v, rank, channels),
-        };
-        let Some(list) = list else {
-            cx.miss(id, || format!("the {what} is not one constant a channel"));
-            return Ok(false);
-        };
-        inputs.push(Some(list));
-    }
-    cx.substitute(out, Arc::new(ChannelNorm { groups: None, by_group: false, epsilon: epsilon as f32 }), inputs)
+    let Some(inputs) = affine(cx, id, m, x, &dims, dtype, channels)? else { return Ok(false) };
+    cx.substitute(out, Arc::new(ChannelNorm::new(None, epsilon as f32)), inputs)
 }
 
 /// A constant of shape `[C, 1, ..]` as `[C]`.
@@ -239,43 +245,63 @@ fn by_channel(cx: &mut PassCtx<'_, '_>, v: ValueId, rank: usize, channels: usize
     Some(cx.edit.constant(&name, t.reshaped(&[channels]).ok()?))
 }
 
-fn groups(cx: &mut PassCtx<'_, '_>, id: NodeId, m: &Match, out: ValueId) -> Result<()> {
-    let Some(x) = m.value(X) else { return Ok(()) };
-    let Some(norm) = m.nodes.iter().copied().find(|&n| cx.op::<ChannelNorm>(n).is_some()) else { return Ok(()) };
-    let inner = cx.graph().node(norm).clone();
-    let Some(epsilon) = cx.op::<ChannelNorm>(norm).map(|c| c.epsilon) else { return Ok(()) };
-    let (Some(dims), Some(dtype)) = (cx.dims(x).map(<[Dim]>::to_vec), cx.dtype(x)) else { return Ok(()) };
+fn groups(cx: &mut PassCtx<'_, '_>, id: NodeId, m: &Match, out: ValueId) -> Result<bool> {
+    let Some((x, dims)) = m.value(X).and_then(|x| Some((x, cx.dims(x)?.to_vec()))) else { return Ok(false) };
+    let norm = m.nodes.iter().find_map(|&n| {
+        let epsilon = cx.op::<ChannelNorm>(n).map(|c| c.epsilon);
+        let layer = cx.op::<LayerNormalization>(n);
+        Some((cx.node(n)?, epsilon.or(layer.map(|l| l.epsilon))?, layer.map(|l| l.axis)))
+    });
+    let Some((inner, epsilon, axis)) = norm else { return Ok(false) };
+    let at = |i: usize| inner.inputs.get(i).copied().flatten();
     let all = |v: Option<ValueId>, want: f32| -> bool {
         let t = v.and_then(|v| cx.graph().fact(v).constant()).filter(|t| t.dtype() == DType::F32);
         t.and_then(|t| t.as_slice::<f32>().ok()).is_some_and(|s| s.iter().all(|&x| x == want))
     };
-    let inside = inner.inputs.first().copied().flatten().and_then(|v| cx.dims(v)).map(<[Dim]>::to_vec);
-    let plain = all(inner.inputs.get(1).copied().flatten(), 1.0) && all(inner.inputs.get(2).copied().flatten(), 0.0);
-    let (Some(inside), true) = (inside, plain) else {
+    let inside = at(0).and_then(|v| cx.dims(v)).map(<[Dim]>::to_vec);
+    let plain = all(at(1), 1.0) && (at(2).is_none() || all(at(2), 0.0));
+    let (Some(inside), true, Some(dtype)) = (inside, plain, cx.dtype(x)) else {
         cx.miss(id, || "the inner normalisation has a scale and shift of its own".into());
-        return Ok(());
+        return Ok(false);
     };
-    // [N, C, ...] as [N, G, the rest].
-    let (Some(n), Some(g)) = (dims.first(), inside.get(1).and_then(Dim::size)) else { return Ok(()) };
-    let Some(channels) = dims.get(1).and_then(Dim::size).filter(|c| g > 0 && c % g == 0) else { return Ok(()) };
-    if inside.len() != 3 || !inside[0].same(n) {
+    // [N, C, ...] as [N, G, the rest], and back.
+    let cut = || {
+        let (n, g) = (dims.first()?, inside.get(1)?.size()?);
+        let channels = dims.get(1)?.size().filter(|c| g > 0 && c % g == 0)?;
+        let rank = inside.len() as i64;
+        let over = axis.is_none_or(|a| (if a < 0 { a + rank } else { a }) == 2);
+        (rank >= 3 && over && inside.first()?.same(n)).then_some((channels, g))
+    };
+    let Some((channels, g)) = cut().filter(|_| same_shape(cx.dims(out), Some(&dims))) else {
         cx.miss(id, || "the groups are not cut along the channels".into());
-        return Ok(());
-    }
-    let rank = dims.len();
+        return Ok(false);
+    };
+    let Some(inputs) = affine(cx, id, m, x, &dims, dtype, channels)? else { return Ok(false) };
+    cx.substitute(out, Arc::new(ChannelNorm::new(Some(g), epsilon)), inputs)
+}
+
+/// x, and scale and shift as lists of one constant a channel.
+fn affine(
+    cx: &mut PassCtx<'_, '_>,
+    id: NodeId,
+    m: &Match,
+    x: ValueId,
+    dims: &[Dim],
+    dtype: DType,
+    channels: usize,
+) -> Result<Option<Vec<Option<ValueId>>>> {
     let mut inputs = vec![Some(x)];
     let name = cx.graph().node(id).name.clone();
     for (v, default, what) in [(m.value(SCALE), 1.0, "scale"), (m.value(SHIFT), 0.0, "shift")] {
         let list = match v {
             None => filled(cx, &format!("{name}.{what}"), dtype, &[channels], default)?,
-            Some(v) => by_channel(cx, v, rank, channels),
+            Some(v) => by_channel(cx, v, dims.len(), channels),
         };
         let Some(list) = list else {
             cx.miss(id, || format!("the {what} is not one constant a channel"));
-            return Ok(());
+            return Ok(None);
         };
         inputs.push(Some(list));
     }
-    cx.substitute(out, Arc::new(ChannelNorm { groups: Some(g), by_group: false, epsilon }), inputs)?;
-    Ok(())
+    Ok(Some(inputs))
 }

@@ -125,6 +125,63 @@ fn swish_and_its_kin() {
     assert_eq!(mish, ["y = Mish(%x)"]);
 }
 
+/// Bounds may be written by Clip, Relu, Min and Max.
+#[test]
+fn bounded_lines() {
+    let relu6 = |d: &mut Draft, x: ValueId| {
+        let (three, six) = (d.number(3.0), d.number(6.0));
+        let a = d.op("a", "Add", &[x, three], vec![]);
+        let r = d.op("r", "Relu", &[a], vec![]);
+        d.op("c", "Min", &[r, six], vec![])
+    };
+    let hard = fused("relu6(x + 3) * x / 6", |d, x| {
+        let (c, sixth) = (relu6(d, x), d.number(1.0 / 6.0));
+        let m = d.op("m", "Mul", &[c, sixth], vec![]);
+        d.op("y", "Mul", &[x, m], vec![])
+    });
+    assert_eq!(hard, ["y = HardSwish(%x)"]);
+    let hard = fused("x * clip(x / 6 + 0.5, 0, 1)", |d, x| {
+        let (six, half, zero, one) = (d.number(6.0), d.number(0.5), d.number(0.0), d.number(1.0));
+        let m = d.op("m", "Div", &[x, six], vec![]);
+        let a = d.op("a", "Add", &[m, half], vec![]);
+        let c = d.op("c", "Clip", &[a, zero, one], vec![]);
+        d.op("y", "Mul", &[c, x], vec![])
+    });
+    assert_eq!(hard, ["y = HardSwish(%x)"]);
+    let sigmoid = fused("relu6(x + 3) / 6", |d, x| {
+        let (c, six) = (relu6(d, x), d.number(6.0));
+        d.op("y", "Div", &[c, six], vec![])
+    });
+    assert_eq!(sigmoid, ["y = HardSigmoid(%x)"]);
+    let keras = fused("clip(0.2 x + 0.5, 0, 1)", |d, x| {
+        let (k, half, zero, one) = (d.number(0.2), d.number(0.5), d.number(0.0), d.number(1.0));
+        let m = d.op("m", "Mul", &[k, x], vec![]);
+        let a = d.op("a", "Add", &[m, half], vec![]);
+        let c = d.op("c", "Max", &[zero, a], vec![]);
+        d.op("y", "Min", &[c, one], vec![])
+    });
+    assert_eq!(keras, ["y = HardSigmoid(%x)"]);
+}
+
+#[test]
+fn sigmoid_and_softplus_by_exp() {
+    let sigmoid = fused("1 / (1 + exp(-x))", |d, x| {
+        let one = d.number(1.0);
+        let n = d.op("n", "Neg", &[x], vec![]);
+        let e = d.op("e", "Exp", &[n], vec![]);
+        let a = d.op("a", "Add", &[one, e], vec![]);
+        d.op("y", "Reciprocal", &[a], vec![])
+    });
+    assert_eq!(sigmoid, ["y = Sigmoid(%x)"]);
+    let softplus = fused("ln(1 + exp(x))", |d, x| {
+        let one = d.number(1.0);
+        let e = d.op("e", "Exp", &[x], vec![]);
+        let a = d.op("a", "Add", &[e, one], vec![]);
+        d.op("y", "Log", &[a], vec![])
+    });
+    assert_eq!(softplus, ["y = Softplus(%x)"]);
+}
+
 #[test]
 pub(super) fn what_is_nearly_an_activation_stays() {
     // Another number.

@@ -207,3 +207,135 @@ pub(super) fn what_is_nearly_attention_stays() {
         assert!(report.misses[0].contains(why), "{:?}", report.misses);
     }
 }
+
+/// Triangles of whatever size the run has: Trilu, comparisons of ranges, a part of a constant.
+#[test]
+fn triangles_computed_at_run_time() {
+    type Mask = fn(&mut Draft, ValueId, ValueId) -> ValueId;
+    let masks: [(&str, Mask); 4] = [
+        ("where not tril(ones): -inf", |d, s, n| {
+            let two = d.op("nn", "Concat", &[n, n], vec![("axis", Attr::Int(0))]);
+            let ones = d.op("ones", "ConstantOfShape", &[two], vec![("value", one_of(1.0))]);
+            let tri = d.op("tri", "Trilu", &[ones], vec![("upper", Attr::Int(0))]);
+            let (zero, low) = (d.number(0.0), d.number(f32::NEG_INFINITY));
+            let out = d.op("out", "Equal", &[tri, zero], vec![]);
+            let m = d.op("m", "Where", &[out, low, zero], vec![]);
+            d.op("masked", "Add", &[s, m], vec![])
+        }),
+        ("triu(full(min), 1)", |d, s, n| {
+            let two = d.op("nn", "Concat", &[n, n], vec![("axis", Attr::Int(0))]);
+            let low = d.op("low", "ConstantOfShape", &[two], vec![("value", one_of(f32::MIN))]);
+            let k = d.b.constant("k", Tensor::scalar(1i64).unwrap());
+            let tri = d.op("tri", "Trilu", &[low, k], vec![]);
+            let axes = d.ints("lead", &[0, 1]);
+            let m = d.op("m", "Unsqueeze", &[tri, axes], vec![]);
+            d.op("masked", "Add", &[m, s], vec![])
+        }),
+        ("key <= row", |d, s, n| {
+            let r = range_of(d, n);
+            let (keys, rows) = (d.ints("keys", &[0, 1, 2]), d.ints("rows", &[0, 1, 3]));
+            let keys = d.op("j", "Unsqueeze", &[r, keys], vec![]);
+            let rows = d.op("i", "Unsqueeze", &[r, rows], vec![]);
+            let on = d.op("on", "LessOrEqual", &[keys, rows], vec![]);
+            let low = d.number(-1e9);
+            d.op("masked", "Where", &[on, s, low], vec![])
+        }),
+        ("a part of a constant, which is taken away where false", |d, s, n| {
+            let all: Vec<u8> = (0..64).map(|i| u8::from(i % 8 <= i / 8)).collect();
+            let all = Tensor::from_bytes(DType::Bool, &[1, 1, 8, 8], all.into()).unwrap();
+            let all = d.b.constant("all", all);
+            let (zero, one) = (d.ints("zero", &[0]), d.ints("one", &[1]));
+            let start = d.op("start", "Sub", &[n, n], vec![]);
+            let two = d.ints("two", &[2]);
+            let rows = d.op("part", "Slice", &[all, start, n, two, one], vec![]);
+            let three = d.ints("three", &[3]);
+            let on = d.op("on", "Slice", &[rows, zero, n, three, one], vec![]);
+            let low = d.number(f32::MIN);
+            d.op("masked", "Where", &[on, s, low], vec![])
+        }),
+    ];
+    for (name, mask) in masks {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &["", "", "seq", ""], &[2, 3, 5, 8]));
+        let shape = d.op("shape", "Shape", &[q], vec![("start", Attr::Int(2)), ("end", Attr::Int(3))]);
+        let kt = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+        let s = d.op("s", "MatMul", &[q, kt], vec![]);
+        let s = mask(&mut d, s, shape);
+        let p = d.op("p", "Softmax", &[s], vec![]);
+        let y = d.op("y", "MatMul", &[p, v], vec![]);
+        let (_, after, report) = d.check("attention", vec![y]);
+        assert_eq!(after, ["y = Attention(%q, %k, %v)"], "{name}: {:?}", report.misses);
+    }
+}
+
+/// A tensor of one element.
+fn one_of(x: f32) -> Attr {
+    Attr::Tensor(Tensor::from_slice(&[1], &[x]).unwrap())
+}
+
+/// 0, 1 and so on, as many as a list of one says.
+fn range_of(d: &mut Draft, n: ValueId) -> ValueId {
+    let [zero, one] = [0i64, 1].map(|x| d.b.constant(&format!("from{x}"), Tensor::scalar(x).unwrap()));
+    let axis = d.ints("first", &[0]);
+    let n = d.op("n", "Squeeze", &[n, axis], vec![]);
+    d.op("r", "Range", &[zero, n, one], vec![])
+}
+
+/// Rows after a past: the triangle begins where the past ends. One that does not is a mask like others.
+#[test]
+fn triangles_after_a_past() {
+    for right in [true, false] {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &["", "", "seq", ""], &[2, 2, 3, 8]));
+        let [pk, pv] = ["pk", "pv"].map(|n| d.named_input(n, &["", "", "past", ""], &[2, 2, 4, 8]));
+        let length = |d: &mut Draft, name: &str, x: ValueId| {
+            d.op(name, "Shape", &[x], vec![("start", Attr::Int(2)), ("end", Attr::Int(3))])
+        };
+        let (seq, past) = (length(&mut d, "seq", q), length(&mut d, "past", pk));
+        let (zero, one, first) = (d.ints("zero", &[0]), d.ints("one", &[1]), d.ints("first", &[0]));
+        let total = d.op("total", "Add", &[past, seq], vec![]);
+        let flat = |d: &mut Draft, name: &str, x: ValueId| d.op(name, "Squeeze", &[x, first], vec![]);
+        let from = if right { past } else { seq };
+        let upto = d.op("upto", "Add", &[from, seq], vec![]);
+        let [zero, one, from, upto, total] =
+            [("z", zero), ("o", one), ("f", from), ("u", upto), ("t", total)].map(|(n, x)| flat(&mut d, n, x));
+        let rows = d.op("rows", "Range", &[from, upto, one], vec![]);
+        let column = d.ints("column", &[-1, 1]);
+        let rows = d.op("i", "Reshape", &[rows, column], vec![]);
+        let keys = d.op("j", "Range", &[zero, total, one], vec![]);
+        let out = d.op("out", "Greater", &[keys, rows], vec![]);
+        let nk = d.op("nk", "Concat", &[pk, k], vec![("axis", Attr::Int(2))]);
+        let nv = d.op("nv", "Concat", &[pv, v], vec![("axis", Attr::Int(2))]);
+        let kt = d.op("kt", "Transpose", &[nk], perm(&[0, 1, 3, 2]));
+        let s = d.op("s", "MatMul", &[q, kt], vec![]);
+        let low = d.number(-1e9);
+        let s = d.op("masked", "Where", &[out, low, s], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![]);
+        let y = d.op("y", "MatMul", &[p, nv], vec![]);
+        let (_, after, report) = d.check("attention", vec![y, nk, nv]);
+        assert_eq!(report.fired, 1, "{:?}", report.misses);
+        assert_eq!(after.len() == 1, right, "{after:#?}");
+    }
+}
+
+/// Swin: a bias of heads, then a mask of windows, for which the scores get an axis of images in front.
+#[test]
+fn windows_with_a_bias_and_a_mask() {
+    let mut d = Draft::new();
+    let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[4, 3, 5, 8]));
+    let (bias, mask) = (d.constant("bias", &[1, 3, 5, 5], -1.0, 1.0), d.constant("mask", &[1, 4, 1, 5, 5], -9.0, 0.0));
+    let (five, four) = (d.ints("five", &[1, 4, 3, 5, 5]), d.ints("four", &[-1, 3, 5, 5]));
+    let kt = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+    let s = d.op("s", "MatMul", &[q, kt], vec![]);
+    let s = d.op("biased", "Add", &[bias, s], vec![]);
+    let s = d.op("wide", "Reshape", &[s, five], vec![]);
+    let s = d.op("masked", "Add", &[s, mask], vec![]);
+    let s = d.op("back", "Reshape", &[s, four], vec![]);
+    let p = d.op("p", "Softmax", &[s], vec![]);
+    let y = d.op("y", "MatMul", &[p, v], vec![]);
+    let (_, after, report) = d.check("attention", vec![y]);
+    assert_eq!(report.fired, 1, "{:?}", report.misses);
+    assert_eq!(after.len(), 3, "{after:#?}");
+    assert!(after[0].starts_with("mask.axes = Reshape(#mask, "), "{after:#?}");
+    assert!(after[1].contains("= Add(") && after[2].starts_with("y = Attention(%q, %k, %v, %"), "{after:#?}");
+}

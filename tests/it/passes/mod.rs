@@ -22,6 +22,8 @@ mod models;
 mod norms;
 mod pipeline;
 mod quantised;
+mod rotary;
+mod rows;
 mod transposes;
 
 /// A graph made line by line.
@@ -39,6 +41,12 @@ impl Draft {
         let seed = self.inputs.len() as u64;
         self.inputs.push(Value::Tensor(random(DType::F32, shape, -2.0, 2.0, seed).unwrap()));
         self.b.input(name, Fact::sized(DType::F32, shape))
+    }
+    /// An input of a narrower type.
+    fn input_of(&mut self, dtype: DType, name: &str, shape: &[usize]) -> ValueId {
+        let seed = self.inputs.len() as u64;
+        self.inputs.push(Value::Tensor(random(dtype, shape, -2.0, 2.0, seed).unwrap()));
+        self.b.input(name, Fact::sized(dtype, shape))
     }
     /// The same, whose axes have names where a text is given: the pass sees those, the run the sizes.
     fn named_input(&mut self, name: &str, axes: &[&str], shape: &[usize]) -> ValueId {
@@ -145,18 +153,25 @@ const TESTED: &[Tested] = &[
     ("fold", basic::fold_computes_constants, basic::fold_does_not_grow_a_model),
     ("fuse_pointwise", basic::pointwise_chains_become_one, basic::pointwise_leaves_what_would_be_computed_twice),
     ("identity", basic::identity_goes, basic::what_is_no_identity_stays),
+    ("l2_norm", rows::normalize_of_torch, rows::what_is_nearly_a_norm_of_rows_stays),
     ("matmul_bias", basic::matmul_takes_a_row, basic::matmul_leaves_what_is_no_row_or_is_used_twice),
     (
         "matmul_epilogue",
         matmul::matmul_takes_a_residual_and_an_activation,
         matmul::matmul_leaves_what_is_broadcast_or_used_twice,
     ),
+    ("narrow", norms::narrow_rows_need_no_casts, norms::rows_that_do_not_fit_keep_their_casts),
+    ("norm_epilogue", norms::norms_by_channel_take_an_activation, norms::norms_that_others_read_keep_apart),
     ("norms", norms::layer_norm_in_its_forms, norms::what_is_nearly_a_norm_stays),
+    ("products", matmul::products_of_one_operand_are_one_step, matmul::products_of_other_kinds_stay_apart),
     (
         "quantised",
         quantised::quantised_convolutions_are_of_integers,
         quantised::a_relu_is_kept_where_the_integers_go_below_zero,
     ),
+    ("rotary", rotary::heads_that_were_turned_before, rotary::what_is_nearly_rotary_stays),
+    ("skip_norm", norms::a_sum_is_normalised_at_once, norms::a_sum_of_other_shapes_stays),
+    ("softmax", rows::softmax_of_its_parts, rows::what_is_nearly_a_softmax_stays),
     ("transposes", transposes::transpositions_meet, transposes::a_transposition_that_meets_none_stays),
     ("window_pad", conv::conv_pads_by_itself, conv::conv_leaves_other_borders),
 ];

@@ -105,6 +105,146 @@ fn instance_and_group_norm() {
     assert_eq!(after, ["y = GroupNormalization(%x, #w, #b)"]);
 }
 
+/// Groups whose inner normalisation is by layer or by instance, with and without scale and shift, as exporters cut them.
+#[test]
+fn groups_in_their_forms() {
+    for by_layer in [false, true] {
+        for affine in 0..3 {
+            let mut d = Draft::new();
+            let x = d.named_input("x", &["n", "", "", ""], &[2, 6, 4, 5]);
+            let (w, b) = (d.constant("w", &[6, 1, 1], 0.5, 1.5), d.constant("b", &[1, 6, 1, 1], -1.0, 1.0));
+            let (cut, shape) = (d.ints("cut", &[0, 3, -1]), d.op("shape", "Shape", &[x], vec![]));
+            let r = d.op("r", "Reshape", &[x, cut], vec![]);
+            let n = if by_layer {
+                let one = d.constant("one", &[40], 1.0, 1.0);
+                d.op("n", "LayerNormalization", &[r, one], vec![])
+            } else {
+                let (one, zero) = (d.constant("one", &[3], 1.0, 1.0), d.constant("zero", &[3], 0.0, 0.0));
+                d.op("n", "InstanceNormalization", &[r, one, zero], vec![])
+            };
+            let mut y = d.op("y0", "Reshape", &[n, shape], vec![]);
+            if affine > 0 {
+                y = d.op("y1", "Mul", &[y, w], vec![]);
+            }
+            if affine > 1 {
+                y = d.op("y2", "Add", &[y, b], vec![]);
+            }
+            let (_, after, report) = d.check("norms", vec![y]);
+            assert_eq!(after.len(), 1, "{after:#?} {:?}", report.misses);
+            assert!(after[0].contains("= GroupNormalization(%x, "), "{after:#?}");
+        }
+    }
+    // Cut across the images.
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 6, 4, 5]);
+    let (cut, back) = (d.ints("cut", &[4, 3, -1]), d.ints("back", &[2, 6, 4, 5]));
+    let (one, zero) = (d.constant("one", &[3], 1.0, 1.0), d.constant("zero", &[3], 0.0, 0.0));
+    let r = d.op("r", "Reshape", &[x, cut], vec![]);
+    let n = d.op("n", "InstanceNormalization", &[r, one, zero], vec![]);
+    let y = d.op("y", "Reshape", &[n, back], vec![]);
+    let (before, after, report) = d.check("norms", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("not cut along the channels"), "{:?}", report.misses);
+}
+
+#[test]
+pub fn norms_by_channel_take_an_activation() {
+    let lists = |d: &mut Draft| (d.constant("w", &[6], 0.5, 1.5), d.constant("b", &[6], -1.0, 1.0));
+    for (op, attrs) in [("InstanceNormalization", vec![]), ("GroupNormalization", vec![("num_groups", Attr::Int(6))])] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[2, 6, 5, 7]);
+        let (w, b) = lists(&mut d);
+        let n = d.op("n", op, &[x, w, b], attrs);
+        let y = d.op("y", "HardSwish", &[n], vec![]);
+        let (_, after, report) = d.check("norm_epilogue", vec![y]);
+        assert_eq!(after, [format!("y = {op}(%x, #w, #b)")], "{:?}", report.misses);
+    }
+}
+
+#[test]
+pub fn norms_that_others_read_keep_apart() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 6, 5, 7]);
+    let (w, b) = (d.constant("w", &[6], 0.5, 1.5), d.constant("b", &[6], -1.0, 1.0));
+    let n = d.op("n", "InstanceNormalization", &[x, w, b], vec![]);
+    let y = d.op("y", "Relu", &[n], vec![]);
+    let (before, after, report) = d.check("norm_epilogue", vec![y, n]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("CheckFailed: ") && report.misses[0].contains("other users"));
+}
+
+fn cast(d: &mut Draft, name: &str, x: ValueId, to: DType) -> ValueId {
+    d.op(name, "Cast", &[x], vec![("to", Attr::Int(to as i64))])
+}
+
+/// Rows of a narrow type, normalised in f32 with a scale, between casts.
+fn between_casts(dtype: DType, scale: &[f32]) -> (Vec<String>, Vec<String>, PassReport) {
+    let mut d = Draft::new();
+    let x = d.input_of(dtype, "x", &[3, 8]);
+    let wide = cast(&mut d, "wide", x, DType::F32);
+    let w = d.b.constant("w", Tensor::from_slice(&[8], scale).unwrap());
+    let n = d.op("n", "LayerNormalization", &[wide, w], vec![]);
+    let y = cast(&mut d, "y", n, dtype);
+    d.check_within(0.0, "narrow", vec![y])
+}
+
+/// The kernel widens and rounds by itself, to the same bits.
+#[test]
+pub fn narrow_rows_need_no_casts() {
+    for dtype in [DType::F16, DType::BF16] {
+        let (_, after, report) = between_casts(dtype, &[1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75]);
+        assert_eq!(after, ["y = LayerNormalization(%x, #w)"], "{:?}", report.misses);
+        let mut d = Draft::new();
+        let x = d.input_of(dtype, "x", &[3, 8]);
+        let wide = cast(&mut d, "wide", x, DType::F32);
+        let n = d.op("n", "Softmax", &[wide], vec![]);
+        let y = cast(&mut d, "y", n, dtype);
+        let (_, after, report) = d.check_within(0.0, "narrow", vec![y]);
+        assert_eq!(after, ["y = Softmax(%x)"], "{:?}", report.misses);
+    }
+}
+
+/// A scale that would be rounded.
+#[test]
+pub fn rows_that_do_not_fit_keep_their_casts() {
+    for dtype in [DType::F16, DType::BF16] {
+        let (before, after, report) = between_casts(dtype, &[0.1; 8]);
+        assert_eq!(before, after);
+        assert!(report.misses[0].contains("CheckFailed: ") && report.misses[0].contains("without rounding"));
+    }
+}
+
+/// A residual that is normalised; the sum goes on, or does not.
+#[test]
+pub fn a_sum_is_normalised_at_once() {
+    for shift in [true, false] {
+        for also in [false, true] {
+            let mut d = Draft::new();
+            let [x, r] = ["x", "r"].map(|n| d.named_input(n, &["", "rows", ""], &[2, 5, 8]));
+            let (w, b) = (d.constant("w", &[8], 0.5, 1.5), d.constant("b", &[8], -1.0, 1.0));
+            let s = d.op("s", "Add", &[x, r], vec![]);
+            let lists = if shift { vec![s, w, b] } else { vec![s, w] };
+            let y = d.op("y", "LayerNormalization", &lists, vec![]);
+            let (_, after, report) = d.check("skip_norm", if also { vec![y, s] } else { vec![y] });
+            let inputs = if shift { "%x, %r, #w, #b" } else { "%x, %r, #w" };
+            assert_eq!(after.len(), 1, "{after:#?} {:?}", report.misses);
+            assert!(after[0].contains(&format!("SkipLayerNormalization({inputs}")), "{after:#?}");
+        }
+    }
+}
+
+/// One is a row for all.
+#[test]
+pub fn a_sum_of_other_shapes_stays() {
+    let mut d = Draft::new();
+    let (x, r, w) = (d.input("x", &[2, 5, 8]), d.input("r", &[1, 8]), d.constant("w", &[8], 0.5, 1.5));
+    let s = d.op("s", "Add", &[x, r], vec![]);
+    let y = d.op("y", "LayerNormalization", &[s, w], vec![]);
+    let (before, after, report) = d.check("skip_norm", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("CheckFailed: ") && report.misses[0].contains("of one shape"));
+}
+
 #[test]
 pub(super) fn what_is_nearly_a_norm_stays() {
     // The mean of other axes than the variance.

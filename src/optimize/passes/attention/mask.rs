@@ -1,10 +1,12 @@
 //! What is added to the scores of attention, or put in their place.
 
+use super::triangle::halves;
 use crate::error::Result;
 use crate::ir::{Dim, NodeId, ValueId};
 use crate::kernels::pointwise::UnaryOp;
 use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn, Where};
 use crate::optimize::PassCtx;
+use crate::optimize::pass::shape_of;
 use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
@@ -32,44 +34,51 @@ pub fn chosen(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, Mask)> {
     }
 }
 
+/// A mask's axes without the ones in front of those that scores of so many axes have.
+fn axes<'c>(cx: &'c PassCtx<'_, '_>, mask: ValueId, rank: usize) -> Option<&'c [Dim]> {
+    let d = cx.dims(mask)?;
+    let (lead, own) = d.split_at(d.len().saturating_sub(rank));
+    lead.iter().all(|d| d.known() == Some(1)).then_some(own)
+}
+
 /// Whether the mask's axes broadcast to those of the scores without making them larger. The keys' axis is settled by the
 /// product with the values.
 pub fn broadcasts(cx: &PassCtx<'_, '_>, mask: ValueId, scores: &[Dim]) -> bool {
-    let Some(d) = cx.dims(mask) else { return false };
+    let Some(d) = axes(cx, mask, scores.len()) else { return false };
     d.len() <= scores.len()
-        && d.iter().rev().zip(scores.iter().rev()).skip(1).all(|(m, s)| m.known() == Some(1) || m.same(s))
+        && d.iter()
+            .rev()
+            .zip(scores.iter().rev())
+            .skip(1)
+            .all(|(m, s)| m.known() == Some(1) || m.same(s) || m.is_capped(s))
 }
 
-/// Whether a constant leaves row i the keys up to i, and no others.
-pub fn is_causal(cx: &PassCtx<'_, '_>, mask: Mask) -> bool {
-    let (v, sees): (ValueId, fn(&Tensor) -> Option<Vec<bool>>) = match mask {
-        Mask::Added(v) => (v, |t| {
-            let all = t.as_slice::<f32>().ok()?;
-            let clear = all.iter().all(|&x| x == 0.0 || f64::from(x) <= OUT);
-            clear.then(|| all.iter().map(|&x| x == 0.0).collect())
-        }),
-        Mask::Chosen { by, inverted, .. } => (
-            by,
-            if inverted {
-                |t| Some(t.bytes().iter().map(|&b| b == 0).collect())
-            } else {
-                |t| Some(t.bytes().iter().map(|&b| b != 0).collect())
-            },
-        ),
-    };
-    let Some(t) = cx.graph().fact(v).constant() else { return false };
-    let wanted = if matches!(mask, Mask::Added(_)) { DType::F32 } else { DType::Bool };
-    let (s, n) = (t.shape(), t.shape().last().copied().unwrap_or(0));
-    if t.dtype() != wanted || n < 2 || s.len() < 2 || s[s.len() - 2] != n || t.len() != n * n {
-        return false;
+/// Whether a mask leaves row i the keys up to its own place, which is `past` keys further on, and no others.
+pub fn is_causal(cx: &PassCtx<'_, '_>, mask: Mask, past: &Dim) -> bool {
+    match mask {
+        Mask::Added(v) => matches!(halves(cx, v, past), Some((near, far)) if near == 0.0 && far <= OUT),
+        Mask::Chosen { by, inverted, .. } => {
+            let sees = |x: f64| (x != 0.0) != inverted;
+            halves(cx, by, past).is_some_and(|(near, far)| sees(near) && !sees(far))
+        }
     }
-    sees(t).is_some_and(|all| all.iter().enumerate().all(|(i, &on)| on == (i % n <= i / n)))
 }
 
-/// The operator's mask and what false means in it, from all that were met; the outermost first.
-pub fn combined(cx: &mut PassCtx<'_, '_>, masks: &[Mask], dtype: DType) -> Result<Option<(ValueId, f32)>> {
+/// The operator's mask and what false means in it, from all that were met, for scores of `rank` axes; the outermost first.
+pub fn combined(cx: &mut PassCtx<'_, '_>, masks: &[Mask], dtype: DType, rank: usize) -> Result<Option<(ValueId, f32)>> {
     let mut all: Option<(ValueId, Option<f64>)> = None;
     for &m in masks {
+        let (Mask::Added(v) | Mask::Chosen { by: v, .. }) = m;
+        let own = axes(cx, v, rank).map(<[Dim]>::to_vec).filter(|a| Some(a.len()) < cx.dims(v).map(<[Dim]>::len));
+        let v = match own.map(|own| shape_of(own.iter(), &[])) {
+            None => v,
+            Some(Some(shape)) => cx.reshape(v, &shape)?,
+            Some(None) => return Ok(None),
+        };
+        let m = match m {
+            Mask::Added(_) => Mask::Added(v),
+            Mask::Chosen { inverted, fill, .. } => Mask::Chosen { by: v, inverted, fill },
+        };
         let next = match m {
             Mask::Added(v) => (v, None),
             Mask::Chosen { by, inverted: false, fill } => (by, Some(fill)),

@@ -2,11 +2,12 @@
 
 mod mask;
 mod trace;
+mod triangle;
 
 use self::mask::Mask;
-use self::trace::{Operand, trace};
+use self::trace::trace;
 use crate::error::Result;
-use crate::ir::{Dim, Fact, NodeId, ValueId};
+use crate::ir::{Alias, Dim, Fact, NodeId, ValueId};
 use crate::kernels::gemm::Activation;
 use crate::kernels::normalise::SoftmaxKind;
 use crate::kernels::pointwise::UnaryOp;
@@ -17,11 +18,12 @@ use crate::ops::linear::MatMul;
 use crate::ops::movement::Transpose;
 use crate::ops::pointwise::{BinaryFn, Where};
 use crate::ops::reduce::Reduce;
-use crate::ops::shape::{Identity, Reshape};
+use crate::ops::shape::Identity;
 use crate::ops::softmax::Softmax;
+use crate::optimize::pass::same_shape;
 use crate::optimize::pattern::{binary, is_op};
 use crate::optimize::{Pass, PassCtx};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::DType;
 use std::sync::Arc;
 
 /// `softmax(scale * Q K' + mask) V`, with Q, K and V wherever they lie.
@@ -148,8 +150,9 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
             return near("a mask is not of floats");
         }
     }
-    // Without a past and with as many keys as rows a constant triangle need not be read.
-    let causal = k_at.past.is_none() && matches!(b.masks[..], [m] if mask::is_causal(cx, m));
+    // A triangle need be neither read nor computed. Rows come after the past.
+    let past = k_at.past.map_or(Some(Dim::Known(0)), |(past, _)| cx.dims(past)?.get(2).cloned());
+    let causal = matches!((&b.masks[..], &past), (&[m], Some(past)) if mask::is_causal(cx, m, past));
     let scale = b.scale * f64::from(product.alpha) * q_at.scale * k_at.scale;
     // A narrow type rounds the usual scale; the operator knows it exactly.
     let digits = if dtype == DType::F16 { 1e-3 } else { 8e-3 };
@@ -164,11 +167,11 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         ..Attention::default()
     };
     let mut inputs = vec![None; 3];
-    if !causal && let Some((m, fill)) = mask::combined(cx, &b.masks, dtype)? {
+    if !causal && let Some((m, fill)) = mask::combined(cx, &b.masks, dtype, scores.len())? {
         op.fill = fill;
         inputs.push(Some(m));
     } else if !causal && !b.masks.is_empty() {
-        return near("masks of two kinds in a narrow type");
+        return near("masks of two kinds in a narrow type, or of open sizes");
     }
     // A transposition after it is only another order of the result's axes.
     let (mut result, mut order, mut last) = (out, roles.to_vec(), None);
@@ -191,7 +194,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         op.views = Some(Arc::new(Views { operands, result: order }));
     }
     for (i, o) in [&q_at, &k_at, &v_at].into_iter().enumerate() {
-        inputs[i] = Some(shaped(cx, o)?);
+        inputs[i] = Some(o.shape.as_ref().map_or(Ok(o.value), |shape| cx.reshape(o.value, shape))?);
     }
     place(cx, id, op, inputs, (k_at.past, v_at.past), result, last)
 }
@@ -249,15 +252,6 @@ fn is_float(d: DType) -> bool {
     matches!(d, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
 }
 
-/// The operand's tensor, under the shape that its axes ask for.
-fn shaped(cx: &mut PassCtx<'_, '_>, o: &Operand) -> Result<ValueId> {
-    let Some(shape) = &o.shape else { return Ok(o.value) };
-    let name = format!("{}.axes", cx.graph().value(o.value).name);
-    let shape = cx.edit.constant(&format!("{name}.shape"), Tensor::from_slice(&[shape.len()], shape)?);
-    let op = Arc::new(Reshape { allow_zero: false });
-    Ok(cx.edit.node(&name, op, vec![Some(o.value), Some(shape)], 1)?[0])
-}
-
 /// From the probabilities up to the first product.
 fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Stop> {
     let mut guard = None;
@@ -278,11 +272,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
             v = x;
         } else if node.op.is::<Where>() && guard.is_none() {
             let &[Some(test), Some(zero), Some(x)] = &node.inputs[..] else { return Err(Stop::No) };
-            let same = match (cx.dims(x), cx.dims(v)) {
-                (Some(a), Some(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b)),
-                _ => false,
-            };
-            if cx.scalar(zero) != Some(0.0) || !same {
+            if cx.scalar(zero) != Some(0.0) || !same_shape(cx.dims(x), cx.dims(v)) {
                 return Err(Stop::No);
             }
             guard = Some((id, test));
@@ -305,7 +295,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
             b.scores = id;
             break;
         }
-        if node.op.is::<Identity>() {
+        if node.op.is::<Identity>() || node.op.alias() == Alias::View && is_lead(cx, x, s) {
             s = x;
         } else if let Some(c) = node.op.downcast::<Cast>() {
             if !c.to.is_some_and(is_float) {
@@ -319,7 +309,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
         } else {
             match (binary(&*node.op), y) {
                 (Some(BinaryFn::Add), Some(y)) => {
-                    let Some(scores) = [x, y].into_iter().find(|&v| leads_to_product(cx, v)) else {
+                    let Some(scores) = [x, y].into_iter().find(|&v| leads_to_product(cx, v, &mut 32)) else {
                         return Err(Stop::No);
                     };
                     b.masks.push(Mask::Added(if scores == x { y } else { x }));
@@ -402,30 +392,28 @@ fn soft_cap(cx: &PassCtx<'_, '_>, v: ValueId, cap: f64) -> Option<(ValueId, f64)
     Some((from, if (scale - 1.0).abs() < 1e-3 { 1.0 } else { scale }))
 }
 
-/// Whether a chain of single users leads up to a product.
-fn leads_to_product(cx: &PassCtx<'_, '_>, mut v: ValueId) -> bool {
-    for _ in 0..16 {
-        let Some((_, node)) = cx.made_by(v).filter(|_| cx.used_once(v)) else { return false };
-        if node.op.is::<MatMul>() {
-            return true;
-        }
-        let mut next = node.inputs.iter().flatten().copied().filter(|&x| !cx.graph().is_constant(x));
-        let through = binary(&*node.op).is_some()
-            || node.op.is::<Cast>()
-            || node.op.is::<Identity>()
-            || is_op(&*node.op, UnaryOp::Tanh);
-        let chosen = node.op.is::<Where>();
-        let up = if chosen {
-            node.inputs.iter().skip(1).flatten().copied().find(|&x| cx.scalar(x).is_none())
-        } else if through {
-            next.find(|&x| cx.made_by(x).is_some() && cx.used_once(x))
-        } else {
-            None
-        };
-        let Some(up) = up else { return false };
-        v = up;
-    }
-    false
+/// Whether a chain of single users leads up to a product, in some `left` nodes.
+fn leads_to_product(cx: &PassCtx<'_, '_>, v: ValueId, left: &mut usize) -> bool {
+    let Some((_, node)) = cx.made_by(v).filter(|_| cx.used_once(v) && *left > 0) else { return false };
+    *left -= 1;
+    let op = &*node.op;
+    let first = op.is::<Cast>() || op.alias() == Alias::View || is_op(op, UnaryOp::Tanh);
+    let ways = match () {
+        () if op.is::<MatMul>() => return true,
+        () if first => 0..1,
+        () if binary(op).is_some() => 0..2,
+        () if op.is::<Where>() => 1..3,
+        () => return false,
+    };
+    node.inputs.get(ways).unwrap_or_default().iter().flatten().any(|&x| leads_to_product(cx, x, left))
+}
+
+/// Whether a view only puts axes of 1 in front, or takes them away.
+fn is_lead(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> bool {
+    let (Some(a), Some(b)) = (cx.dims(x), cx.dims(view)) else { return false };
+    let n = a.len().min(b.len());
+    let ones = |d: &[Dim]| d[..d.len() - n].iter().all(|d| d.known() == Some(1));
+    ones(a) && ones(b) && same_shape(Some(&a[a.len() - n..]), Some(&b[b.len() - n..]))
 }
 
 /// Whether the next thing above is a mask.

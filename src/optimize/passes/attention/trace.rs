@@ -10,6 +10,7 @@ use crate::ops::movement::{Concat, Expand, Gather, Slice, Split, Transpose};
 use crate::ops::pointwise::BinaryFn;
 use crate::ops::shape::{Identity, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::PassCtx;
+use crate::optimize::pass::shape_of;
 use crate::optimize::pattern::binary;
 
 /// An axis of the dense memory under an operand.
@@ -113,7 +114,7 @@ impl Trace<'_, '_, '_> {
         let own = self.cx.dims(self.value)?;
         let same = parts.len() == own.len()
             && (self.exact && parts.len() == self.parts.len() || parts.iter().zip(own).all(|(p, d)| p.size.same(d)));
-        let shape = if same { None } else { Some(shape_of(&parts, own)?) };
+        let shape = if same { None } else { Some(shape_of(parts.iter().map(|p| &p.size), own)?) };
         let view = parts.iter().map(|p| Axis { role: p.role, first: p.first, count: p.count }).collect();
         Some(Operand { value: self.value, shape, view, scale: self.scale, past: self.past })
     }
@@ -287,25 +288,6 @@ impl Trace<'_, '_, '_> {
 
 fn whole(p: &Part) -> bool {
     p.first == 0 && p.count.is_none()
-}
-
-/// The shape, in Reshape's terms, that gives `own` the parts as axes.
-fn shape_of(parts: &[Part], own: &[Dim]) -> Option<Vec<i64>> {
-    let mut open = None;
-    let mut shape = Vec::with_capacity(parts.len());
-    for (i, p) in parts.iter().enumerate() {
-        shape.push(match p.size.known() {
-            Some(n) if n > 0 => n,
-            Some(_) => return None,
-            None if own.get(i).is_some_and(|d| d.same(&p.size)) => 0,
-            None => {
-                open.is_none().then_some(())?;
-                open = Some(i);
-                -1
-            }
-        });
-    }
-    Some(shape)
 }
 
 /// Deals the parts out to axes of the given sizes, cutting one in two where it spans more.
