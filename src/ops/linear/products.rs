@@ -29,6 +29,13 @@ impl Op for Products {
     fn name(&self) -> &'static str {
         "Products"
     }
+    fn flops(&self, cx: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
+        let each = self.parts.iter().zip(outputs).enumerate().map(|(i, (part, out))| {
+            let inputs = inputs_of(i).map(|at| cx.fact(at));
+            part.flops(&InferCtx { inputs: &inputs, outputs: 1 }, std::slice::from_ref(out))
+        });
+        each.sum()
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let mut facts = Vec::with_capacity(self.parts.len());
         for (i, part) in self.parts.iter().enumerate() {

@@ -208,7 +208,16 @@ impl Gen<'_> {
         // An angle a place, where their number is fixed.
         let rows = v.dims[axis - 1];
         let shape = if fixed(&rows) && self.d.flag() { vec![rows[0], n] } else { vec![n] };
-        let (cos, sin) = (self.spread(v.dtype, &shape, -1.0, 1.0), self.spread(v.dtype, &shape, -1.0, 1.0));
+        let halved = self.d.flag();
+        let mut angles = || {
+            // Both halves turn by the same angles, or do not.
+            let Some((last, lead)) = shape.split_last().filter(|_| halved) else {
+                return Some(self.spread(v.dtype, &shape, -1.0, 1.0));
+            };
+            let half = self.spread(v.dtype, &[lead, &[last / 2]].concat(), -1.0, 1.0);
+            self.concat(&[half, half], lead.len())
+        };
+        let (cos, sin) = (angles()?, angles()?);
         let (a, b) = (self.mul(x, cos)?, self.mul(other, sin)?);
         self.add(a, b)
     }
@@ -295,6 +304,15 @@ impl Gen<'_> {
 
 /// A rotation of halves by angles that are constant, as models with rotary positions have it.
 pub fn rotary(g: &mut Gen) -> Option<Id> {
-    let x = g.operand(3, 4, |v| v.dims.last().is_some_and(|n| fixed(n) && n[0] >= 2 && n[0] % 2 == 0))?;
+    let even = |v: &Val| v.dims.last().is_some_and(|n| fixed(n) && n[0] >= 2 && n[0] % 2 == 0);
+    let heads = |v: &Val| v.rank() == 4 && fixed(&v.dims[2]) && v.full();
+    let x = if g.d.flag() {
+        g.operand(3, 4, even)?
+    } else if let Some(x) = g.float(|v| even(v) && heads(v)) {
+        x
+    } else {
+        let dims = [g.full_size(3), g.full_size(4), [1 + g.d.below(9); SETS], [g.d.pick(&[2, 4, 8]); SETS]];
+        g.feed(F32, &dims, -2.0, 2.0)
+    };
     g.idiom(|g| g.turn(x))
 }

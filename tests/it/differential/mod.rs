@@ -15,6 +15,7 @@ mod movement;
 mod networks;
 mod neural;
 mod report;
+mod rows;
 mod shrink;
 
 use crate::properties::draw::Draw;
@@ -29,7 +30,7 @@ const GRAPHS: u64 = 300;
 const SHRUNK: usize = 5;
 
 /// What a graph is grown by; more often where the number is larger.
-const STEPS: [(usize, fn(&mut Gen) -> Option<Id>); 30] = [
+const STEPS: [(usize, fn(&mut Gen) -> Option<Id>); 31] = [
     (4, elementwise::any_unary),
     (5, elementwise::any_binary),
     (2, elementwise::integers),
@@ -57,6 +58,7 @@ const STEPS: [(usize, fn(&mut Gen) -> Option<Id>); 30] = [
     (4, idioms::dense_block),
     (4, idioms::activations),
     (3, idioms::norms),
+    (3, rows::rows),
     (4, idioms::chain),
     (3, idioms::redundant),
     (2, idioms::embedding),

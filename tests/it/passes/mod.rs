@@ -17,6 +17,7 @@ mod attention;
 mod basic;
 mod branches;
 mod conv;
+mod decoder;
 mod matmul;
 mod models;
 mod norms;
