@@ -80,6 +80,15 @@ fn formulas() -> Vec<(P, Made)> {
     ]
 }
 
+/// Whether an operator keeps the formula's numbers as they are, beside numbers of f64.
+fn exact(f: UnaryFn, m: &Match) -> bool {
+    match f {
+        UnaryFn::HardSigmoid { .. } => false,
+        UnaryFn::Swish { .. } => m.number(0).is_none_or(|k| f64::from(k as f32) == k),
+        _ => true,
+    }
+}
+
 /// What the outermost operator of a formula may be.
 fn is_root(o: &dyn Op) -> bool {
     let f = [UnaryOp::Log, UnaryOp::Log1p, UnaryOp::Reciprocal];
@@ -106,10 +115,8 @@ impl Pass for Activations {
                 match found {
                     Ok(m) => {
                         let (Some(x), Some(f)) = (m.value(0), make(&m)) else { continue };
-                        // The operator keeps its number as an f32.
-                        let narrowed = m.number(0).is_some_and(|k| f64::from(k as f32) != k);
-                        if narrowed && cx.dtype(out) == Some(DType::F64) {
-                            cx.miss(id, || "a factor is no f32".into());
+                        if cx.dtype(x) == Some(DType::F64) && !exact(f, &m) {
+                            cx.miss(id, || "its numbers are rounded to float32 in the operator".into());
                             continue;
                         }
                         if cx.substitute(out, Arc::new(Unary { f }), vec![Some(x)])? {

@@ -111,7 +111,11 @@ fn make(cx: &mut PassCtx<'_, '_>, id: NodeId, m: &Match, made: Made, out: ValueI
             let Some(scale) = filled(cx, &name, dtype, &[n], 1.0 / (n as f64).sqrt())? else {
                 return Ok(false);
             };
-            let epsilon = (number / n as f64) as f32;
+            let (epsilon, exact) = ((number / n as f64) as f32, number / n as f64);
+            if dtype == DType::F64 && f64::from(epsilon) != exact {
+                cx.miss(id, || format!("the operator keeps {exact} as a float32"));
+                return Ok(false);
+            }
             let op = LayerNormalization { rms: true, axis: -1, epsilon, stash: DType::F32 };
             return cx.substitute(out, Arc::new(op), vec![Some(x), Some(scale)]);
         }

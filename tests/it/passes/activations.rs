@@ -194,6 +194,17 @@ pub(super) fn what_is_nearly_an_activation_stays() {
     assert_eq!(before, after);
     assert!(report.misses[0].contains("a factor is 0.75, not 0.5"), "{:?}", report.misses);
 
+    // Numbers that the operator keeps in f32.
+    let mut d = Draft::new();
+    let x = d.input_of(DType::F64, "x", &[3, 7]);
+    let [k, half, zero, one] = [0.2, 0.5, 0.0, 1.0].map(|x| d.b.constant("k", Tensor::scalar(x).unwrap()));
+    let m = d.op("m", "Mul", &[k, x], vec![]);
+    let a = d.op("a", "Add", &[m, half], vec![]);
+    let y = d.op("y", "Clip", &[a, zero, one], vec![]);
+    let (before, after, report) = d.check("activations", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("rounded to float32"), "{:?}", report.misses);
+
     // Another user.
     let mut d = Draft::new();
     let x = d.input("x", &[3, 7]);
