@@ -138,7 +138,9 @@ pub fn session(bytes: Vec<u8>, way: Way) -> Result<Session, String> {
         optimize: way.optimize,
         ..SessionOptions::default()
     };
-    caught(|| Session::new(&Environment::new(), ModelSource::Bytes(bytes.into(), None), &options))
+    let session = caught(|| Session::new(&Environment::new(), ModelSource::Bytes(bytes.into(), None), &options))?;
+    // A pass that failed, say.
+    if session.warnings().is_empty() { Ok(session) } else { Err(session.warnings().join("; ")) }
 }
 
 /// Runs with outputs that the session makes, or with tensors to write into, full of what was there.

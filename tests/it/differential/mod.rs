@@ -64,7 +64,11 @@ const STEPS: [(usize, fn(&mut Gen) -> Option<Id>); 31] = [
     (2, idioms::embedding),
 ];
 /// Those that make larger things.
-const LARGE_STEPS: [fn(&mut Gen) -> Option<Id>; 14] = [
+const LARGE_STEPS: [fn(&mut Gen) -> Option<Id>; 18] = [
+    networks::affine,
+    networks::padded_pool,
+    networks::channels_last,
+    networks::channels_last,
     attention::attention,
     networks::branches,
     networks::squeezed,

@@ -143,6 +143,128 @@ pub fn framed(g: &mut Gen) -> Option<Id> {
     })
 }
 
+/// What multiplies and adds channels before and behind a convolution, or a transposed one.
+pub fn affine(g: &mut Gen) -> Option<Id> {
+    let x = g.picture()?;
+    g.idiom(|g| {
+        let mut y = x;
+        let constant = |g: &mut Gen, y: Id| -> Option<Id> {
+            let v = g.get(y);
+            let c = g.channels(y);
+            if g.d.one_in(3) {
+                return g.batch_norm(y);
+            }
+            let shape = if g.d.one_in(4) { vec![] } else { [vec![c], vec![1; v.rank() - 2]].concat() };
+            let k = g.spread(v.dtype, &shape, 0.25, 1.0);
+            let op = g.d.pick(&["Mul", "Add", "Sub", "Mul", "Div"]);
+            g.binary(op, y, k)
+        };
+        for _ in 0..g.d.below(3) {
+            y = constant(g, y)?;
+        }
+        tame(g.val(y)).then_some(())?;
+        let c = g.channels(y);
+        y = match g.d.below(4) {
+            0 => g.upward(y)?,
+            1 => g.same_conv(y, 3, c, c)?,
+            _ => {
+                let v = g.get(y);
+                let mut w = Window::draw(g, &v.dims[2..])?;
+                if g.d.flag() {
+                    w.pads.fill(0);
+                }
+                let channels = g.d.pick(&[1, 5, 8, 16, 18]);
+                g.conv(y, &w, channels, 1, true)?
+            }
+        };
+        for _ in 0..g.d.below(3) {
+            y = constant(g, y)?;
+        }
+        if g.d.flag() && g.val(y).most() <= 16.0 { g.activation(y) } else { Some(y) }
+    })
+}
+
+/// A border, then a pool.
+pub fn padded_pool(g: &mut Gen) -> Option<Id> {
+    let x = g.picture()?;
+    g.idiom(|g| {
+        let v = g.get(x);
+        let n = v.rank() - 2;
+        let mut pads = vec![0i64; 2 * v.rank()];
+        for i in 2..v.rank() {
+            (pads[i], pads[i + v.rank()]) = (g.d.within(0, 1), g.d.within(0, 1));
+        }
+        let grown = |i: usize| each(|k| v.dims[i][k] + (pads[i] + pads[i + v.rank()]) as usize);
+        let dims: Vec<_> = (0..v.rank()).map(grown).collect();
+        let low = g.d.pick(&[0.0, 0.0, f64::NEG_INFINITY, -3.0]);
+        let fill = g.constant(crate::properties::reference::tensor(v.dtype, &[], &[low]));
+        let p = g.ints(&pads);
+        let out = v.clone().sized(dims.clone()).bounds(v.low.min(low), v.high.max(0.0), v.error);
+        let y = g.one("Pad", &[x, p, fill], vec![], out)?;
+        let w = Window { kernel: vec![3; n], strides: vec![2; n], dilations: vec![1; n], pads: vec![0; 2 * n] };
+        let dims = [&dims[..2], &w.output(&dims[2..])?].concat();
+        let (op, low) = if low == 0.0 && g.d.flag() {
+            ("AveragePool", v.low.min(0.0))
+        } else {
+            // A window of three has something of the picture: the border is one wide.
+            ("MaxPool", v.low)
+        };
+        let error = v.error + super::generator::rounding(v.dtype, 12.0, v.most());
+        let out = v.clone().sized(dims).bounds(low, v.high.max(0.0), error);
+        g.one(op, &[y], w.attrs(true), out)
+    })
+}
+
+/// Channels last, as tf2onnx and ConvNeXt have it: turned for each convolution and back, and worked on in between.
+pub fn channels_last(g: &mut Gen) -> Option<Id> {
+    let c = g.d.pick(&[3, 4, 8, 16]);
+    let dims = [g.full_size(3), g.full_size(12), g.full_size(12), [c; SETS]];
+    let x = match g.float(|v| v.rank() == 4 && v.full() && fixed(&v.dims[3]) && v.dims[3][0] <= 32) {
+        Some(x) if !g.d.one_in(3) => x,
+        _ => {
+            g.fits(&dims)?;
+            g.feed(F32, &dims, -2.0, 2.0)
+        }
+    };
+    g.idiom(|g| {
+        let mut y = x;
+        for _ in 0..1 + g.d.below(4) {
+            let v = g.get(y);
+            let c = v.dims[3][0];
+            tame(&v).then_some(())?;
+            y = match g.d.below(7) {
+                0..=2 => {
+                    let first = g.transpose(y, &[0, 3, 1, 2])?;
+                    let channels = g.d.pick(&[4, 8, 5, 16]);
+                    let size = g.d.pick(&[1, 3]);
+                    let mut z = if g.d.one_in(4) {
+                        g.same_conv(first, 3, c, c)?
+                    } else {
+                        g.same_conv(first, size, channels, 1)?
+                    };
+                    if g.d.one_in(3) {
+                        z = g.activation(z)?;
+                    }
+                    g.transpose(z, &[0, 2, 3, 1])?
+                }
+                3 => g.biased(y)?,
+                4 => g.activation(y)?,
+                5 => g.written_norm(y, &[3], false)?,
+                _ => {
+                    let like = v.clone();
+                    let other = g.pick(|w| tame(w) && w.dtype == like.dtype && w.dims == like.dims).unwrap_or(y);
+                    if g.d.flag() { g.add(y, other)? } else { g.concat(&[y, other], 3)? }
+                }
+            };
+        }
+        match g.d.below(3) {
+            0 => g.reduce("ReduceMean", y, &[1, 2], false),
+            1 => g.transpose(y, &[0, 3, 1, 2]),
+            _ => Some(y),
+        }
+    })
+}
+
 /// From a picture to classes.
 pub fn head(g: &mut Gen) -> Option<Id> {
     let x = g.picture()?;

@@ -270,24 +270,31 @@ pub fn convolutions(g: &mut Gen) -> Option<Id> {
     g.conv(x, &w, channels, group, bias)
 }
 
-/// A transposed convolution.
 pub fn upward(g: &mut Gen) -> Option<Id> {
     let x = g.picture()?;
-    let v = g.get(x);
-    let (c, n, out) = (v.dims[1][0], v.rank() - 2, 1 + g.d.below(9));
-    let (kernel, stride) = (g.d.pick(&[1usize, 2, 3]), g.d.pick(&[1usize, 2]));
-    let k = c * kernel.pow(n as u32);
-    let bound = g.scale(&v, k, 3.0);
-    let w = g.weights(v.dtype, &[vec![c, out], vec![kernel; n]].concat(), bound);
-    let (most, error) = g.product(&v, &g.get(w), k, 1.0);
-    let image = v.dims[2..].iter().map(|d| each(|k| (d[k] - 1) * stride + kernel));
-    let dims = [v.dims[0], [out; SETS]].into_iter().chain(image).collect();
-    g.one(
-        "ConvTranspose",
-        &[x, w],
-        vec![("strides", A::Is(vec![stride as i64; n]))],
-        v.sized(dims).bounds(-most, most, error),
-    )
+    g.upward(x)
+}
+
+impl Gen<'_> {
+    /// A transposed convolution.
+    pub fn upward(&mut self, x: Id) -> Option<Id> {
+        let g = self;
+        let v = g.get(x);
+        let (c, n, out) = (v.dims[1][0], v.rank() - 2, 1 + g.d.below(9));
+        let (kernel, stride) = (g.d.pick(&[1usize, 2, 3]), g.d.pick(&[1usize, 2]));
+        let k = c * kernel.pow(n as u32);
+        let bound = g.scale(&v, k, 3.0);
+        let w = g.weights(v.dtype, &[vec![c, out], vec![kernel; n]].concat(), bound);
+        let (most, error) = g.product(&v, &g.get(w), k, 1.0);
+        let image = v.dims[2..].iter().map(|d| each(|k| (d[k] - 1) * stride + kernel));
+        let dims = [v.dims[0], [out; SETS]].into_iter().chain(image).collect();
+        g.one(
+            "ConvTranspose",
+            &[x, w],
+            vec![("strides", A::Is(vec![stride as i64; n]))],
+            v.sized(dims).bounds(-most, most, error),
+        )
+    }
 }
 
 pub fn pools(g: &mut Gen) -> Option<Id> {
