@@ -129,7 +129,7 @@ impl Gen<'_> {
         } else {
             x
         };
-        let groups = if !flat && way == 3 && h.n % 2 == 0 { 2 } else { 1 };
+        let groups = if !flat && way == 3 && h.n.is_multiple_of(2) { 2 } else { 1 };
         let one = |g: &mut Self, from: Id, n: usize| {
             let y = g.project(from, n * h.size, 2.0)?;
             let y = if g.d.flag() { g.biased(y)? } else { y };
@@ -137,7 +137,7 @@ impl Gen<'_> {
         };
         let mut q = one(self, x, h.n)?;
         let (mut k, mut value) = (one(self, from, h.n / groups)?, one(self, from, h.n / groups)?);
-        if h.size % 2 == 0 && self.d.one_in(4) {
+        if h.size.is_multiple_of(2) && self.d.one_in(4) {
             (q, k) = (self.turn(q)?, self.turn(k)?);
         }
         if !flat && self.d.one_in(4) {
@@ -259,7 +259,10 @@ impl Gen<'_> {
                 let one = self.constant(tensor(v.dtype, &[], &[1.0]));
                 let left = self.binary("Sub", one, m)?;
                 let low = self.with("Mul", left, -1e4)?;
-                self.masked("Add", s, low, -1e4)
+                {
+                    let most = self.val(low).low;
+                    self.masked("Add", s, low, most)
+                }
             }
             3 => {
                 // Truths, of which the first key is never out: made by an Or with a constant.

@@ -6,6 +6,7 @@ use crate::properties::two_threads;
 use ortx::base::parallel::Parallel;
 use ortx::kernels::isa::Isa;
 use ortx::ops::case::{close, random, to_f64s};
+use ortx::optimize::passes;
 use ortx::proto::onnx::{ModelProto, tensor_shape_proto::dimension::Value as Dimension, type_proto};
 use ortx::{Environment, ModelSource, RunOptions, Session, SessionOptions, Tensor, Value};
 use prost::Message;
@@ -23,7 +24,7 @@ pub struct Subject {
     /// What the generator knows of each value, by name.
     pub known: BTreeMap<String, Val>,
     /// Whether numbers that are none are fed.
-    odd: bool,
+    pub odd: bool,
 }
 
 /// How two runs disagreed. The kind stays the same while a graph is made smaller.
@@ -113,10 +114,17 @@ fn with_nan(t: &Tensor, at: u64) -> Tensor {
 
 /// Which way a session goes.
 #[derive(Clone, Copy)]
-pub struct Way {
+pub struct Way<'a> {
     pub optimize: bool,
     pub isa: Isa,
     pub threads: usize,
+    /// Passes that are left out.
+    pub without: &'a [String],
+}
+
+impl Way<'_> {
+    /// The graph as it is, on the scalar path.
+    pub const PLAIN: Way<'static> = Way { optimize: false, isa: Isa::SCALAR, threads: 1, without: &[] };
 }
 
 fn caught<T>(f: impl FnOnce() -> ortx::Result<T>) -> Result<T, String> {
@@ -129,13 +137,14 @@ fn caught<T>(f: impl FnOnce() -> ortx::Result<T>) -> Result<T, String> {
     }
 }
 
-pub fn session(bytes: Vec<u8>, way: Way) -> Result<Session, String> {
+pub fn session(bytes: Vec<u8>, way: Way<'_>) -> Result<Session, String> {
     let pool = (way.threads > 1).then(|| -> Arc<dyn Parallel> { two_threads().clone() });
     let options = SessionOptions {
         threads: 1,
         pool,
         isa: Some(way.isa.level()),
         optimize: way.optimize,
+        disabled_passes: way.without.to_vec(),
         ..SessionOptions::default()
     };
     let session = caught(|| Session::new(&Environment::new(), ModelSource::Bytes(bytes.into(), None), &options))?;
@@ -162,7 +171,7 @@ fn fail<T>(kind: Kind, text: impl Into<String>) -> Result<T, Failure> {
 /// What the passes did, by name.
 pub type Fired = BTreeMap<&'static str, usize>;
 
-/// Runs the graph in every way. Returns how often each pass fired.
+/// Runs the graph in every way, without some passes. Returns how often each pass fired.
 ///
 /// - The plain graph on the scalar path is what the others are held against. Its answers lie in the ranges that the generator
 ///   knows.
@@ -170,18 +179,17 @@ pub type Fired = BTreeMap<&'static str, usize>;
 ///   Integers that no rounding reaches, truths and what is only moved: the same.
 /// - Another run of the same session (other data and sizes in between, outputs given or not), and two threads: the same bits.
 /// - Symbolic sizes, in one session for all sets: within the same bounds, and the bits of a session that has seen no other size.
-pub fn check(s: &Subject) -> Result<Fired, Failure> {
+pub fn check(s: &Subject, without: &[String]) -> Result<Fired, Failure> {
     let best = Isa::detect();
     let names: Vec<String> = s.model.graph.iter().flat_map(|g| &g.output).map(|o| o.name().to_string()).collect();
     let inputs: [Vec<Value>; SETS] = std::array::from_fn(|k| s.inputs(k));
     let dynamic = s.dynamic();
-    let plain = Way { optimize: false, isa: Isa::SCALAR, threads: 1 };
     let opened = |set, way| session(s.bytes(set), way);
     let mut want = Vec::new();
     let mut old = None;
     for k in 0..SETS {
         if dynamic || old.is_none() {
-            old = Some(opened(Some(k), plain).or_else(|e| fail(Kind::Plain, format!("plain, loading: {e}")))?);
+            old = Some(opened(Some(k), Way::PLAIN).or_else(|e| fail(Kind::Plain, format!("plain, loading: {e}")))?);
         }
         let got = old.as_ref().map_or(Err("no session".into()), |s| run(s, &inputs[k], None));
         let got = got.or_else(|e| fail(Kind::Plain, format!("plain, set {k}: {e}")))?;
@@ -223,7 +231,7 @@ pub fn check(s: &Subject) -> Result<Fired, Failure> {
             let what = format!("{}{}", isa.level().name(), if optimize { ", optimised" } else { "" });
             // Without symbols one session takes all data; else a set of each way, in turn.
             let k = if dynamic { usize::from(optimize) + isa.level() as usize } else { 0 } % SETS;
-            let session = open(&what, Some(k), Way { optimize, isa, threads: 1 })?;
+            let session = open(&what, Some(k), Way { optimize, isa, threads: 1, without })?;
             let got = one(&what, run(&session, &inputs[k], None))?;
             near(&what, k, &got)?;
             if isa != best || !optimize {
@@ -236,12 +244,12 @@ pub fn check(s: &Subject) -> Result<Fired, Failure> {
             let what = format!("{what}, first data again");
             same(&what, k, &got, &one(&what, run(&session, &inputs[k], Some(&want[k])))?)?;
             let what = "two threads";
-            let two = open(what, Some(k), Way { optimize, isa, threads: 2 })?;
+            let two = open(what, Some(k), Way { optimize, isa, threads: 2, without })?;
             same(what, k, &got, &one(what, run(&two, &inputs[k], None))?)?;
         }
     }
     if dynamic {
-        let way = Way { optimize: true, isa: best, threads: 1 };
+        let way = Way { optimize: true, isa: best, threads: 1, without };
         let session = open("symbolic sizes", None, way)?;
         session.passes().iter().for_each(|p| *fired.entry(p.pass).or_default() += p.fired);
         let mut first = Vec::new();
@@ -266,7 +274,25 @@ pub fn check(s: &Subject) -> Result<Fired, Failure> {
             near(what, k, &one(what, run(&session, &inputs[k], None))?)?;
         }
     }
+    // Passes must not lean on each other: some of them alone.
+    if without.is_empty() {
+        let bits = s.bytes(None).len() as u32 ^ s.feeds.len() as u32;
+        let some = |i: usize| bits.wrapping_mul(0x9e37_79b9).rotate_left(i as u32) & 1 == 1;
+        let all = passes::all();
+        let left: Vec<String> = (0..all.len()).filter(|&i| some(i)).map(|i| all[i].name().to_string()).collect();
+        let what = format!("optimised without {}", left.join(","));
+        let way = Way { optimize: true, isa: best, threads: 1, without: &left };
+        let k = bits as usize % SETS;
+        let session = open(&what, if bits & 64 == 0 { Some(k) } else { None }, way)?;
+        near(&what, k, &one(&what, run(&session, &inputs[k], None))?)?;
+    }
     Ok(fired)
+}
+
+/// The passes each of which alone, left out, makes the ways agree.
+pub fn blamed(s: &Subject) -> Vec<&'static str> {
+    let all = passes::all();
+    all.iter().map(|p| p.name()).filter(|n| check(s, &[n.to_string()]).is_ok()).collect()
 }
 
 /// Whether a plain answer is what the generator says it can be.

@@ -60,6 +60,10 @@ impl Gen<'_> {
         if jumps && !v.exact() || !v.is_float() && !["Neg", "Abs", "Identity"].contains(&op) {
             return None;
         }
+        // The one that has f32 only.
+        if op == "Celu" && v.dtype != F32 {
+            return None;
+        }
         let (low, high, slope) = shape(v.low, v.high)?;
         let new = if jumps || *times == 0.0 { 0.0 } else { rounding(v.dtype, *times, low.abs().max(high.abs())) };
         let mut attrs: Attrs = attrs.iter().map(|&(n, x)| (n, A::F(x))).collect();

@@ -129,6 +129,8 @@ pub struct Gen<'a> {
     used: BTreeSet<Id>,
     kept: BTreeSet<Id>,
     symbols: Vec<Size>,
+    /// No value has more elements.
+    largest: usize,
     /// Numbers that are none are fed: only what says what becomes of them is drawn.
     pub odd: bool,
     /// Inside an idiom: what it makes in between is its own, but for perturbations.
@@ -146,13 +148,12 @@ pub struct Made {
     pub values: Vec<Val>,
 }
 
-/// No value of more elements.
-const LARGEST: usize = 6000;
-
 impl<'a> Gen<'a> {
     pub fn new(mut d: Draw<'a>) -> Gen<'a> {
         let dynamic = d.below(3) > 0;
         let odd = d.one_in(10);
+        // Now and then large enough that threads share the work.
+        let largest = if d.one_in(24) { 60_000 } else { 6000 };
         let symbols = if dynamic { (0..1 + d.below(2)).map(|_| each_drawn(&mut d)).collect() } else { Vec::new() };
         Gen {
             d,
@@ -163,6 +164,7 @@ impl<'a> Gen<'a> {
             kept: BTreeSet::new(),
             symbols,
             odd,
+            largest,
             closed: 0,
             names: 0,
         }
@@ -201,25 +203,26 @@ impl<'a> Gen<'a> {
             let at = self.d.below(self.symbols.len());
             return self.symbols[at];
         }
-        [self.d.size(); SETS]
+        let large = self.largest > 6000 && self.d.flag();
+        [self.d.size() * if large { 4 } else { 1 }; SETS]
     }
     /// A size that is not zero in any set, and not above `most`.
     pub fn full_size(&mut self, most: usize) -> Size {
-        let s = self.size();
+        let (s, most) = (self.size(), if self.largest > 6000 { 3 * most } else { most });
         each(|k| s[k].clamp(1, most))
     }
     pub fn shape(&mut self, low: usize, high: usize) -> Vec<Size> {
         let rank = self.d.within(low as i64, high as i64) as usize;
         let mut dims: Vec<Size> = (0..rank).map(|_| self.size()).collect();
-        while count(&dims) > LARGEST {
+        while count(&dims) > self.largest {
             let most = dims.iter_mut().max_by_key(|d| d.iter().max().copied()).expect("a large one");
             *most = each(|k| most[k] / 2);
         }
         dims
     }
     pub fn fits(&self, dims: &[Size]) -> Option<()> {
-        let all = dims.iter().all(|d| d.iter().all(|&n| n <= LARGEST));
-        (all && count(dims) <= LARGEST).then_some(())
+        let all = dims.iter().all(|d| d.iter().all(|&n| n <= self.largest));
+        (all && count(dims) <= self.largest).then_some(())
     }
 
     // Values.
@@ -328,9 +331,9 @@ impl<'a> Gen<'a> {
     pub fn partner(&mut self, x: Id) -> Option<Id> {
         let v = self.get(x);
         if self.d.below(3) == 0 || !v.is_float() {
-            let (dtype, dims) = (v.dtype, v.dims.clone());
+            let (dtype, dims, largest) = (v.dtype, v.dims.clone(), self.largest);
             let found = self.pick(|w| {
-                w.dtype == dtype && tame(w) && broadcast(&w.dims, &dims).is_some_and(|d| count(&d) <= LARGEST)
+                w.dtype == dtype && tame(w) && broadcast(&w.dims, &dims).is_some_and(|d| count(&d) <= largest)
             });
             if let Some(id) = found {
                 return Some(id);

@@ -139,7 +139,7 @@ fn random_graphs_agree() {
     for seed in first..first + count.unwrap_or(GRAPHS) {
         let subject = Subject::new(&graph(seed), seed);
         totals.count(&subject);
-        match check(&subject) {
+        match check(&subject, &[]) {
             Ok(fired) => totals.add(fired),
             Err(failure) => {
                 println!("seed {seed}: {}", failure.text);
@@ -151,7 +151,8 @@ fn random_graphs_agree() {
                 continue;
             }
         }
-        if let Some(folder) = &dump {
+        // What becomes of NaN, the standard leaves open in places.
+        if let Some(folder) = dump.as_ref().filter(|_| !subject.odd) {
             report::dump(folder.as_ref(), seed, &subject);
         }
     }

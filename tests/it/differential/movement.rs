@@ -464,7 +464,7 @@ pub fn grown(g: &mut Gen) -> Option<Id> {
 pub fn counted(g: &mut Gen) -> Option<Id> {
     let x = g.something(1, 4, |_| true)?;
     let v = g.get(x);
-    let list = |n: usize| Val { dtype: I64, ..v.clone() }.bounds(0.0, 6000.0, 0.0).sized(sizes(&[n]));
+    let list = |n: usize| Val { dtype: I64, ..v.clone() }.bounds(0.0, 1e5, 0.0).sized(sizes(&[n]));
     match g.d.below(5) {
         0 => g.idiom(|g| {
             // Positions along an axis, as numbers beside x.
@@ -504,7 +504,7 @@ pub fn found(g: &mut Gen) -> Option<Id> {
     let rank = v.rank();
     let all = each(|k| v.dims.iter().map(|d| d[k]).product());
     g.idiom(|g| {
-        let loose = Val { dtype: I64, loose: true, ..v.clone() }.bounds(0.0, 6000.0, 0.0);
+        let loose = Val { dtype: I64, loose: true, ..v.clone() }.bounds(0.0, 1e5, 0.0);
         let places = g.one("NonZero", &[x], vec![], loose.clone().sized(vec![[rank; SETS], all]))?;
         let rows = g.one("Transpose", &[places], vec![], loose.sized(vec![all, [rank; SETS]]))?;
         let taken = g.one("GatherND", &[x, rows], vec![], Val { loose: true, ..v.clone() }.sized(vec![all]))?;

@@ -263,7 +263,7 @@ pub fn convolutions(g: &mut Gen) -> Option<Id> {
     let c = v.dims[1][0];
     let (group, channels) = match g.d.below(4) {
         0 => (c, c),
-        1 if c % 2 == 0 => (2, 2 * (1 + g.d.below(9))),
+        1 if c.is_multiple_of(2) => (2, 2 * (1 + g.d.below(9))),
         _ => (1, 1 + g.d.below(33)),
     };
     let bias = g.d.flag();

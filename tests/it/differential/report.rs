@@ -1,6 +1,6 @@
 //! What a run of the graphs tells: counts, and failing graphs as text and as files.
 
-use super::compare::{Failure, Fired, Subject, Way, run, session};
+use super::compare::{Failure, Fired, Subject, Way, blamed, run, session};
 use super::generator::SETS;
 use crate::tiny::message;
 use ortx::Tensor;
@@ -66,6 +66,7 @@ pub fn tell(seed: u64, s: &Subject, failure: &Failure) {
         println!("    {name}: {}{:?} {}", data[0].dtype(), shapes, show(&data[0]));
     }
     s.model.graph.iter().for_each(|g| print_graph(g, 4));
+    println!("    they agree without one of the passes {:?}", blamed(s));
     println!("    saved as {}", path.display());
     println!("    again: ORTX_GRAPHS=1 ORTX_GRAPHS_SEED={seed} cargo test --test it differential:: -- --nocapture");
 }
@@ -127,7 +128,7 @@ pub fn dump(folder: &Path, seed: u64, s: &Subject) {
         let write = |side: &str, i: usize, name: &str, t: &Tensor| {
             std::fs::write(set.join(format!("{side}_{i}.pb")), message(name, t).encode_to_vec()).unwrap();
         };
-        let ours = session(s.bytes(Some(k)), Way { optimize: true, isa: Isa::detect(), threads: 1 });
+        let ours = session(s.bytes(Some(k)), Way { optimize: true, isa: Isa::detect(), threads: 1, without: &[] });
         let outputs = run(&ours.unwrap(), &s.inputs(k), None).unwrap();
         s.feeds.iter().enumerate().for_each(|(i, f)| write("input", i, &f.0, &f.1[k]));
         outputs.iter().enumerate().for_each(|(i, t)| write("output", i, names[i], t));
