@@ -71,6 +71,8 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<bool> {
         let Some((maker, 0)) = cx.graph().value(v).producer else { continue };
         let Some(producer) = as_producer(cx, maker) else { continue };
         if !cx.used_once(v) {
+            let name = cx.graph().value(v).name.clone();
+            cx.miss(id, || format!("its operand '{name}' has other users, which need it in memory"));
             continue;
         }
         let made = cx.graph().node(maker).clone();

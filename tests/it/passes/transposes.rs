@@ -55,7 +55,16 @@ pub(super) fn a_transposition_that_meets_none_stays() {
 fn operators_take_their_axes_elsewhere() {
     let int = |name, v| (name, Attr::Int(v));
     type Between = fn(&mut Draft, ValueId) -> ValueId;
-    let between: [(&str, Between); 9] = [
+    let between: [(&str, Between); 11] = [
+        ("ArgMax", |d, t| {
+            let most = d.op("most", "ArgMax", &[t], vec![("axis", Attr::Int(-1))]);
+            d.op("o", "Cast", &[most], vec![("to", Attr::Int(1))])
+        }),
+        ("Resize", |d, t| {
+            let empty = d.constant("empty", &[0], 0.0, 1.0);
+            let scales = d.b.constant("scales", Tensor::from_slice(&[4], &[1.0f32, 2.0, 1.5, 1.0]).unwrap());
+            d.op("o", "Resize", &[t, empty, scales], vec![])
+        }),
         ("Softmax", |d, t| d.op("o", "Softmax", &[t], vec![("axis", Attr::Int(1))])),
         ("Concat", |d, t| d.op("o", "Concat", &[t, t], vec![("axis", Attr::Int(-1))])),
         ("ReduceMean", |d, t| {
@@ -106,6 +115,14 @@ fn operators_take_their_axes_elsewhere() {
     let y = d.op("y", "ReduceMean", &[t, axes], vec![int("keepdims", 0)]);
     let (_, after, _) = d.check("transposes", vec![y]);
     assert_eq!(names(&after), ["ReduceMean"]);
+    // Nor do the greatest of channels.
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3, 4, 5]);
+    let t = d.op("t", "Transpose", &[x], perm(&LAST));
+    let most = d.op("most", "ArgMax", &[t], vec![int("axis", 3), int("keepdims", 0)]);
+    let y = d.op("y", "Cast", &[most], vec![int("to", 1)]);
+    let (_, after, _) = d.check("transposes", vec![y]);
+    assert_eq!(names(&after), ["ArgMax", "Cast"]);
 }
 
 #[test]
@@ -144,5 +161,39 @@ fn a_block_over_channels_keeps_its_layout() {
         let z = d.op("z", "Relu", &[y], vec![]);
         let (_, after, _) = d.check_within(2e-5, "transposes", vec![z]);
         assert_eq!(names(&after), ["Conv", "ChannelLayerNorm", "Conv", "Relu"]);
+    }
+}
+
+/// What the pass makes of a block runs on OpenCL devices too.
+#[cfg(feature = "opencl")]
+#[test]
+fn a_block_over_channels_on_opencl() {
+    let env = ortx::session::Environment::new();
+    if env.devices().expect("listing devices").is_empty() {
+        println!("skipped: no OpenCL device");
+        return;
+    }
+    let device = env.device("opencl").expect("opening the device");
+    for rms in [false, true] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[2, 19, 6, 5]);
+        let t = d.op("t", "Transpose", &[x], perm(&LAST));
+        let (g, b) = (d.constant("g", &[19], 0.5, 1.5), d.constant("b", &[19], -1.0, 1.0));
+        let n = match rms {
+            true => d.op("n", "RMSNormalization", &[t, g], vec![]),
+            false => d.op("n", "LayerNormalization", &[t, g, b], vec![]),
+        };
+        let y = d.op("y", "Transpose", &[n], perm(&FIRST));
+        let z = d.op("z", "Relu", &[y], vec![]);
+        let before = d.b.finish(vec![z]).unwrap();
+        let mut after = before.clone();
+        let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+        let stop = Options { stop_after: Some("transposes".into()), strict: true, ..Options::default() };
+        optimize(&mut after, &cpu, &stop).unwrap();
+        assert_eq!(names(&lines(&after)), ["ChannelLayerNorm", "Relu"]);
+        let want = run_graph(before, cpu_at(Isa::detect()), &d.inputs).unwrap();
+        let target = ortx::plan::Target { devices: vec![device.clone()], required: true, ..cpu_at(Isa::detect()) };
+        let got = run_graph(after, target, &d.inputs).unwrap();
+        close(&want[0], &got[0], 2e-5, 2e-5).unwrap();
     }
 }

@@ -9,11 +9,12 @@ use crate::ops::movement::{Concat, Gather, Pad, Slice, Split, Tile};
 use crate::ops::norm::{ChannelLayerNorm, LayerNormalization};
 use crate::ops::pointwise::{Binary, Clip, Pointwise, Unary, Variadic, Where};
 use crate::ops::quant::{Dequantize, Quantize};
-use crate::ops::reduce::Reduce;
+use crate::ops::reduce::{Arg, Reduce};
+use crate::ops::resize::Resize;
 use crate::ops::softmax::Softmax;
 use crate::ops::window::Window;
 use crate::optimize::PassCtx;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Element, Tensor};
 use std::sync::Arc;
 
 /// An operator over operands that were transposed by an order, which makes the same results, transposed alike.
@@ -134,6 +135,37 @@ pub fn turned(cx: &PassCtx<'_, '_>, id: NodeId, back: &[usize]) -> Option<Turned
         }
         return if none { Some(t) } else { t.ints(1, &axes) };
     }
+    if let Some(a) = op.downcast::<Arg>() {
+        let moved = axis(a.axis)?;
+        // What stays must be in the old order, where the axis goes.
+        let kept = back.iter().filter(|&&b| to(b).map(|t| t as i64) != Some(moved));
+        (a.keep_dims || kept.is_sorted()).then_some(())?;
+        let outputs = a.keep_dims;
+        return Some(Turned { outputs, ..Turned::with(node, Arg { axis: moved, ..a.clone() }, vec![0]) });
+    }
+    if let Some(r) = op.downcast::<Resize>() {
+        // Rows that are resized lie together where channels come second.
+        let region = at(1).is_none_or(|v| cx.graph().fact(v).as_tensor().is_some_and(|t| t.count().known() == Some(0)));
+        (region && channels_second(back)).then_some(())?;
+        if let Some(axes) = &r.axes {
+            let axes = axes.iter().map(|&a| axis(a)).collect::<Option<_>>()?;
+            return Some(Turned::with(node, Resize { axes: Some(axes), ..r.clone() }, vec![0]));
+        }
+        let mut t = Turned::same(node, vec![0]);
+        for i in [2, 3] {
+            let Some(list) = at(i).map(|v| cx.graph().fact(v).constant()) else { continue };
+            let list = list?;
+            if !list.is_empty() {
+                (list.len() == rank).then_some(())?;
+                let tensor = match list.dtype() {
+                    DType::F32 => permuted(list.as_slice::<f32>().ok()?, back),
+                    _ => permuted(&list.to_i64s().ok()?, back),
+                };
+                t.constants.push((i, Constant { tensor: tensor?, perm: None }));
+            }
+        }
+        return Some(t);
+    }
     if let Some(l) = op.downcast::<LayerNormalization>() {
         let alone = node.outputs.iter().skip(1).all(Option::is_none);
         let last = resolve_axis(l.axis, rank).ok()? + 1 == rank && channels_second(back);
@@ -145,6 +177,12 @@ pub fn turned(cx: &PassCtx<'_, '_>, id: NodeId, back: &[usize]) -> Option<Turned
         return Some(Turned::with(node, ChannelLayerNorm { rms: l.rms, epsilon: l.epsilon }, vec![0]));
     }
     None
+}
+
+/// A list of one number an axis, for the axes in another order.
+fn permuted<T: Element>(list: &[T], back: &[usize]) -> Option<Tensor> {
+    let list: Vec<T> = back.iter().map(|&b| list[b]).collect();
+    Tensor::from_slice(&[list.len()], &list).ok()
 }
 
 /// Whether the order brings the last axis to the second place, of an image at least.
