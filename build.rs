@@ -1,15 +1,44 @@
 //! Compiles `proto/onnx.proto` to Rust and to the table that the scan reads, and the OpenCL shim; sets the soname of
 //! the C library.
 
-use std::{collections::HashMap, env, error::Error, fmt::Write, fs, path::Path};
+use std::{
+    collections::HashMap,
+    env,
+    error::Error,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libortx.so.0");
     }
+    println!("cargo:rustc-env=ORTX_KERNELS={:016x}", kernels()?);
     compile_opencl_shim();
     compile_proto()
+}
+
+/// A checksum (FNV-1a) of the sources that say how packed constants lie in memory: compiled models are of one such version.
+fn kernels() -> Result<u64, Box<dyn Error>> {
+    let mut folders = ["src/kernels", "src/ops", "src/backend/cpu"].map(PathBuf::from).to_vec();
+    folders.iter().for_each(|f| println!("cargo:rerun-if-changed={}", f.display()));
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let mut sum = 0xcbf2_9ce4_8422_2325u64;
+    for file in files {
+        for b in fs::read(file)? {
+            sum = (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+    Ok(sum)
 }
 
 /// Compiles the stand-in for libOpenCL, which `ocl` would otherwise make a hard dependency of everything linked with

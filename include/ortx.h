@@ -245,7 +245,9 @@ typedef struct ortx_session_options {
   /**
    * Further options as text, stronger than the fields above: the keys are "threads", "isa", "spin_us", "devices" (a
    * list with commas, "!" after a required one), "load" (map, read), "denormals" (flush, keep), "optimize" (0, 1),
-   * "disabled_passes" (a list with commas), "stop_after" (a pass), "memory_limit" (bytes).
+   * "disabled_passes" (a list with commas), "stop_after" (a pass), "memory_limit" (bytes), "cache" (a file in which the
+   * model is kept compiled: opened if it is there and current, else made, of which ortx_session_warning tells the reason),
+   * "rebuild" (0, 1: make that file anew).
    */
   const struct ortx_setting *settings;
   /**
@@ -1009,6 +1011,29 @@ struct ortx_status *ortx_session_threads(const struct ortx_session *session, int
  * Since: 0.1.
  */
 struct ortx_status *ortx_session_isa(const struct ortx_session *session, ortx_isa *isa);
+
+/**
+ * Writes an optimised model to a file. If the file's name ends in ".ortx" it is a compiled model: weights as this library's
+ * kernels want them on this processor, mapped and used where they lie, so that a session opens in a fraction of the time;
+ * other versions of the library and other levels of instructions refuse it. Else it is an ONNX file, of ONNX's own
+ * operators, for any reader. Sessions open both as they do any model. (The setting "cache" of a session's options does
+ * both at once: it opens a compiled model, and makes it where it must.)
+ *
+ * A compiled model that is there already, and current, stays. One that is stale, damaged or another library's is refused
+ * with the reason, unless the setting "rebuild" is "1". The file appears whole or not at all.
+ *
+ * Parameters: `environment`, or NULL; `path`, the model, UTF-8; `options`, or NULL for the defaults: those of the optimiser,
+ * `isa`, `load` and the pool count; `file`, what to write, UTF-8.
+ * Ownership: the arguments may go after the call; the host's thread pool is released by it.
+ * Thread safety: any thread.
+ * Errors: as ortx_session_create_from_file; ORTX_ERROR_UNSUPPORTED or ORTX_ERROR_INVALID_MODEL with the reason for which a
+ * compiled model is refused, or with the nodes that ONNX has no operator for; ORTX_ERROR_IO.
+ * Since: 0.1.
+ */
+struct ortx_status *ortx_model_optimize(const struct ortx_environment *environment,
+                                        const char *path,
+                                        const struct ortx_session_options *options,
+                                        const char *file);
 
 /**
  * Tells one of the texts that a model carries.

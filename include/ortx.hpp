@@ -423,6 +423,14 @@ struct run_options {
   }
 };
 
+/** Writes an optimised model to `file`: compiled for this library and processor if its name ends in .ortx, else as ONNX. */
+inline void optimize(const std::string &path, const std::string &file, const session_options &options = {},
+                     const environment *env = nullptr) {
+  options.with([&](const ortx_session_options *o) {
+    check(ortx_model_optimize(env ? env->get() : nullptr, path.c_str(), o, file.c_str()));
+  });
+}
+
 /** A model, ready to run, by any number of threads at once. */
 class session {
 public:

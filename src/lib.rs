@@ -113,6 +113,7 @@ pub mod base;
 #[cfg(feature = "capi")]
 pub mod capi;
 pub mod error;
+pub mod export;
 pub mod import;
 pub mod ir;
 pub mod kernels;

@@ -81,6 +81,7 @@ namespace Ortx
         [DllImport(Lib)] internal static extern IntPtr ortx_environment_device_type(EnvironmentHandle environment, UIntPtr index, out DeviceType type);
         [DllImport(Lib)] internal static extern IntPtr ortx_environment_device_memory(EnvironmentHandle environment, UIntPtr index, out ulong bytes);
 
+        [DllImport(Lib)] internal static extern IntPtr ortx_model_optimize(IntPtr environment, byte[] path, ref SessionOptions options, byte[] file);
         [DllImport(Lib)] internal static extern IntPtr ortx_session_create_from_file(IntPtr environment, byte[] path, ref SessionOptions options, out SessionHandle session);
         [DllImport(Lib)] internal static extern IntPtr ortx_session_create_from_memory(IntPtr environment, byte[] data, UIntPtr size, byte[] folder, ref SessionOptions options, out SessionHandle session);
         [DllImport(Lib)] internal static extern IntPtr ortx_session_create_from_borrowed_memory(IntPtr environment, IntPtr data, UIntPtr size, Release release, IntPtr user, byte[] folder, ref SessionOptions options, out SessionHandle session);

@@ -248,6 +248,17 @@ namespace Ortx
             : this(options, (IntPtr e, byte[] folder, ref Native.SessionOptions o, out SessionHandle s) =>
                   Native.ortx_session_create_from_file(e, Native.Bytes(path), ref o, out s))
         { }
+        /// <summary>Writes an optimised model to a file: compiled for this library and processor if the name ends in .ortx, else
+        /// as ONNX. The setting "rebuild" replaces a compiled model that is stale.</summary>
+        public static void Optimize(string path, string file, SessionOptions options = null)
+        {
+            Library.CheckAbi();
+            (options ?? new SessionOptions()).With((IntPtr e, byte[] folder, ref Native.SessionOptions o, out SessionHandle s) =>
+            {
+                s = null;
+                return Native.ortx_model_optimize(e, Native.Bytes(path), ref o, Native.Bytes(file));
+            });
+        }
         /// <summary>Opens a model in memory, which is copied.</summary>
         public Session(byte[] model, SessionOptions options = null)
             : this(options, (IntPtr e, byte[] folder, ref Native.SessionOptions o, out SessionHandle s) =>

@@ -145,6 +145,30 @@ func truth(b bool) C.int32_t {
 }
 
 func open(options *Options, create create) (*Session, error) {
+	s := &Session{}
+	err := with(options, func(env *C.ortx_environment, folder *C.char, o *C.ortx_session_options) *C.ortx_status {
+		return create(env, folder, o, &s.handle)
+	})
+	if err != nil {
+		return nil, err
+	}
+	runtime.SetFinalizer(s, func(s *Session) { s.Close() })
+	return s, s.describe()
+}
+
+// Optimize writes an optimised model to a file: compiled for this library and processor if the name ends in .ortx, else as
+// ONNX. Options may be nil; the setting "rebuild" replaces a compiled model that is stale.
+func Optimize(path, file string, options *Options) error {
+	from, to := C.CString(path), C.CString(file)
+	defer C.free(unsafe.Pointer(from))
+	defer C.free(unsafe.Pointer(to))
+	return with(options, func(env *C.ortx_environment, _ *C.char, o *C.ortx_session_options) *C.ortx_status {
+		return C.ortx_model_optimize(env, from, o, to)
+	})
+}
+
+// with calls the library with the options as C has them.
+func with(options *Options, call func(*C.ortx_environment, *C.char, *C.ortx_session_options) *C.ortx_status) error {
 	if options == nil {
 		options = &Options{}
 	}
@@ -190,7 +214,7 @@ func open(options *Options, create create) (*Session, error) {
 	}
 	if o.Pool != nil {
 		if o.Pool.Parallel == nil {
-			return nil, invalid("the thread pool has no Parallel")
+			return invalid("the thread pool has no Parallel")
 		}
 		pool := (*C.ortx_thread_pool)(array(1, unsafe.Sizeof(C.ortx_thread_pool{})))
 		pool.struct_size = C.size_t(unsafe.Sizeof(*pool))
@@ -207,12 +231,7 @@ func open(options *Options, create create) (*Session, error) {
 	if o.Folder != "" {
 		folder = text(o.Folder)
 	}
-	s := &Session{}
-	if err := check(create(environment, folder, &raw, &s.handle)); err != nil {
-		return nil, err
-	}
-	runtime.SetFinalizer(s, func(s *Session) { s.Close() })
-	return s, s.describe()
+	return check(call(environment, folder, &raw))
 }
 
 // Close ends the session; runs that go on must be over. Bindings and values live on. Closing twice does nothing.

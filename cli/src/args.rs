@@ -25,6 +25,8 @@ pub enum Command {
     Run(RunArgs),
     /// Show what a model is made of, and what of it is not supported
     Inspect(InspectArgs),
+    /// Write an optimised model to a file
+    Optimize(OptimizeArgs),
     /// Measure how fast a model runs and how much memory it takes
     Bench(BenchArgs),
     /// List the devices that models can run on
@@ -76,6 +78,26 @@ pub struct InspectArgs {
     pub all: bool,
     #[command(flatten)]
     pub inputs: InputArgs,
+    #[command(flatten)]
+    pub session: SessionArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `ortx optimize`.
+#[derive(Args, Debug)]
+pub struct OptimizeArgs {
+    /// The model file (.onnx)
+    pub model: PathBuf,
+    /// Where to write it: an ONNX file; or, if the name ends in .ortx, a compiled model for this library and processor, with
+    /// weights as the kernels want them
+    #[arg(long, short, value_name = "FILE")]
+    pub out: PathBuf,
+    /// The shape of an input for which a compiled model packs its weights; NAME= may be left out where there is one input. May be
+    /// repeated
+    #[arg(long, value_name = "[NAME=]N,N,..", value_parser = parse_shape)]
+    pub shape: Vec<Shape>,
     #[command(flatten)]
     pub session: SessionArgs,
     /// Print JSON
@@ -169,6 +191,12 @@ pub struct SessionArgs {
     /// The last optimiser pass to run: finds the one that changes an answer
     #[arg(long, value_name = "PASS")]
     pub stop_after: Option<String>,
+    /// Keep the model compiled in this file: it is loaded if it is there and current, else made
+    #[arg(long, value_name = "FILE.ortx")]
+    pub cache: Option<PathBuf>,
+    /// Make the compiled model anew, whatever is there
+    #[arg(long)]
+    pub rebuild: bool,
 }
 
 impl SessionArgs {
@@ -181,6 +209,8 @@ impl SessionArgs {
             optimize: !self.no_optimize,
             disabled_passes: self.without_pass.clone(),
             stop_after: self.stop_after.clone(),
+            cache: self.cache.clone(),
+            rebuild: self.rebuild,
             ..SessionOptions::default()
         }
     }

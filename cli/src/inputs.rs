@@ -84,7 +84,7 @@ fn by_input<'a, T>(session: &Session, list: &'a [T], name: fn(&T) -> &Option<Str
     Ok(found)
 }
 
-fn input_index(inputs: &[Io], name: Option<&str>) -> Result<usize> {
+pub fn input_index(inputs: &[Io], name: Option<&str>) -> Result<usize> {
     let names: Vec<&str> = inputs.iter().map(|io| &*io.name).collect();
     match name {
         None if inputs.len() == 1 => Ok(0),

@@ -8,6 +8,7 @@ mod inputs;
 mod inspect;
 mod npy;
 mod npz;
+mod optimize;
 mod passes;
 mod plan;
 mod report;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let (json, result) = match cli.command {
         Command::Run(a) => (a.json, run::run(&a)),
         Command::Inspect(a) => (a.json, inspect::inspect(&a)),
+        Command::Optimize(a) => (a.json, optimize::optimize(&a)),
         Command::Bench(a) => (a.json, bench::bench(&a)),
         Command::Devices(a) => (a.json, devices::devices(&a)),
     };

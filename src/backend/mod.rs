@@ -6,7 +6,7 @@ pub mod opencl;
 pub mod packed;
 pub mod step;
 
-pub use packed::PackedCache;
+pub use packed::{Packed, PackedCache};
 pub use step::{FnStep, Step, StepArgs};
 
 use crate::error::Result;

@@ -4,9 +4,11 @@ pub mod alloc;
 pub mod budget;
 pub mod cancel;
 pub mod checked;
+pub mod checksum;
 pub mod cores;
 #[cfg(test)]
 pub(crate) mod counting;
+pub mod file;
 pub mod fpmode;
 pub mod pages;
 pub mod parallel;

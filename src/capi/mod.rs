@@ -14,6 +14,7 @@ mod handle;
 pub mod info;
 pub mod memory;
 pub mod metadata;
+pub mod optimize;
 pub mod options;
 pub mod pool;
 pub mod run;

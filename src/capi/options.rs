@@ -76,7 +76,9 @@ pub struct ortx_session_options {
     pub pool: *const ortx_thread_pool,
     /// Further options as text, stronger than the fields above: the keys are "threads", "isa", "spin_us", "devices" (a
     /// list with commas, "!" after a required one), "load" (map, read), "denormals" (flush, keep), "optimize" (0, 1),
-    /// "disabled_passes" (a list with commas), "stop_after" (a pass), "memory_limit" (bytes).
+    /// "disabled_passes" (a list with commas), "stop_after" (a pass), "memory_limit" (bytes), "cache" (a file in which the
+    /// model is kept compiled: opened if it is there and current, else made, of which ortx_session_warning tells the reason),
+    /// "rebuild" (0, 1: make that file anew).
     pub settings: *const ortx_setting,
     /// How many.
     pub setting_count: usize,

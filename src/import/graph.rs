@@ -7,10 +7,13 @@ use super::types::fact_from_type;
 use crate::error::{Context, ErrorKind, Result};
 use crate::ir::build::GraphBuilder;
 use crate::ir::parse::Attr;
-use crate::ir::{Fact, Graph, ParseCtx, Registry, Subgraph, ValueId, verify};
+use crate::ir::{Fact, Graph, ParseCtx, Registry, Said, Spelling, Subgraph, ValueId, verify};
 use crate::proto::external::External;
 use crate::proto::onnx::attribute_proto::AttributeType;
-use crate::proto::onnx::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
+use crate::proto::onnx::tensor_proto::DataLocation;
+use crate::proto::onnx::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+};
 use crate::tensor::Tensor;
 use crate::{bail, ensure, err};
 use std::collections::{HashMap, HashSet};
@@ -39,7 +42,17 @@ const MAX_GAPS: usize = 10_000;
 
 /// Builds the IR of a model. All that is not supported is named at once.
 pub fn import_model(model: &ModelProto, registry: &Registry, external: &External) -> Result<Imported> {
-    import_as(model, registry, external, None)
+    import_as(model, registry, external, None, false)
+}
+
+/// The same for a graph that is to be written as a model again: nodes keep the spelling they have, and initialisers that are
+/// also inputs are inputs, unless the model cannot be read so.
+pub fn import_to_keep(model: &ModelProto, registry: &Registry, external: &External) -> Result<Imported> {
+    let first = import_as(model, registry, external, None, true)?;
+    if overridable_inputs(model).is_empty() {
+        return Ok(first);
+    }
+    import_as(model, registry, external, Some(&first.decoded), true).or(Ok(first))
 }
 
 /// The same with the initialisers that are also inputs as inputs, which follow the others; the constants that they are
@@ -50,7 +63,7 @@ pub fn import_overridable(
     external: &External,
     first: &Imported,
 ) -> Result<Imported> {
-    import_as(model, registry, external, Some(&first.decoded))
+    import_as(model, registry, external, Some(&first.decoded), false)
 }
 
 fn import_as(
@@ -58,8 +71,9 @@ fn import_as(
     registry: &Registry,
     external: &External,
     overridable: Option<&HashMap<String, Tensor>>,
+    spell: bool,
 ) -> Result<Imported> {
-    let (imported, gaps) = import_all(model, registry, external, overridable)?;
+    let (imported, gaps) = import_all(model, registry, external, overridable, spell)?;
     if !gaps.is_empty() {
         return Err(gap::error(&gaps));
     }
@@ -69,7 +83,7 @@ fn import_as(
 
 /// Reads a model as far as it goes. Where there are gaps the graph has holes: it tells facts, but must not be run.
 pub fn import_with_gaps(model: &ModelProto, registry: &Registry, external: &External) -> Result<(Imported, Vec<Gap>)> {
-    import_all(model, registry, external, None)
+    import_all(model, registry, external, None, false)
 }
 
 fn import_all(
@@ -77,6 +91,7 @@ fn import_all(
     registry: &Registry,
     external: &External,
     overridable: Option<&HashMap<String, Tensor>>,
+    spell: bool,
 ) -> Result<(Imported, Vec<Gap>)> {
     let Some(graph) = &model.graph else { bail!(InvalidModel, "the model has no graph") };
     let opsets = opsets(&model.opset_import);
@@ -91,6 +106,7 @@ fn import_all(
         overridable,
         keep,
         decoded: HashMap::new(),
+        spell,
     };
     let scope = Scope { opsets: &opsets, attrs: None, prefix: String::new(), depth: 0 };
     let (graph, defaults) = im.graph(graph, &scope, None)?;
@@ -138,6 +154,8 @@ struct Importer<'a> {
     /// Whether the main graph's initialisers are kept in `decoded`.
     keep: bool,
     decoded: HashMap<String, Tensor>,
+    /// Nodes keep the spelling they have in the model.
+    spell: bool,
 }
 
 /// What nodes are read within: the file's graph, or a function's body.
@@ -148,6 +166,16 @@ struct Scope<'a> {
     /// In a function: goes before the names of its nodes.
     prefix: String,
     depth: usize,
+}
+
+impl Scope<'_> {
+    /// The attribute, or that of the call to which it refers.
+    fn resolve<'a>(&'a self, a: &'a AttributeProto) -> Option<&'a AttributeProto> {
+        if a.ref_attr_name().is_empty() {
+            return Some(a);
+        }
+        self.attrs?.iter().find(|x| x.name() == a.ref_attr_name())
+    }
 }
 
 type Names = HashMap<String, ValueId>;
@@ -306,12 +334,7 @@ impl Importer<'_> {
         let gaps_before = self.gaps.len();
         let mut attrs = Vec::with_capacity(n.attribute.len());
         for a in &n.attribute {
-            let source = if a.ref_attr_name().is_empty() {
-                Some(a)
-            } else {
-                scope.attrs.and_then(|list| list.iter().find(|x| x.name() == a.ref_attr_name()))
-            };
-            if let Some(source) = source {
+            if let Some(source) = scope.resolve(a) {
                 let value = self.attribute(b, names, source, scope).context(|| format!("attribute '{}'", a.name()))?;
                 attrs.push((a.name(), value));
             }
@@ -319,12 +342,15 @@ impl Importer<'_> {
         // What fails after a gap (before the node, or in its own subgraphs) may fail because of it.
         let unknown = |v: &ValueId| matches!(b.graph().fact(*v), Fact::Unknown);
         let follows = self.gaps.len() > gaps_before || gaps_before > 0 && inputs.iter().flatten().any(unknown);
+        let given = if self.spell { inputs.clone() } else { Vec::new() };
         let mut cx = ParseCtx::new(b, name, n.op_type(), version, inputs, &outputs, attrs);
         let op = (def.parse)(&mut cx);
-        let inputs = std::mem::take(&mut cx.inputs);
+        let (inputs, graphs) = (std::mem::take(&mut cx.inputs), std::mem::take(&mut cx.graphs));
+        let spelling = self.spell.then(|| spelling(b, n, scope, version, &given, &inputs, graphs)).flatten();
         let out_names: Vec<Option<&str>> = n.output.iter().map(|o| (!o.is_empty()).then_some(o.as_str())).collect();
         match op.and_then(|op| b.node(name, op, inputs, &out_names)) {
             Ok(values) => {
+                spelling.into_iter().for_each(|s| b.spell(s));
                 for (o, v) in n.output.iter().zip(values) {
                     if let Some(v) = v {
                         names.insert(o.clone(), v);
@@ -385,9 +411,7 @@ impl Importer<'_> {
         // The call's attributes, resolved if they refer to those of a call around it; then the function's defaults.
         let mut attrs: Vec<AttributeProto> = Vec::new();
         for a in &n.attribute {
-            if a.ref_attr_name().is_empty() {
-                attrs.push(a.clone());
-            } else if let Some(x) = scope.attrs.and_then(|l| l.iter().find(|x| x.name() == a.ref_attr_name())) {
+            if let Some(x) = scope.resolve(a) {
                 attrs.push(AttributeProto { name: a.name.clone(), ..x.clone() });
             }
         }
@@ -416,11 +440,7 @@ impl Importer<'_> {
 
     fn attribute(&mut self, b: &GraphBuilder, names: &Names, a: &AttributeProto, scope: &Scope<'_>) -> Result<Attr> {
         use AttributeType as T;
-        let ty = match a.r#type() {
-            T::Undefined => guess_type(a),
-            t => t,
-        };
-        Ok(match ty {
+        Ok(match type_of(a) {
             T::Float => Attr::Float(a.f()),
             T::Int => Attr::Int(a.i()),
             T::String => Attr::String(a.s().to_vec()),
@@ -465,10 +485,52 @@ impl Importer<'_> {
     }
 }
 
-/// Files of IR version 1 do not say an attribute's type.
-fn guess_type(a: &AttributeProto) -> AttributeType {
+/// How the model says a node whose canonical operator has `inputs`: none where what it was given is not to be found among
+/// them (part of it went into helper nodes), or where a graph of it did not become one of the operator's.
+fn spelling(
+    b: &GraphBuilder,
+    n: &NodeProto,
+    scope: &Scope<'_>,
+    version: u32,
+    given: &[Option<ValueId>],
+    inputs: &[Option<ValueId>],
+    graphs: Vec<String>,
+) -> Option<Spelling> {
+    let find = |(i, v): (usize, &Option<ValueId>)| {
+        let Some(value) = v else { return Some(Said::Nothing) };
+        let place = if inputs.get(i) == Some(v) { Some(i) } else { inputs.iter().position(|x| x == v) };
+        place.map(Said::Input).or_else(|| b.graph().fact(*value).constant().cloned().map(Said::Constant))
+    };
+    let mut attributes = Vec::with_capacity(n.attribute.len());
+    for a in &n.attribute {
+        let Some(source) = scope.resolve(a) else { continue };
+        let is_outside = |t: &TensorProto| t.data_location() == DataLocation::External;
+        if source.t.iter().map(|t| &**t).chain(&source.tensors).any(is_outside) {
+            return None;
+        }
+        match type_of(source) {
+            AttributeType::Graphs => return None,
+            AttributeType::Graph if graphs.iter().any(|g| g == a.name()) => {}
+            AttributeType::Graph => return None,
+            t => attributes.push(AttributeProto { name: a.name.clone(), r#type: Some(t as i32), ..source.clone() }),
+        }
+    }
+    Some(Spelling {
+        domain: standard(n.domain()).into(),
+        name: n.op_type().into(),
+        version,
+        attributes,
+        graphs,
+        inputs: Some(given.iter().enumerate().map(find).collect::<Option<_>>()?),
+    })
+}
+
+/// An attribute's type, which files of IR version 1 do not say.
+fn type_of(a: &AttributeProto) -> AttributeType {
     use AttributeType as T;
-    if a.f.is_some() {
+    if a.r#type() != T::Undefined {
+        a.r#type()
+    } else if a.f.is_some() {
         T::Float
     } else if a.i.is_some() {
         T::Int

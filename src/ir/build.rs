@@ -1,6 +1,6 @@
 //! Building a graph node by node; facts are inferred as nodes are added.
 
-use super::{Fact, Graph, InferCtx, Node, NodeId, Op, TensorFact, ValueId, ValueInfo};
+use super::{Fact, Graph, InferCtx, Node, NodeId, Op, Spelling, TensorFact, ValueId, ValueInfo};
 use crate::base::checked;
 use crate::error::{Context, Result};
 use crate::tensor::Tensor;
@@ -44,7 +44,7 @@ impl GraphBuilder {
         inputs: Vec<Option<ValueId>>,
         outputs: &[Option<&str>],
     ) -> Result<Vec<Option<ValueId>>> {
-        let node = Node { name: name.into(), op, inputs, outputs: Vec::new() };
+        let node = Node { name: name.into(), op, inputs, outputs: Vec::new(), spelling: None };
         let inputs: Vec<&Fact> = self.graph.input_facts(&node).collect();
         // Names may be empty beyond what the operator has: some exporters list every output of the standard.
         let asked = outputs.iter().rposition(Option::is_some).map_or(0, |i| i + 1);
@@ -57,6 +57,12 @@ impl GraphBuilder {
             outputs.iter().zip(facts).map(|(name, fact)| name.map(|n| self.graph.new_value(n.into(), fact))).collect();
         self.graph.push_node(Node { outputs: values.clone(), ..node });
         Ok(values)
+    }
+    /// Notes how the model said the node that was added last.
+    pub fn spell(&mut self, spelling: Spelling) {
+        if let Some(Some(node)) = self.graph.nodes.last_mut() {
+            node.spelling = Some(Arc::new(spelling));
+        }
     }
     /// Names the graph's outputs and ends the building.
     pub fn finish(mut self, outputs: Vec<ValueId>) -> Result<Graph> {

@@ -44,7 +44,7 @@ impl<'g> Editor<'g> {
         inputs: Vec<Option<ValueId>>,
         outputs: usize,
     ) -> Result<Vec<ValueId>> {
-        let node = Node { name: name.into(), op, inputs, outputs: Vec::new() };
+        let node = Node { name: name.into(), op, inputs, outputs: Vec::new(), spelling: None };
         let facts = infer_node(self.graph, &node, outputs)?;
         let values: Vec<ValueId> = facts
             .into_iter()
@@ -79,6 +79,9 @@ impl<'g> Editor<'g> {
         for (_, node) in other.nodes() {
             let inputs: Vec<_> = node.inputs.iter().map(|v| v.and_then(|v| here[v.index()])).collect();
             let made = self.node(&node.name, node.op.clone(), inputs, node.outputs.len())?;
+            if let Some(n) = self.graph.nodes.last_mut().and_then(Option::as_mut) {
+                n.spelling = node.spelling.clone();
+            }
             for (place, (v, made)) in node.outputs.iter().zip(made).enumerate() {
                 match v {
                     Some(v) => here[v.index()] = Some(made),
@@ -102,8 +105,18 @@ impl<'g> Editor<'g> {
             inputs.iter().flatten().for_each(|v| self.users[v.index()].push(id));
             let old = std::mem::replace(&mut n.inputs, inputs);
             n.op = op;
+            n.spelling = None;
             self.changed = true;
             self.forget(id, &old);
+        }
+    }
+    /// Puts other graphs inside a node, in the order of `Op::subgraphs`.
+    pub fn replace_subgraphs(&mut self, id: NodeId, graphs: Vec<Arc<Graph>>) {
+        if let Some(n) = self.graph.nodes[id.index()].as_mut()
+            && let Some(op) = n.op.with_subgraphs(graphs)
+        {
+            n.op = op;
+            self.changed = true;
         }
     }
     /// Takes a node off the users of what it read.

@@ -1,6 +1,6 @@
 //! Graphs: nodes over values, in static single assignment form.
 
-use super::{Fact, Op};
+use super::{Fact, Op, Spelling};
 use std::sync::Arc;
 
 /// A value of one graph.
@@ -47,6 +47,8 @@ pub struct Node {
     pub inputs: Vec<Option<ValueId>>,
     /// Outputs; `None` for one that nobody asked for.
     pub outputs: Vec<Option<ValueId>>,
+    /// How the model said it, where the importer was asked to keep that: what it computes is still the same.
+    pub spelling: Option<Arc<Spelling>>,
 }
 
 impl Node {

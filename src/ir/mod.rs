@@ -8,6 +8,7 @@ pub mod fact;
 pub mod graph;
 pub mod op;
 pub mod parse;
+pub mod spelling;
 pub mod verify;
 
 pub use dim::Dim;
@@ -15,3 +16,4 @@ pub use fact::{Contents, Fact, TensorFact};
 pub use graph::{Graph, Node, NodeId, ValueId, ValueInfo};
 pub use op::{Alias, InferCtx, Op, OpDef, Region, Registry, elements};
 pub use parse::{ParseCtx, Subgraph};
+pub use spelling::{Said, Spelling};

@@ -1,6 +1,6 @@
 //! The operator trait, definitions, and the registry that the importer asks.
 
-use super::{Fact, Graph, ParseCtx, TensorFact};
+use super::{Fact, Graph, ParseCtx, Spelling, TensorFact};
 use crate::error::Result;
 use crate::tensor::{DType, Dims};
 use crate::{bail, ensure};
@@ -37,6 +37,15 @@ pub trait Op: Any + fmt::Debug + Send + Sync {
     }
     /// The same operator with other graphs inside, in the order of `subgraphs`.
     fn with_subgraphs(&self, _graphs: Vec<Arc<Graph>>) -> Option<Arc<dyn Op>> {
+        None
+    }
+    /// The node's inputs that feed the last inputs of the `k`th of those graphs.
+    fn captures(&self, _k: usize) -> &[usize] {
+        &[]
+    }
+    /// The operator as version `version` of ONNX's own operators says it, for a node of so many inputs: for what passes
+    /// and compositions make. What was read from a model keeps the spelling it had there.
+    fn to_onnx(&self, _version: u32, _inputs: usize) -> Option<Spelling> {
         None
     }
     /// Whether the same inputs always give the same outputs, so that it may be folded and shared.

@@ -48,6 +48,8 @@ pub struct ParseCtx<'a> {
     /// For each output whether the model asks for it.
     pub outputs: &'a [bool],
     attrs: Vec<(&'a str, Attr)>,
+    /// The graph attributes taken as graphs of the operator, in that order.
+    pub(crate) graphs: Vec<String>,
     builder: &'a mut GraphBuilder,
     made: u32,
 }
@@ -80,7 +82,7 @@ impl<'a> ParseCtx<'a> {
         outputs: &'a [bool],
         attrs: Vec<(&'a str, Attr)>,
     ) -> Self {
-        ParseCtx { name, op_type, version, inputs, outputs, attrs, builder, made: 0 }
+        ParseCtx { name, op_type, version, inputs, outputs, attrs, graphs: Vec::new(), builder, made: 0 }
     }
     /// The attribute, if given.
     pub fn attr(&self, name: &str) -> Option<&Attr> {
@@ -149,6 +151,7 @@ impl<'a> ParseCtx<'a> {
             Some(x) => bail!(InvalidModel, "attribute '{name}' must be a graph, it is {x:?}"),
             None => bail!(InvalidModel, "attribute '{name}' is missing"),
         };
+        self.graphs.push(name.into());
         let places = sub.captures.iter().map(|&v| {
             self.inputs.push(Some(v));
             self.inputs.len() - 1

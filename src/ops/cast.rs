@@ -13,7 +13,7 @@ use crate::backend::{FnStep, Operand, Step};
 use crate::base::alloc::{filled, gathered, try_gathered};
 use crate::error::Result;
 use crate::ir::parse::Attr;
-use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
+use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, TensorFact};
 use crate::kernels::elem::{Elem, Narrow};
 use crate::kernels::nd::dense_strides;
 use crate::kernels::pointwise::Cast as Kernel;
@@ -94,6 +94,11 @@ fn by_old_name(name: &str) -> Option<DType> {
 impl Op for Cast {
     fn name(&self) -> &'static str {
         if self.to.is_some() { "Cast" } else { "CastLike" }
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        let to = self.to.filter(|_| self.round == RoundMode::Up)?;
+        let s = Spelling::since(if self.saturate { 6 } else { 19 }, version, "Cast")?.int("to", to as i64);
+        Some(if self.saturate { s } else { s.int("saturate", 0) })
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let x = cx.tensor(0)?;

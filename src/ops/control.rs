@@ -95,6 +95,9 @@ impl Op for If {
         let [then_branch, else_branch] = graphs.try_into().ok()?;
         Some(Arc::new(If { then_branch, else_branch, ..self.clone() }))
     }
+    fn captures(&self, k: usize) -> &[usize] {
+        if k == 0 { &self.then_captures } else { &self.else_captures }
+    }
     fn is_deterministic(&self) -> bool {
         false
     }
@@ -148,6 +151,9 @@ impl Op for Loop {
         let [body] = graphs.try_into().ok()?;
         Some(Arc::new(Loop { body, ..self.clone() }))
     }
+    fn captures(&self, _k: usize) -> &[usize] {
+        &self.captures
+    }
     fn is_deterministic(&self) -> bool {
         false
     }
@@ -188,6 +194,9 @@ impl Op for Scan {
     fn with_subgraphs(&self, graphs: Vec<Arc<Graph>>) -> Option<Arc<dyn Op>> {
         let [body] = graphs.try_into().ok()?;
         Some(Arc::new(Scan { body, ..self.clone() }))
+    }
+    fn captures(&self, _k: usize) -> &[usize] {
+        &self.captures
     }
     fn is_deterministic(&self) -> bool {
         false
@@ -253,6 +262,9 @@ impl Op for SequenceMap {
     fn with_subgraphs(&self, graphs: Vec<Arc<Graph>>) -> Option<Arc<dyn Op>> {
         let [body] = graphs.try_into().ok()?;
         Some(Arc::new(SequenceMap { body, ..self.clone() }))
+    }
+    fn captures(&self, _k: usize) -> &[usize] {
+        &self.captures
     }
     fn is_deterministic(&self) -> bool {
         false

@@ -10,7 +10,7 @@ use crate::backend::{FnStep, Step};
 use crate::ensure;
 use crate::error::Result;
 use crate::ir::parse::Attr;
-use crate::ir::{Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::ir::{Fact, InferCtx, Op, OpDef, ParseCtx, Spelling};
 use crate::kernels::scalar::{load, store};
 use crate::tensor::{DType, Tensor, decode_narrow, encode_narrow};
 use std::sync::Arc;
@@ -51,6 +51,10 @@ impl Op for Dropout {
     }
     fn is_deterministic(&self) -> bool {
         self.seed != Seed::Fresh
+    }
+    fn to_onnx(&self, version: u32, inputs: usize) -> Option<Spelling> {
+        // Without training the ratio does not matter.
+        Spelling::since(12, version, "Dropout").filter(|_| inputs == 1 && !self.mask_like_data)
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let dtype = cx.dtype(0)?;

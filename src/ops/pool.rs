@@ -13,7 +13,7 @@ use crate::backend::{FnStep, Layout, NodeLayouts, NodeView, Step};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::parse::Attr;
-use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx, elements};
+use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, elements};
 use crate::kernels::elem::Number;
 use crate::kernels::pool as kernel;
 use crate::kernels::pool_dense::{self, MaxIndex, PoolSpec};
@@ -127,6 +127,21 @@ impl Op for Pool {
     fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
         let window = self.window.kernel.iter().flatten().map(|k| k.unsigned_abs());
         elements(&outputs[..1]) * window.product::<u64>()
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        let wide = !self.window.dilations.is_empty();
+        let (first, spaced) = match self.kind {
+            PoolKind::Max => (8, 10),
+            PoolKind::Average => (7, 19),
+            PoolKind::Lp(_) => return None,
+        };
+        let rounded = if self.window.ceil { 10 } else { 1 };
+        let s = Spelling::since(rounded.max(if wide { spaced } else { first }), version, self.name())?;
+        let s = self.window.spell(s);
+        Some(match self.kind {
+            PoolKind::Max => s.int("storage_order", i64::from(self.column_major)),
+            _ => s.int("count_include_pad", i64::from(self.include_pad)),
+        })
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let d = check_input(self.kind, cx)?;

@@ -5,7 +5,7 @@ use super::case::{Case, CaseInput};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::parse::Attr;
-use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
+use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, TensorFact};
 use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure};
 use std::sync::Arc;
@@ -33,6 +33,9 @@ impl Op for Identity {
     }
     fn alias(&self) -> Alias {
         Alias::View
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        Spelling::since(1, version, "Identity")
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         Ok(vec![cx.fact(0).clone()])
@@ -135,6 +138,12 @@ impl Op for Reshape {
     }
     fn alias(&self) -> Alias {
         Alias::View
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        match self.allow_zero {
+            false => Spelling::since(5, version, "Reshape"),
+            true => Some(Spelling::since(14, version, "Reshape")?.int("allowzero", 1)),
+        }
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let x = cx.tensor(0)?;
@@ -260,6 +269,9 @@ impl Op for Squeeze {
     fn alias(&self) -> Alias {
         Alias::View
     }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        Spelling::since(13, version, "Squeeze")
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let x = cx.tensor(0)?;
         let axes = cx.ints(1)?;
@@ -309,6 +321,9 @@ impl Op for Unsqueeze {
     }
     fn alias(&self) -> Alias {
         Alias::View
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        Spelling::since(13, version, "Unsqueeze")
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let x = cx.tensor(0)?;

@@ -68,7 +68,7 @@ pub(super) fn through<T: Op>(
                 (false, _) => (Source::Direct, Some(o.clone())),
                 // One that is turned into another layout has its elements elsewhere.
                 (true, Some(t)) if o.layout == Layout::Dense => {
-                    let made = cx.cache.get(t, key, || widen_tensor(cx.isa, wide, t))?;
+                    let made = cx.cache.converted(t, key, wide, || widen_tensor(cx.isa, wide, t))?;
                     let o = Operand { dtype: wide, constant: Some((*made).clone()), ..o.clone() };
                     (Source::Constant(made), Some(o))
                 }

@@ -1,7 +1,7 @@
 //! The sliding window that convolutions and pools share: attributes, output sizes, paddings.
 
 use crate::error::Result;
-use crate::ir::{Dim, ParseCtx};
+use crate::ir::{Dim, ParseCtx, Spelling};
 use crate::{bail, ensure, err};
 
 /// Paddings.
@@ -91,6 +91,23 @@ impl Window {
             ensure!(p.iter().all(|&x| (-limit..=limit).contains(&x)), InvalidModel, "pads are out of range: {p:?}");
         }
         Ok(w)
+    }
+    /// The attributes that tell it.
+    pub fn spell(&self, s: Spelling) -> Spelling {
+        let lists = [
+            ("kernel_shape", self.kernel.as_deref()),
+            ("strides", Some(&self.strides[..])),
+            ("dilations", Some(&self.dilations[..])),
+        ];
+        let given = lists.into_iter().filter_map(|(name, list)| Some((name, list.filter(|l| !l.is_empty())?)));
+        let s = given.fold(s, |s, (name, list)| s.ints(name, list.iter().copied()));
+        let s = match &self.pads {
+            Pads::Explicit(p) if p.is_empty() => s,
+            Pads::Explicit(p) => s.ints("pads", p.iter().copied()),
+            Pads::SameUpper => s.string("auto_pad", "SAME_UPPER"),
+            Pads::SameLower => s.string("auto_pad", "SAME_LOWER"),
+        };
+        if self.ceil { s.int("ceil_mode", 1) } else { s }
     }
     fn check_rank(&self, n: usize) -> Result<()> {
         let fits = |len: usize| len == 0 || len == n;

@@ -43,6 +43,8 @@ pub struct PassCtx<'a, 'g> {
     pub cpu: &'a CpuBackend,
     /// Bytes that folding may still add.
     pub(super) room: &'a mut usize,
+    /// DequantizeLinear of constants stays: whoever reads the graph next looks for groups of quantised operators.
+    pub keep_groups: bool,
     /// What happened.
     pub report: PassReport,
     /// Near-misses by node: one that another rewrite swallows later was none.

@@ -7,7 +7,6 @@ use crate::base::parallel::Serial;
 use crate::error::Result;
 use crate::ir::build::infer_op;
 use crate::ir::{Alias, Fact, Node};
-use crate::ops::control::{If, Loop, Scan, SequenceMap};
 
 /// A node that no kernel takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,17 +90,7 @@ impl Program {
 
 /// What is known of a subgraph's inputs: of captured values all, of what changes from turn to turn what the graph says.
 fn body_inputs(node: &Node, k: usize, body: &Program, given: &[Fact]) -> Vec<Fact> {
-    let captures: &[usize] = if let Some(op) = node.op.downcast::<If>() {
-        if k == 0 { &op.then_captures } else { &op.else_captures }
-    } else if let Some(op) = node.op.downcast::<Loop>() {
-        &op.captures
-    } else if let Some(op) = node.op.downcast::<Scan>() {
-        &op.captures
-    } else if let Some(op) = node.op.downcast::<SequenceMap>() {
-        &op.captures
-    } else {
-        &[]
-    };
+    let captures = node.op.captures(k);
     let formal = body.graph.inputs();
     let mut facts: Vec<Fact> = formal.iter().map(|&v| body.graph.fact(v).clone()).collect();
     let first = facts.len().saturating_sub(captures.len());

@@ -87,6 +87,13 @@ impl External {
         self.model.as_ref().is_some_and(|m| m.maps(part)) || self.lock().values().any(|source| source.maps(part))
     }
 
+    /// The files that tensors were loaded from, by canonical path, in order.
+    pub fn files(&self) -> Vec<(PathBuf, Source)> {
+        let mut all: Vec<_> = self.lock().iter().map(|(path, source)| (path.clone(), source.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
     fn slice(&self, place: &Place) -> Result<Bytes> {
         let source = match self.given.get(place.location) {
             Some(source) => source.clone(),

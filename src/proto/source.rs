@@ -60,14 +60,17 @@ impl Source {
             return Ok(Source { bytes: Bytes::new(), mapped: false });
         }
         match mode {
-            Mode::Map => {
-                // SAFETY: the mapping is read-only. That nobody shortens or changes the file meanwhile is the caller's
-                // part, told in `Mode::Map`; `Mode::Read` does without.
-                let map = unsafe { memmap2::Mmap::map(&file)? };
-                Ok(Source { bytes: Bytes::from_owner(map), mapped: true })
-            }
+            Mode::Map => Self::map(&file),
             Mode::Read => Ok(Source { bytes: read(&mut file, len)?, mapped: false }),
         }
+    }
+
+    /// The bytes that an open file, which is not empty, has now.
+    pub fn map(file: &File) -> Result<Self> {
+        // SAFETY: the mapping is read-only. That nobody shortens or changes the file meanwhile is the caller's part, told
+        // in `Mode::Map`; `Mode::Read` does without.
+        let map = unsafe { memmap2::Mmap::map(file)? };
+        Ok(Source { bytes: Bytes::from_owner(map), mapped: true })
     }
 
     /// Bytes that are in memory already.

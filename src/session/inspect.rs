@@ -1,5 +1,6 @@
 //! Looks into a model without making it ready to run: works also where something in it is not supported.
 
+use super::compiled::Compiled;
 use super::{Environment, Io, Metadata, ModelSource};
 use crate::error::{Context, Error, Result};
 use crate::import::{
@@ -62,6 +63,9 @@ pub fn inspect(env: &Environment, source: &ModelSource, mode: Mode) -> Result<In
         }
         Err(e) => (Vec::new(), Some(e)),
     };
+    // Loading does not take the time to look at all the weights.
+    let damage = || Compiled::of(source, mode).and_then(|c| c.map_or(Ok(()), |c| c.verify())).err();
+    let fault = fault.or_else(damage);
     Ok(Inspection {
         inputs,
         outputs,

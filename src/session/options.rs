@@ -1,9 +1,11 @@
 //! How a session is made.
 
+use super::compiled::Compiled;
 use crate::bail;
 use crate::base::parallel::Parallel;
 use crate::error::{Context, Result};
-use crate::kernels::isa::Level;
+use crate::kernels::isa::{Isa, Level};
+use crate::optimize;
 use crate::proto::external::External;
 use crate::proto::onnx::ModelProto;
 use crate::proto::read;
@@ -24,6 +26,9 @@ pub enum ModelSource {
 
 impl ModelSource {
     pub(super) fn open(&self, mode: Mode) -> Result<(ModelProto, External)> {
+        if let Some(compiled) = Compiled::of(self, mode).context(|| self.describe())? {
+            return compiled.model();
+        }
         match self {
             ModelSource::Path(p) => {
                 let (model, file) = read::open_path(p, mode)?;
@@ -79,6 +84,11 @@ pub struct SessionOptions {
     /// The most bytes that the session's tensors may take at once: weights that are not read where they lie (mapped or
     /// borrowed), packed constants, intermediate values, outputs as long as they live. None by default.
     pub memory_limit: Option<usize>,
+    /// A file in which the model is kept compiled: loaded if it is there and current, else made, and replaced if it is stale,
+    /// damaged or another library's; `Session::warnings` tells why. None by default.
+    pub cache: Option<PathBuf>,
+    /// Make that file anew in any case.
+    pub rebuild: bool,
 }
 
 impl Default for SessionOptions {
@@ -96,13 +106,15 @@ impl Default for SessionOptions {
             stop_after: None,
             strict_passes: cfg!(debug_assertions),
             memory_limit: None,
+            cache: None,
+            rebuild: false,
         }
     }
 }
 
 impl SessionOptions {
     /// The keys that [`set`](Self::set) knows.
-    pub const KEYS: [&str; 10] = [
+    pub const KEYS: [&str; 12] = [
         "threads",
         "isa",
         "spin_us",
@@ -113,8 +125,23 @@ impl SessionOptions {
         "disabled_passes",
         "stop_after",
         "memory_limit",
+        "cache",
+        "rebuild",
     ];
 
+    /// The instructions to use.
+    pub(super) fn isa(&self) -> Isa {
+        self.isa.map_or(Isa::detect(), |l| Isa::detect().cap(l))
+    }
+    /// What the optimiser is to do, if anything.
+    pub(super) fn passes(&self) -> Option<optimize::Options> {
+        self.optimize.then(|| optimize::Options {
+            disabled: self.disabled_passes.clone(),
+            stop_after: self.stop_after.clone(),
+            strict: self.strict_passes,
+            onnx: None,
+        })
+    }
     /// Sets an option by name, from text: for hosts that pass options through.
     ///
     /// # Errors
@@ -145,6 +172,8 @@ impl SessionOptions {
             "disabled_passes" => self.disabled_passes = list(),
             "stop_after" => self.stop_after = Some(value.into()).filter(|s: &String| !s.is_empty()),
             "memory_limit" => self.memory_limit = Some(number()?).filter(|&n| n > 0),
+            "cache" => self.cache = Some(PathBuf::from(value)).filter(|p| !p.as_os_str().is_empty()),
+            "rebuild" => self.rebuild = choice("0", "1")?,
             _ => bail!(InvalidArgument, "there is no option '{key}'; there are {}", Self::KEYS.join(", ")),
         }
         Ok(())
@@ -180,6 +209,8 @@ mod tests {
             ("disabled_passes", "a,b"),
             ("stop_after", "fold"),
             ("memory_limit", "1000000"),
+            ("cache", "model.ortx"),
+            ("rebuild", "1"),
         ];
         assert_eq!(given.map(|g| g.0), SessionOptions::KEYS);
         given.iter().for_each(|(k, v)| o.set(k, v).unwrap());
@@ -189,6 +220,7 @@ mod tests {
             (vec!["opencl:0!".into(), "opencl:1".into()], Mode::Read, false)
         );
         assert_eq!((o.optimize, o.disabled_passes.len(), o.memory_limit), (false, 2, Some(1_000_000)));
+        assert_eq!((o.cache, o.rebuild), (Some("model.ortx".into()), true));
         let mut o = SessionOptions::default();
         for (key, value) in [("threads", "-1"), ("isa", "mmx"), ("load", "maybe"), ("colour", "red")] {
             let e = o.set(key, value).unwrap_err().to_string();

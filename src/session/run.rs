@@ -1,5 +1,6 @@
 //! Making and running sessions.
 
+use super::compiled::{self, Compiled};
 use super::devices::{self, Devices};
 use super::io::described;
 use super::overridable::Overridable;
@@ -14,7 +15,7 @@ use crate::base::parallel::{Parallel, Serial};
 use crate::base::pool::Pool;
 use crate::error::{Context, Result};
 use crate::import::{Imported, import_model, import_overridable, overridable_inputs};
-use crate::ir::Fact;
+use crate::ir::{Dim, Fact};
 use crate::kernels::isa::Isa;
 use crate::ops;
 use crate::optimize;
@@ -77,26 +78,46 @@ impl Session {
         let budget = Budget::new(options.memory_limit);
         let _scope = budget.enter();
         let source = source()?;
-        let (model, external) = source.open(options.mode)?;
-        Self::build(env, model, external, options, budget.clone()).context(|| source.describe())
+        let (compiled, warnings) = compiled::find(env, &source, options)?;
+        let made = match compiled {
+            Some(compiled) => Self::of_compiled(env, &compiled, options, budget.clone(), warnings),
+            None => {
+                let (model, external) = source.open(options.mode)?;
+                Self::build(env, model, external, PackedCache::new(), options, budget.clone(), warnings)
+            }
+        };
+        made.context(|| source.describe())
+    }
+
+    /// Opens a compiled model.
+    pub(super) fn of_compiled(
+        env: &Environment,
+        compiled: &Compiled,
+        options: &SessionOptions,
+        budget: Budget,
+        warnings: Vec<String>,
+    ) -> Result<Session> {
+        compiled.check(options.isa())?;
+        let (model, external) = compiled.model()?;
+        let cache = PackedCache::with_kept(compiled.kept()?);
+        Self::build(env, model, external, cache, options, budget, warnings)
     }
 
     fn build(
         env: &Environment,
         model: crate::proto::onnx::ModelProto,
         external: External,
+        cache: PackedCache,
         options: &SessionOptions,
         budget: Budget,
+        mut warnings: Vec<String>,
     ) -> Result<Session> {
         let imported = import_model(&model, &env.registry, &external)?;
-        let isa = options.isa.map_or(Isa::detect(), |l| Isa::detect().cap(l));
+        let isa = options.isa();
         let cpu = Arc::new(CpuBackend::new(isa, ops::cpu_bindings()));
-        let Devices { backends: devices, required, mut warnings } = devices::open(env, &options.devices)?;
-        let wanted = options.optimize.then(|| optimize::Options {
-            disabled: options.disabled_passes.clone(),
-            stop_after: options.stop_after.clone(),
-            strict: options.strict_passes,
-        });
+        let Devices { backends: devices, required, warnings: passed_over } = devices::open(env, &options.devices)?;
+        warnings.extend(passed_over);
+        let wanted = options.passes();
         // Where that reading fails (a shape that must be known, say), the defaults are constants and nothing else.
         let open: Option<Imported> = match overridable_inputs(&model) {
             names if names.is_empty() => None,
@@ -141,7 +162,7 @@ impl Session {
                 n => Arc::new(Pool::new(n, options.spin)?),
             },
         };
-        let target = Arc::new(Target { cpu, devices, required, cache: PackedCache::new() });
+        let target = Arc::new(Target { cpu, devices, required, cache });
         let overridable = open.map(|o| Overridable::new(o.graph, o.defaults, wanted, target.clone()));
         let program = Program::new(Arc::new(graph), target)?;
         let flush = options.flush_denormals;
@@ -156,6 +177,30 @@ impl Session {
     fn prepare(&self) {
         let _mode = FpMode::enter(self.flush);
         let _ = self.program.prepare(&self.threads_of_a_run());
+    }
+
+    /// Packs weights as plans for inputs of these shapes will want them; without any, for a few sizes of what the model leaves
+    /// open.
+    pub(super) fn plan_ahead(&self, shapes: &[(String, Vec<usize>)]) -> Result<()> {
+        let _mode = FpMode::enter(self.flush);
+        if !shapes.is_empty() {
+            let mut all = vec![None; self.inputs.len()];
+            for (name, shape) in shapes {
+                all[index(&self.inputs, name, "input")?] = Some(shape.clone());
+            }
+            return self.check(&all).map(drop);
+        }
+        let open = |io: &Io| io.fact.shape().is_none();
+        for size in if self.inputs.iter().any(open) { &GUESSES[..] } else { &[] } {
+            let sized = |io: &Io| {
+                let dims = io.fact.as_tensor()?.dims.as_ref()?;
+                let guess = |(axis, d): (usize, &Dim)| d.size().unwrap_or(if axis == 0 { 1 } else { *size });
+                Some(dims.iter().enumerate().map(guess).collect())
+            };
+            // Sizes that do not suit the model pack nothing.
+            let _ = self.check(&self.inputs.iter().map(sized).collect::<Vec<_>>());
+        }
+        Ok(())
     }
 
     fn threads_of_a_run(&self) -> Flushing<'_> {
@@ -299,6 +344,9 @@ impl Session {
         }
     }
 }
+
+/// Sizes of open axes, but for the first, by which weights are packed ahead.
+const GUESSES: [usize; 5] = [1, 16, 96, 224, 640];
 
 /// Sets the floating-point mode and the budget around every task on every thread.
 struct Flushing<'a> {

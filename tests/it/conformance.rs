@@ -7,6 +7,7 @@ use crate::{cache, values};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -52,7 +53,7 @@ fn folder_name() -> String {
     format!("conformance/{}", &digest[..16])
 }
 
-fn cases(folder: &std::path::Path) -> Vec<Case> {
+fn cases(folder: &Path) -> Vec<Case> {
     let number = |s: &str| s.parse::<f64>().unwrap();
     let rows = cache::index(folder).into_iter();
     rows.map(|r| {
@@ -83,7 +84,7 @@ fn conformance() {
     if let Some(part) = &only {
         cases.retain(|c| c.name.contains(part.as_str()));
     }
-    let results = run_all(&folder, &cases);
+    let results = run_all(&folder, &cases, &|model| Ok(model.to_path_buf()));
 
     let list = listed();
     let mut report = String::new();
@@ -115,8 +116,21 @@ fn conformance() {
     assert!(report.is_empty(), "{} cases are not as {LIST} says:\n{report}", report.lines().count());
 }
 
+/// What of each case's model is run: the file itself, or one that was made of it.
+type Prepare<'a> = &'a (dyn Fn(&Path) -> Result<PathBuf, String> + Sync);
+
+/// Every case with a file that `prepare` makes of its model: the names of those that fail, and why.
+pub fn failures(prepare: Prepare<'_>) -> Vec<(String, String)> {
+    let Some(folder) = cache::folder(&folder_name(), "data") else { return Vec::new() };
+    let mut cases = cases(&folder);
+    let only = std::env::var("ORTX_CASE").unwrap_or_default();
+    cases.retain(|c| c.name.contains(&only));
+    let results = run_all(&folder, &cases, prepare);
+    cases.into_iter().zip(results).filter_map(|(c, r)| Some((c.name, r.err()?))).collect()
+}
+
 /// Runs the cases on all cores; a panic counts as a failure of its case.
-fn run_all(folder: &std::path::Path, cases: &[Case]) -> Vec<Result<(), String>> {
+fn run_all(folder: &Path, cases: &[Case], prepare: Prepare<'_>) -> Vec<Result<(), String>> {
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Option<Result<(), String>>>> = cases.iter().map(|_| Mutex::new(None)).collect();
     let running: Mutex<BTreeMap<usize, Instant>> = Mutex::default();
@@ -128,7 +142,7 @@ fn run_all(folder: &std::path::Path, cases: &[Case]) -> Vec<Result<(), String>> 
                     Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, cases.get(i)?)))
                 {
                     running.lock().unwrap().insert(i, Instant::now());
-                    *results[i].lock().unwrap() = Some(run_one(folder, case));
+                    *results[i].lock().unwrap() = Some(run_one(folder, case, prepare));
                     running.lock().unwrap().remove(&i);
                     done.fetch_add(1, Ordering::Release);
                 }
@@ -154,12 +168,15 @@ fn run_all(folder: &std::path::Path, cases: &[Case]) -> Vec<Result<(), String>> 
     results.into_iter().map(|r| r.into_inner().unwrap().expect("every case was run")).collect()
 }
 
-fn run_one(folder: &std::path::Path, case: &Case) -> Result<(), String> {
+fn run_one(folder: &Path, case: &Case, prepare: Prepare<'_>) -> Result<(), String> {
     let data = folder.join(&case.kind).join(&case.name);
     let model = data.join("model.onnx");
-    let run = || match RANDOM.iter().find(|r| r.0 == case.name) {
-        Some((name, chance)) => values::check_bernoulli(&model, &data, name.contains("_seed"), *chance),
-        None => values::check_model(&model, &data, case.sets, case.rtol, case.atol),
+    let run = || {
+        let model = prepare(&model)?;
+        match RANDOM.iter().find(|r| r.0 == case.name) {
+            Some((name, chance)) => values::check_bernoulli(&model, &data, name.contains("_seed"), *chance),
+            None => values::check_model(&model, &data, case.sets, case.rtol, case.atol),
+        }
     };
     let shorten = |e: String| e.replace(&format!("{}/", folder.display()), "");
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|p| Err(format!("panic: {}", message(&*p)))).map_err(shorten)

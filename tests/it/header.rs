@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The files that have something for the header, in its order.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "types",
     "info",
     "status",
@@ -14,6 +14,7 @@ const FILES: [&str; 13] = [
     "environment",
     "options",
     "session",
+    "optimize",
     "metadata",
     "memory",
     "value",

@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// From the ground up. A module may use its own floor and those before it.
-const FLOORS: [&str; 13] = [
-    "error", "base", "tensor", "proto", "ir", "kernels", "backend", "ops", "import", "optimize", "plan", "session",
-    "capi",
+const FLOORS: [&str; 14] = [
+    "error", "base", "tensor", "proto", "ir", "kernels", "backend", "ops", "import", "export", "optimize", "plan",
+    "session", "capi",
 ];
 /// What of the lowest floor stands at the crate's root.
 const ROOT: [&str; 6] = ["Error", "ErrorKind", "Result", "bail", "ensure", "err"];

@@ -12,6 +12,7 @@ mod digits;
 mod gradient;
 mod header;
 mod hosts;
+mod keep;
 mod layers;
 mod limit;
 mod models;

@@ -26,15 +26,8 @@ pub fn check_model(model: &Path, data: &Path, sets: usize, rtol: f64, atol: f64)
     Ok(())
 }
 
-/// Runs a session of the model on one set of data, and adds what ran to `profile`.
-pub fn check_set(
-    session: &Session,
-    model: &Path,
-    data: &Path,
-    rtol: f64,
-    atol: f64,
-    profile: Option<&Mutex<Vec<Timing>>>,
-) -> Result<(), String> {
+/// The inputs and outputs of one set of data.
+pub fn read_set(model: &Path, data: &Path) -> Result<(Vec<Value>, Vec<Value>), String> {
     let say = |e: ortx::Error| format!(": {e:#}");
     let (input_types, output_types) = edge_types(&read::open_path(model, Mode::default()).map_err(say)?.0);
     let read_all = |side: &str, types: &[Option<TypeProto>]| -> Result<Vec<Value>, String> {
@@ -45,8 +38,20 @@ pub fn check_set(
         }
         Ok(found)
     };
-    let inputs = read_all("input", &input_types)?;
-    let wanted = read_all("output", &output_types)?;
+    Ok((read_all("input", &input_types)?, read_all("output", &output_types)?))
+}
+
+/// Runs a session of the model on one set of data, and adds what ran to `profile`.
+pub fn check_set(
+    session: &Session,
+    model: &Path,
+    data: &Path,
+    rtol: f64,
+    atol: f64,
+    profile: Option<&Mutex<Vec<Timing>>>,
+) -> Result<(), String> {
+    let say = |e: ortx::Error| format!(": {e:#}");
+    let (inputs, wanted) = read_set(model, data)?;
     let mut outputs = vec![None; session.outputs().len()];
     session.run_profiled(&inputs, &mut outputs, &RunOptions::default(), profile).map_err(say)?;
     if outputs.len() != wanted.len() {

@@ -7,9 +7,11 @@
 //! first line), and a `<hash>.bin`, `.aocx` or `.xclbin` in the folder `ORTX_OPENCL_BITSTREAMS` is used in its place.
 
 use super::driver::{Context, DeviceInfo, Program};
+use crate::base::file;
 use crate::error::Result;
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -71,7 +73,7 @@ impl ProgramCache {
         let name = format!("{key:032x}");
         if let Some(dump) = &self.dump {
             // What cannot be written is only not exported.
-            let _ = write_atomically(dump, &format!("{name}.cl"), &[format!("// {options}\n{source}").as_bytes()]);
+            let _ = write_entry(dump, &format!("{name}.cl"), &[format!("// {options}\n{source}").as_bytes()]);
         }
         for file in ["bin", "aocx", "xclbin"].into_iter().filter_map(|e| Some((self.bitstreams.as_ref()?, e))) {
             let path = file.0.join(format!("{name}.{}", file.1));
@@ -94,7 +96,7 @@ impl ProgramCache {
             let length = (identity.len() as u64).to_le_bytes();
             let check = checksum(&binary).to_le_bytes();
             // A cache that cannot be written costs the next process a build, and nothing else.
-            let _ = write_atomically(dir, &entry, &[MAGIC, &length, &check, identity.as_bytes(), &binary]);
+            let _ = write_entry(dir, &entry, &[MAGIC, &length, &check, identity.as_bytes(), &binary]);
         }
         Ok(program)
     }
@@ -113,14 +115,9 @@ fn read_entry(path: &Path, identity: &str) -> Option<Vec<u8>> {
     whole.then(|| bytes.split_off(start))
 }
 
-/// Writes a file beside its place and moves it there, so that no one ever reads half of it.
-fn write_atomically(dir: &Path, name: &str, parts: &[&[u8]]) -> std::io::Result<()> {
+fn write_entry(dir: &Path, name: &str, parts: &[&[u8]]) -> Result<()> {
     fs::create_dir_all(dir)?;
-    let unique = format!(".{name}.{}.{:?}", std::process::id(), std::thread::current().id());
-    let temporary = dir.join(unique);
-    fs::write(&temporary, parts.concat())
-        .and_then(|()| fs::rename(&temporary, dir.join(name)))
-        .inspect_err(|_| drop(fs::remove_file(&temporary)))
+    file::replace(&dir.join(name), |f| Ok(parts.iter().try_for_each(|p| f.write_all(p))?))
 }
 
 /// FNV-1a over 128 bits: the same in every build of ortx, as names on disk must be.

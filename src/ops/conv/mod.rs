@@ -6,11 +6,11 @@ mod plain;
 mod transpose;
 
 use crate::backend::cpu::{CpuBindings, CpuCtx};
-use crate::backend::{Layout, NodeLayouts, NodeView, Operand, Step, StepArgs};
+use crate::backend::{Layout, NodeLayouts, NodeView, Operand, Packed, Step, StepArgs};
 use crate::base::alloc::Buffer;
 use crate::error::Result;
 use crate::ir::parse::Attr;
-use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx, elements};
+use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, elements};
 use crate::kernels::conv::blocked::{BlockedConv, Input};
 use crate::kernels::conv::dense::DenseConv;
 use crate::kernels::conv::depthwise::DepthwiseConv;
@@ -85,6 +85,11 @@ impl Op for Conv {
     fn flops(&self, cx: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
         2 * elements(outputs) * (cx.elements(1) / cx.size(1, 0).max(1))
     }
+    fn to_onnx(&self, version: u32, inputs: usize) -> Option<Spelling> {
+        let plain = !self.residual && self.activation == Activation::None && inputs <= 3;
+        let s = Spelling::since(1, version, "Conv").filter(|_| plain)?;
+        Some(self.window.spell(s).int("group", self.groups as i64))
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32, DType::F64, DType::F16, DType::BF16])?;
         cx.expect_same_dtype(0, 1)?;
@@ -153,7 +158,7 @@ macro_rules! each {
 /// Where a kernel finds a constant operand, if not among the inputs.
 struct ConvStep {
     kernel: Kernel,
-    weights: Option<Arc<Buffer>>,
+    weights: Option<Arc<Packed>>,
     bias: Option<Arc<Buffer>>,
 }
 
@@ -174,15 +179,11 @@ impl Step for ConvStep {
         !(input == 1 && self.weights.is_some() || input == 2 && self.bias.is_some())
     }
     unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
-        let or_input = |b: &Option<Arc<Buffer>>, i| match b {
-            Some(b) => b.ptr().cast::<f32>().cast_const(),
-            None => args.input(i),
-        };
         let ptrs = ConvPtrs {
             x: args.input(0),
-            w: or_input(&self.weights, 1),
+            w: self.weights.as_ref().map_or_else(|| args.input(1), |w| w.ptr().cast()),
             y: args.output(0),
-            bias: or_input(&self.bias, 2),
+            bias: self.bias.as_ref().map_or_else(|| args.input(2), |b| b.ptr().cast_const().cast()),
             residual: args.input(3),
         };
         // SAFETY: the executor's contract (Step::run); the spec was made from these operands' shapes.
@@ -278,17 +279,16 @@ fn bind(op: &Conv, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
             Kernel::Depthwise(k) => (k.packed_format(), k.packed_bytes()),
         };
         if bytes > 0 {
-            weights = Some(cx.cache.get(w, &format, || {
-                let (b, w) = (Buffer::uninit(bytes)?, w.data_ptr().cast());
-                // SAFETY: the constant has the shape the spec was made from, the buffer the size that was asked for.
+            weights = Some(cx.cache.packed(w, &format, bytes, |to| {
+                // SAFETY: the constant has the shape the spec was made from, the memory the size that was asked for.
                 unsafe {
                     match &kernel {
                         Kernel::Dense(_) => {}
-                        Kernel::Blocked(k) => k.pack(w, b.ptr().cast()),
-                        Kernel::Depthwise(k) => k.pack(w, b.ptr().cast()),
+                        Kernel::Blocked(k) => k.pack(w.data_ptr().cast(), to.cast()),
+                        Kernel::Depthwise(k) => k.pack(w.data_ptr().cast(), to.cast()),
                     }
                 }
-                Ok(b)
+                Ok(())
             })?);
         }
     }

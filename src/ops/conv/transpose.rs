@@ -2,12 +2,12 @@
 
 use crate::backend::cpu::CpuCtx;
 use crate::backend::step::split;
-use crate::backend::{Step, StepArgs};
-use crate::base::alloc::{ALIGN, Buffer, round_up};
+use crate::backend::{Packed, Step, StepArgs};
+use crate::base::alloc::{ALIGN, round_up};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::parse::Attr;
-use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx};
+use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx, Spelling};
 use crate::kernels::col2im::Col2Im;
 use crate::kernels::elem::Number;
 use crate::kernels::gemm::epilogue::activate;
@@ -128,6 +128,14 @@ impl Op for ConvTranspose {
     fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
         2 * cx.elements(0) * (cx.elements(1) / cx.size(1, 0).max(1))
     }
+    fn to_onnx(&self, version: u32, inputs: usize) -> Option<Spelling> {
+        let plain = self.activation == Activation::None && inputs <= 3;
+        let s = Spelling::since(1, version, "ConvTranspose").filter(|_| plain)?;
+        let s = self.window.spell(s).int("group", self.groups as i64);
+        let lists = [("output_padding", Some(&self.output_padding)), ("output_shape", self.output_shape.as_ref())];
+        let given = lists.into_iter().filter_map(|(name, list)| Some((name, list.filter(|l| !l.is_empty())?)));
+        Some(given.fold(s, |s, (name, list)| s.ints(name, list.iter().copied())))
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::F32, DType::F64, DType::F16, DType::BF16])?;
         cx.expect_same_dtype(0, 1)?;
@@ -174,7 +182,7 @@ struct TransposeStep<T> {
     taps: usize,
     /// Bytes of one image's columns.
     bytes: usize,
-    weights: Option<Arc<Buffer>>,
+    weights: Option<Arc<Packed>>,
     bias: bool,
     isa: Isa,
     activation: Activation,
@@ -220,15 +228,14 @@ fn bind_as<T: Number>(op: &ConvTranspose, cx: &CpuCtx<'_>) -> Result<Box<dyn Ste
         };
         let gemm = Gemm::new(cx.isa, GemmSpec { a, batch, ..GemmSpec::dense(m, places, k) })?;
         if let Some(t) = cx.constant(1) {
-            weights = Some(cx.cache.get(t, &format!("conv_transpose g{groups} m{m} k{k}"), || {
-                let b = Buffer::uninit(t.byte_len())?;
-                let (from, to) = (t.as_slice::<f32>()?, b.ptr().cast::<f32>());
+            weights = Some(cx.cache.packed(t, &format!("conv_transpose g{groups} m{m} k{k}"), t.byte_len(), |to| {
+                let (from, to) = (t.as_slice::<f32>()?, to.cast::<f32>());
                 for (i, &v) in from.iter().enumerate() {
                     let (g, r, c) = (i / (m * k), i / m % k, i % m);
                     // SAFETY: a permutation of the weights' indices.
                     unsafe { *to.add((g * m + c) * k + r) = v };
                 }
-                Ok(b)
+                Ok(())
             })?);
         }
         Columns::Gemm(gemm)
@@ -299,7 +306,7 @@ impl<T: Number> Step for TransposeStep<T> {
         let (places, taps) = (self.places(), self.taps);
         let columns = args.workspace::<T>();
         let x = args.input::<T>(0).wrapping_add(image * self.c_in * places);
-        let w = self.weights.as_ref().map_or(args.input::<T>(1), |b| b.ptr().cast::<T>().cast_const());
+        let w = self.weights.as_ref().map_or(args.input::<T>(1), |b| b.ptr().cast());
         if p + 1 == self.per_image() {
             let size = self.columns.image.iter().product::<usize>();
             for c in task * self.planes.1..self.c_out.min((task + 1) * self.planes.1) {

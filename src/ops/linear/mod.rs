@@ -8,11 +8,10 @@ mod products;
 pub use products::{OWN, Products};
 
 use crate::backend::cpu::{CpuBindings, CpuCtx};
-use crate::backend::{Step, StepArgs};
-use crate::base::alloc::Buffer;
+use crate::backend::{Packed, Step, StepArgs};
 use crate::error::Result;
 use crate::ir::parse::Attr;
-use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx, elements};
+use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, elements};
 use crate::kernels::gemm::epilogue::activate;
 use crate::kernels::gemm::{Activation, Batch, Bias, Epilogue, Gemm as GemmKernel, GemmPtrs, GemmSpec, Strides};
 use crate::kernels::isa::Isa;
@@ -122,6 +121,18 @@ impl Op for MatMul {
     fn flops(&self, cx: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
         2 * elements(outputs) * cx.size(0, if self.trans_a { -2 } else { -1 })
     }
+    fn to_onnx(&self, version: u32, inputs: usize) -> Option<Spelling> {
+        if self.activation != Activation::None {
+            return None;
+        }
+        if !self.gemm {
+            let plain = inputs == 2 && !self.trans_a && !self.trans_b && self.alpha == 1.0;
+            return Spelling::since(1, version, "MatMul").filter(|_| plain);
+        }
+        let s = Spelling::since(if inputs == 2 { 11 } else { 7 }, version, "Gemm").filter(|_| inputs <= 3)?;
+        let s = s.int("transA", i64::from(self.trans_a)).int("transB", i64::from(self.trans_b));
+        Some(s.float("alpha", self.alpha).float("beta", self.beta))
+    }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_same_dtype(0, 1)?;
         let dtype = cx.dtype(0)?;
@@ -158,7 +169,7 @@ fn cpu(b: &mut CpuBindings) {
 /// A bound product: the kernel, and a constant B where there is one.
 struct MatMulStep {
     gemm: GemmKernel,
-    packed: Option<Arc<Buffer>>,
+    packed: Option<Arc<Packed>>,
     bias: bool,
     /// The input that is added, if any.
     residual: Option<usize>,
@@ -183,7 +194,7 @@ impl Step for MatMulStep {
     unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
         let ptrs = GemmPtrs {
             a: args.input(0),
-            b: self.packed.as_ref().map_or(args.input(1), |b| b.ptr().cast::<f32>().cast_const()),
+            b: self.packed.as_ref().map_or(args.input(1), |b| b.ptr().cast()),
             c: args.output(0),
             bias: if self.bias { args.input(2) } else { std::ptr::null() },
             residual: self.residual.map_or(std::ptr::null(), |i| args.input(i)),
@@ -272,11 +283,10 @@ fn bind(op: &MatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     }
     let gemm = GemmKernel::new(cx.isa, spec)?;
     let packed = match cx.constant(1) {
-        Some(t) => Some(cx.cache.get(t, &gemm.packed_format(), || {
-            let buffer = Buffer::uninit(gemm.packed_bytes())?;
-            // SAFETY: the constant has the shape the spec was made from, the buffer the size that was asked for.
-            unsafe { gemm.pack(t.data_ptr().cast(), buffer.ptr().cast()) };
-            Ok(buffer)
+        Some(t) => Some(cx.cache.packed(t, &gemm.packed_format(), gemm.packed_bytes(), |to| {
+            // SAFETY: the constant has the shape the spec was made from, the memory the size that was asked for.
+            unsafe { gemm.pack(t.data_ptr().cast(), to.cast()) };
+            Ok(())
         })?),
         None => None,
     };

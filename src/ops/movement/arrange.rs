@@ -5,7 +5,7 @@ use crate::backend::Step;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
-use crate::ir::{Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
+use crate::ir::{Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, TensorFact};
 use crate::kernels::movement::StridedCopy;
 use crate::kernels::nd::{Strides, broadcast_strides, dense_strides};
 use crate::ops::infer::broadcast;
@@ -58,6 +58,13 @@ fn parse_transpose(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 impl Op for Transpose {
     fn name(&self) -> &'static str {
         "Transpose"
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        let s = Spelling::since(1, version, "Transpose")?;
+        Some(match &self.perm {
+            Some(p) => s.ints("perm", p.iter().map(|&p| p as i64)),
+            None => s,
+        })
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let x = cx.tensor(0)?;

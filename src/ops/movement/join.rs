@@ -5,7 +5,7 @@ use crate::backend::cpu::CpuBindings;
 use crate::backend::{FnStep, Layout, NodeLayouts, NodeView, Operand};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
-use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Region, TensorFact};
+use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Region, Spelling, TensorFact};
 use crate::kernels::movement::StridedCopy;
 use crate::kernels::nd::dense_strides;
 use crate::ops::cast::Cast;
@@ -42,6 +42,9 @@ fn parse_concat(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 impl Op for Concat {
     fn name(&self) -> &'static str {
         "Concat"
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        Some(Spelling::since(4, version, "Concat")?.int("axis", self.axis))
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let dtype = cx.dtype(0)?;

@@ -5,7 +5,7 @@ use crate::backend::Step;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::base::checked::product;
 use crate::error::Result;
-use crate::ir::{Fact, InferCtx, Op, ParseCtx};
+use crate::ir::{Fact, InferCtx, Op, ParseCtx, Spelling};
 use crate::kernels::gemm::Activation;
 use crate::kernels::normalise::GroupNorm;
 use crate::ops::steps::Phases;
@@ -55,6 +55,17 @@ impl Op for ChannelNorm {
     fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
         // Sums of values and squares, difference, two products, sum with the bias.
         7 * cx.elements(0)
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        if self.activation != Activation::None {
+            return None;
+        }
+        let s = match self.groups {
+            None => Spelling::since(6, version, "InstanceNormalization")?,
+            Some(_) if self.by_group => return None,
+            Some(g) => Spelling::since(21, version, "GroupNormalization")?.int("num_groups", g as i64),
+        };
+        Some(s.float("epsilon", self.epsilon))
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &FLOATS)?;

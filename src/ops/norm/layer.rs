@@ -8,7 +8,7 @@ use crate::base::alloc::{ALIGN, round_up};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
-use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx};
+use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx, Spelling};
 use crate::kernels::elem::{Elem, Narrow};
 use crate::kernels::nd::{Walk, broadcast_strides};
 use crate::kernels::normalise::{LayerNorm, LayerNormKind, LayerNormPointers};
@@ -55,6 +55,10 @@ impl Op for LayerNormalization {
     fn flops(&self, cx: &InferCtx<'_>, _: &[Fact]) -> u64 {
         // Sums of values and squares, difference, two products, sum with the bias.
         7 * cx.elements(0)
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        let s = Spelling::since(if self.rms { 23 } else { 17 }, version, self.name())?;
+        Some(s.int("axis", self.axis).float("epsilon", self.epsilon).int("stash_type", self.stash as i64))
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &FLOATS)?;

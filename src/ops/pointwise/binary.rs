@@ -5,7 +5,7 @@ use super::fused::{Source, bind_program, follow, is_programs};
 use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
 use crate::backend::{FnStep, NodeView, Operand, Step};
 use crate::error::Result;
-use crate::ir::{Alias, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact, elements};
+use crate::ir::{Alias, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, TensorFact, elements};
 use crate::kernels::elem::{Elem, Number};
 use crate::kernels::nd::{Nest, broadcast_strides, dense_strides};
 use crate::kernels::pointwise::{Binary as Kernel, BinaryKind, BinaryOp, Cast, ProgramBuilder, Register};
@@ -171,6 +171,17 @@ impl Op for Binary {
     }
     fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
         elements(outputs)
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        let first = *OPS.iter().find(|d| d.name == self.name())?.versions.first()?;
+        // Before version 7 operands of two shapes needed an attribute.
+        let s = Spelling::since(first.max(7), version, self.name()).filter(|_| self.axis.is_none())?;
+        Some(match self.f {
+            Fmod => s.int("fmod", 1),
+            ShiftLeft => s.string("direction", "LEFT"),
+            ShiftRight => s.string("direction", "RIGHT"),
+            _ => s,
+        })
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let (a, b) = (cx.tensor(0)?, cx.tensor(1)?);

@@ -4,7 +4,7 @@ use super::fused::{Source, bind_program, follow, is_programs};
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{FnStep, Step};
 use crate::error::Result;
-use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx, elements};
+use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, elements};
 use crate::kernels::elem::{Elem, Number};
 use crate::kernels::nd::dense_strides;
 use crate::kernels::pointwise::{ProgramBuilder, Register, Unary as Kernel, UnaryKind, UnaryOp};
@@ -193,6 +193,26 @@ impl Op for Unary {
     }
     fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
         elements(outputs)
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        let first = *OPS.iter().find(|d| d.name == self.name())?.versions.first()?;
+        let s = Spelling::since(first.max(6), version, self.name())?;
+        Some(match self.f {
+            UnaryFn::Op(_) | UnaryFn::BitwiseNot | UnaryFn::HardSwish | UnaryFn::Mish | UnaryFn::Softsign => s,
+            UnaryFn::IsInf { negative, positive } => {
+                s.int("detect_negative", i64::from(negative)).int("detect_positive", i64::from(positive))
+            }
+            UnaryFn::LeakyRelu { alpha }
+            | UnaryFn::Elu { alpha }
+            | UnaryFn::Celu { alpha }
+            | UnaryFn::Swish { alpha }
+            | UnaryFn::ThresholdedRelu { alpha } => s.float("alpha", alpha),
+            UnaryFn::Selu { alpha, gamma } => s.float("alpha", alpha).float("gamma", gamma),
+            UnaryFn::Gelu { tanh } => s.string("approximate", if tanh { "tanh" } else { "none" }),
+            UnaryFn::HardSigmoid { alpha, beta } => s.float("alpha", alpha).float("beta", beta),
+            UnaryFn::Shrink { lambda, bias } => s.float("lambd", lambda).float("bias", bias),
+            UnaryFn::Clip { .. } => return None,
+        })
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let dtype = if self.f.tests() { DType::Bool } else { cx.dtype(0)? };

@@ -7,7 +7,7 @@ use super::unary::{Unary, UnaryFn};
 use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
 use crate::backend::{FnStep, Step};
 use crate::error::Result;
-use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact, elements};
+use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, TensorFact, elements};
 use crate::kernels::elem::Elem;
 use crate::kernels::nd::{Nest, broadcast_strides, dense_strides};
 use crate::kernels::pointwise::{Binary as Kernel, BinaryKind, ProgramBuilder, Register, Select};
@@ -226,6 +226,9 @@ impl Op for Where {
     }
     fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
         elements(outputs)
+    }
+    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
+        Spelling::since(9, version, "Where")
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         cx.expect_dtype(0, &[DType::Bool])?;

@@ -2,8 +2,8 @@
 
 use super::linear::load;
 use crate::backend::cpu::CpuCtx;
-use crate::backend::{Operand, Step, StepArgs};
-use crate::base::alloc::{ALIGN, Buffer, round_up};
+use crate::backend::{Operand, Packed, Step, StepArgs};
+use crate::base::alloc::{ALIGN, round_up};
 use crate::base::checked::product;
 use crate::ensure;
 use crate::error::Result;
@@ -124,12 +124,13 @@ pub(super) fn bind(op: &IntConvolution, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>
     };
     let kernel = IntConv::new(cx.isa, spec)?;
     let packed = match &w.constant {
-        Some(t) if kernel.packed_bytes() > 0 => Some(cx.cache.get(t, &kernel.packed_format(), || {
-            let buffer = Buffer::uninit(kernel.packed_bytes())?;
-            // SAFETY: the constant has the shape the spec was made from, the buffer the size that was asked for.
-            unsafe { kernel.pack(t.data_ptr(), buffer.ptr()) };
-            Ok(buffer)
-        })?),
+        Some(t) if kernel.packed_bytes() > 0 => {
+            Some(cx.cache.packed(t, &kernel.packed_format(), kernel.packed_bytes(), |to| {
+                // SAFETY: the constant has the shape the spec was made from, the memory the size that was asked for.
+                unsafe { kernel.pack(t.data_ptr(), to) };
+                Ok(())
+            })?)
+        }
         _ => None,
     };
     let len = |i: usize| cx.opt_input(i).map(|o| o.len());
@@ -165,7 +166,7 @@ struct IntConvStep {
     /// Whether the input and the weights have zero points.
     zeros: [bool; 2],
     w_each: bool,
-    packed: Option<Arc<Buffer>>,
+    packed: Option<Arc<Packed>>,
     scales: usize,
     /// Bytes of the scales, in front of the kernel's workspace.
     own: usize,
@@ -217,7 +218,7 @@ impl Step for IntConvStep {
             };
             let ptrs = IntConvPtrs {
                 x: args.input(0),
-                w: self.packed.as_ref().map_or(args.input(self.at[0]), |b| b.ptr().cast_const()),
+                w: self.packed.as_ref().map_or(args.input(self.at[0]), |b| b.ptr()),
                 y: args.output(0),
                 x_zero: zero(0, false),
                 w_zero: zero(1, self.w_each),

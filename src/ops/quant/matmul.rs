@@ -5,8 +5,8 @@ mod apart;
 use super::dynamic::Dynamic;
 use super::linear::{Dequantize, Grain, Quantize, load};
 use crate::backend::cpu::CpuCtx;
-use crate::backend::{Operand, Step, StepArgs};
-use crate::base::alloc::{ALIGN, Buffer, round_up};
+use crate::backend::{Operand, Packed, Step, StepArgs};
+use crate::base::alloc::{ALIGN, round_up};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Fact, InferCtx, Op, ParseCtx, elements};
@@ -276,11 +276,10 @@ pub(super) fn bind(op: &IntMatMul, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     };
     let gemm = IntGemm::new(cx.isa, spec)?;
     let packed = match &b.constant {
-        Some(t) => Some(cx.cache.get(t, &gemm.packed_format(), || {
-            let buffer = Buffer::uninit(gemm.packed_bytes())?;
-            // SAFETY: the constant has the shape the spec was made from, the buffer the size that was asked for.
-            unsafe { gemm.pack(t.data_ptr(), buffer.ptr()) };
-            Ok(buffer)
+        Some(t) => Some(cx.cache.packed(t, &gemm.packed_format(), gemm.packed_bytes(), |to| {
+            // SAFETY: the constant has the shape the spec was made from, the memory the size that was asked for.
+            unsafe { gemm.pack(t.data_ptr(), to) };
+            Ok(())
         })?),
         None => None,
     };
@@ -340,7 +339,7 @@ struct IntMatMulStep {
     alpha: f32,
     at: Inputs,
     gemm: IntGemm,
-    packed: Option<Arc<Buffer>>,
+    packed: Option<Arc<Packed>>,
     a_zero: (bool, bool),
     b_zero: (bool, bool),
     n: usize,
@@ -471,7 +470,7 @@ impl Step for IntMatMulStep {
             };
             let ptrs = IntGemmPtrs {
                 a,
-                b: self.packed.as_ref().map_or(args.input(at.b), |b| b.ptr().cast_const()),
+                b: self.packed.as_ref().map_or(args.input(at.b), |b| b.ptr()),
                 c: args.output(0),
                 a_zero,
                 a_zero_items: self.a_zero.1,

@@ -4,8 +4,8 @@ use super::cell::CellKind;
 use super::{Recurrent, Sizes};
 use crate::backend::cpu::CpuCtx;
 use crate::backend::step::split;
-use crate::backend::{Step, StepArgs};
-use crate::base::alloc::{ALIGN, Buffer, round_up};
+use crate::backend::{Packed, Step, StepArgs};
+use crate::base::alloc::{ALIGN, round_up};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::kernels::elem::Elem;
@@ -50,8 +50,8 @@ struct Layer<T> {
     s: Sizes,
     /// f32: the product of the inputs, and those of the state: all gates, or GRU's first two and the last.
     gemm: Option<(Gemm, [Gemm; 2])>,
-    packed: Option<Arc<Buffer>>,
-    turned: Option<Arc<Buffer>>,
+    packed: Option<Arc<Packed>>,
+    turned: Option<Arc<Packed>>,
     room: Room,
     rows: (usize, usize),
     _type: PhantomData<T>,
@@ -79,11 +79,10 @@ fn layer<T: Real>(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         };
         let inputs = Gemm::new(cx.isa, spec)?;
         if let Some(w) = cx.constant(1) {
-            packed = Some(cx.cache.get(w, &inputs.packed_format(), || {
-                let b = Buffer::uninit(inputs.packed_bytes())?;
-                // SAFETY: the constant has the shape the product was made from, the buffer the size asked for.
-                unsafe { inputs.pack(w.data_ptr().cast(), b.ptr().cast()) };
-                Ok(b)
+            packed = Some(cx.cache.packed(w, &inputs.packed_format(), inputs.packed_bytes(), |to| {
+                // SAFETY: the constant has the shape the product was made from, the memory the size asked for.
+                unsafe { inputs.pack(w.data_ptr().cast(), to.cast()) };
+                Ok(())
             })?);
         }
         let state = |n: usize| {
@@ -93,11 +92,11 @@ fn layer<T: Real>(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         gemm = Some((inputs, [state(first)?, state(last)?]));
     }
     if let Some(r) = cx.constant(2) {
-        turned = Some(cx.cache.get(r, "recurrent turned", || {
-            let b = Buffer::uninit(r.byte_len())?;
+        let format = format!("recurrent turned {} {dirs} {wide} {}", size_of::<T>(), s.hidden);
+        turned = Some(cx.cache.packed(r, &format, r.byte_len(), |to| {
             // SAFETY: both have the elements of R.
-            unsafe { turn::<T>(dirs, wide, s.hidden, r.data_ptr().cast(), b.ptr().cast()) };
-            Ok(b)
+            unsafe { turn::<T>(dirs, wide, s.hidden, r.data_ptr().cast(), to.cast()) };
+            Ok(())
         })?);
     }
     let size = size_of::<T>();
@@ -195,7 +194,7 @@ impl<T: Real> Step for Layer<T> {
             }
             let (dirs, wide) = (self.op.backwards.len(), self.wide());
             let turned = match &self.turned {
-                Some(b) => b.ptr().cast::<T>().cast_const(),
+                Some(b) => b.ptr().cast(),
                 None => {
                     let (to, at) = (base.add(self.room.turned).cast::<T>(), task * wide * self.s.hidden);
                     turn::<T>(1, wide, self.s.hidden, args.input::<T>(2).add(at), to.add(at));
@@ -229,7 +228,7 @@ impl<T: Real> Layer<T> {
                 Some((g, _)) => {
                     let ptrs = GemmPtrs {
                         a: args.input(0),
-                        b: self.packed.as_ref().map_or(args.input(1), |b| b.ptr().cast::<f32>().cast_const()),
+                        b: self.packed.as_ref().map_or(args.input(1), |b| b.ptr().cast()),
                         c: to.cast(),
                         bias: std::ptr::null(),
                         residual: std::ptr::null(),

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::ir::build::infer_node;
 use crate::ir::fact::MAX_CONTENTS;
 use crate::ir::{Dim, Fact, Graph, NodeId, ValueId};
+use crate::ops::quant::Dequantize;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
 
@@ -40,7 +41,8 @@ impl Pass for Fold {
 /// Computes one node, if its inputs are constants.
 pub(super) fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
     let node = cx.graph().node(id).clone();
-    if !node.op.is_deterministic() || !node.op.subgraphs().is_empty() {
+    let kept = cx.keep_groups && node.op.is::<Dequantize>();
+    if kept || !node.op.is_deterministic() || !node.op.subgraphs().is_empty() {
         return Ok(());
     }
     let facts: Vec<Fact> =

@@ -2,6 +2,7 @@
 
 mod devices;
 mod null;
+mod optimize;
 mod options;
 mod overridable;
 mod refusals;

@@ -2,6 +2,7 @@
 
 use super::*;
 use ortx::capi::memory::*;
+use ortx::capi::optimize::ortx_model_optimize;
 
 /// The functions of the header that return a status.
 fn fallible() -> Vec<String> {
@@ -54,6 +55,8 @@ fn null_is_an_error_everywhere() {
         ortx_environment_device_type(env, 0, null_mut()), "'device_type'";
         ortx_environment_device_memory(null(), 0, &mut u), "'environment'";
         ortx_environment_device_memory(env, 0, null_mut()), "'bytes'";
+        ortx_model_optimize(null(), null(), null(), c"y".as_ptr()), "'path'";
+        ortx_model_optimize(null(), c"x".as_ptr(), null(), null()), "'file'";
         ortx_session_create_from_file(null(), null(), null(), &mut null_mut()), "'path'";
         ortx_session_create_from_file(null(), c"x".as_ptr(), null(), null_mut()), "'session'";
         ortx_session_create_from_memory(null(), null(), 8, null(), null(), &mut null_mut()), "'data'", "8";

@@ -103,8 +103,8 @@ impl Draft {
         let mut after = before.clone();
         let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
         let others = passes::all().iter().map(|p| p.name().to_string()).filter(|n| n != pass).collect();
-        let reports =
-            optimize(&mut after, &cpu, &Options { disabled: others, stop_after: None, strict: true }).unwrap();
+        let options = Options { disabled: others, strict: true, ..Options::default() };
+        let reports = optimize(&mut after, &cpu, &options).unwrap();
         for isa in Isa::detect().levels() {
             let run = |g: &Graph| run_graph(g.clone(), cpu_at(isa), &self.inputs).unwrap();
             for (want, got) in run(&before).iter().zip(&run(&after)) {
