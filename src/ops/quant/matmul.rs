@@ -55,6 +55,23 @@ impl IntMatMul {
         };
         IntMatMul { form: "QGemm", trans, alpha, at, to: None, dynamic: false }
     }
+    /// com.microsoft's MatMulIntegerToFloat: A, B, their scales, their zero points, a bias.
+    pub fn to_float(trans: [bool; 2]) -> IntMatMul {
+        let at = Inputs {
+            b: 1,
+            a_scale: Some(2),
+            b_scale: Some(3),
+            a_zero: Some(4),
+            b_zero: Some(5),
+            bias: Some(6),
+            ..Inputs::default()
+        };
+        IntMatMul { form: "MatMulIntegerToFloat", at, to: Some(DType::F32), ..sums(trans) }
+    }
+    /// Whether the integer sums are what comes out: MatMulInteger.
+    pub fn is_sums(&self) -> bool {
+        *self == sums(self.trans)
+    }
 }
 
 /// Indices of inputs; those that a form lacks are absent.
@@ -119,16 +136,7 @@ fn read(cx: &mut ParseCtx<'_>) -> Result<Read> {
         }
         "MatMulIntegerToFloat" => {
             cx.expect_inputs(4, 7)?;
-            let at = Inputs {
-                b: 1,
-                a_scale: Some(2),
-                b_scale: Some(3),
-                a_zero: Some(4),
-                b_zero: Some(5),
-                bias: Some(6),
-                ..Inputs::default()
-            };
-            IntMatMul { form: "MatMulIntegerToFloat", at, to: Some(DType::F32), ..plain }
+            IntMatMul::to_float(plain.trans)
         }
         "DynamicQuantizeMatMul" => {
             cx.expect_inputs(3, 5)?;

@@ -12,6 +12,7 @@ mod conv_epilogue;
 mod fold;
 mod fuse_pointwise;
 mod identity;
+mod integer_products;
 mod l2_norm;
 mod matmul_bias;
 mod matmul_epilogue;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(norm_epilogue::NormEpilogue),
         Box::new(rotary::Rotary),
         Box::new(attention::FuseAttention),
+        Box::new(integer_products::IntegerProducts),
         Box::new(matmul_bias::MatMulBias),
         Box::new(matmul_epilogue::MatMulEpilogue),
         Box::new(transposes::Transposes),

@@ -510,6 +510,19 @@ pub fn whole(g: &mut Gen) -> Option<Id> {
     let (za, zb) = (g.spread(a, &[], 3.0, 9.0), g.spread(b, &[], 0.0, 5.0));
     let most = 65536.0 * 2.0 * k as f64;
     let out = g.get(x).of(I32).sized(vec![m, [n; SETS]]).bounds(-most, most, 0.0);
+    if g.d.flag() {
+        // As exporters of dynamically quantised models have it.
+        return g.idiom(|g| {
+            let y = g.one("MatMulInteger", &[x, w, za, zb], vec![], out)?;
+            let float = g.get(y).of(F32).bounds(-most, most, rounding(F32, 1.0, most));
+            let f = g.one("Cast", &[y], vec![("to", A::I(1))], float)?;
+            let columns = if g.d.flag() { vec![n] } else { vec![] };
+            let (sa, sb) = (g.feed(F32, &[], 0.5, 1.5), g.spread(F32, &columns, 0.5 / most, 1.0 / most));
+            let s = g.mul(sa, sb)?;
+            let y = g.mul(f, s)?;
+            if g.d.flag() { g.biased(y) } else { Some(y) }
+        });
+    }
     let y = g.one("MatMulInteger", &[x, w, za, zb], vec![], out)?;
     let f = g.idiom(|g| {
         let f =

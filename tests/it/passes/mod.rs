@@ -18,6 +18,7 @@ mod basic;
 mod branches;
 mod conv;
 mod decoder;
+mod integers;
 mod matmul;
 mod models;
 mod norms;
@@ -154,6 +155,7 @@ const TESTED: &[Tested] = &[
     ("fold", basic::fold_computes_constants, basic::fold_does_not_grow_a_model),
     ("fuse_pointwise", basic::pointwise_chains_become_one, basic::pointwise_leaves_what_would_be_computed_twice),
     ("identity", basic::identity_goes, basic::what_is_no_identity_stays),
+    ("integer_products", integers::sums_are_scaled_by_the_product, integers::what_scales_rows_stays),
     ("l2_norm", rows::normalize_of_torch, rows::what_is_nearly_a_norm_of_rows_stays),
     ("matmul_bias", basic::matmul_takes_a_row, basic::matmul_leaves_what_is_no_row_or_is_used_twice),
     (
