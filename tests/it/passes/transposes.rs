@@ -47,8 +47,9 @@ pub(super) fn a_transposition_that_meets_none_stays() {
     let m = d.op("m", "MatMul", &[t, w], vec![]);
     let u = d.op("u", "Transpose", &[m], perm(&FIRST));
     let y = d.op("y", "Exp", &[u], vec![]);
-    let (before, after, _) = d.check("transposes", vec![y]);
+    let (before, after, report) = d.check("transposes", vec![y]);
     assert_eq!(before, after);
+    assert!(report.misses[0].contains("'m' (MatMul) needs its axes"), "{:?}", report.misses);
 }
 
 #[test]

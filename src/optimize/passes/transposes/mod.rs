@@ -44,8 +44,29 @@ impl Pass for Transposes {
         }
         match best {
             Some(plan) => turn(cx, plan),
-            None => Ok(()),
+            None => {
+                tell(cx);
+                Ok(())
+            }
         }
+    }
+}
+
+/// Why transpositions stay: what beside them needs its axes where they are.
+fn tell(cx: &mut PassCtx<'_, '_>) {
+    for id in cx.order() {
+        let Some(perm) = order_of(cx, id) else { continue };
+        let node = cx.graph().node(id);
+        let (Some(&Some(x)), Some(&Some(y))) = (node.inputs.first(), node.outputs.first()) else { continue };
+        let back = inverse(&perm);
+        let fixed = |n: &NodeId, back: &[usize]| order_of(cx, *n).is_none() && turned(cx, *n, back).is_none();
+        let reader = cx.edit.users(y).iter().copied().find(|n| fixed(n, &back));
+        let maker = cx.graph().value(x).producer.map(|p| p.0).filter(|n| fixed(n, &perm));
+        let blocker = reader.or(maker).map(|n| cx.graph().node(n).describe());
+        cx.miss(id, || match blocker {
+            Some(b) => format!("{b} needs its axes where they are"),
+            None => "it would only move elsewhere".into(),
+        });
     }
 }
 
