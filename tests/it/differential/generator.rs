@@ -286,6 +286,16 @@ impl<'a> Gen<'a> {
         if self.d.one_in(12) {
             return self.feed(dtype, &sizes(shape), -bound, bound);
         }
+        // The same weights in several places.
+        if self.d.one_in(6) {
+            let fits = |v: &Val| {
+                let t = v.constant.as_ref().filter(|_| v.scope == 0);
+                t.is_some_and(|t| t.dtype() == dtype && t.shape() == shape) && v.most() <= bound
+            };
+            if let Some(at) = self.vals.iter().rposition(fits) {
+                return at;
+            }
+        }
         let t = self.d.values(dtype, shape, -bound, bound);
         self.constant(t)
     }

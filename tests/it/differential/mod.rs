@@ -64,7 +64,8 @@ const STEPS: [(usize, fn(&mut Gen) -> Option<Id>); 31] = [
     (2, idioms::embedding),
 ];
 /// Those that make larger things.
-const LARGE_STEPS: [fn(&mut Gen) -> Option<Id>; 18] = [
+const LARGE_STEPS: [fn(&mut Gen) -> Option<Id>; 19] = [
+    neural::dynamic,
     networks::affine,
     networks::padded_pool,
     networks::channels_last,

@@ -100,8 +100,7 @@ impl Gen<'_> {
         let k = c / group * w.kernel.iter().product::<usize>();
         let bound = self.scale(&v, k, 3.0);
         let shape = [&[channels, c / group][..], &w.kernel].concat();
-        let t = self.d.values(v.dtype, &shape, -bound, bound);
-        let kernel = self.constant(t);
+        let kernel = self.weights(v.dtype, &shape, bound);
         let mut inputs = vec![x, kernel];
         if bias {
             inputs.push(self.weights(v.dtype, &[channels], 0.5));
@@ -483,21 +482,60 @@ pub fn recurrent(g: &mut Gen) -> Option<Id> {
     let (op, gates) = g.d.pick(&[("RNN", 1), ("GRU", 3), ("LSTM", 4)]);
     let (seq, batch, input) = (v.dims[0], v.dims[1], v.dims[2][0]);
     let bound = g.scale(&v, input, 2.0);
-    let w = g.weights(DType::F32, &[1, gates * hidden, input], bound);
+    let direction = g.d.pick(&["forward", "forward", "reverse", "bidirectional"]);
+    let ways = if direction == "bidirectional" { 2 } else { 1 };
+    let w = g.weights(DType::F32, &[ways, gates * hidden, input], bound);
     // Rows that sum to less than 1/2: what comes back fades.
-    let r = g.weights(DType::F32, &[1, gates * hidden, hidden], 0.25 / hidden as f64);
-    let b = g.weights(DType::F32, &[1, 2 * gates * hidden], 0.5);
+    let r = g.weights(DType::F32, &[ways, gates * hidden, hidden], 0.25 / hidden as f64);
+    let b = g.weights(DType::F32, &[ways, 2 * gates * hidden], 0.5);
     let steps = seq.iter().copied().max()? as f64;
     // A step's error through gates: two units of everything that goes in, and the roundings of sums and functions.
     let new = 4.0 * (v.error * input as f64 * bound + rounding(F32, (input + hidden + 20) as f64, 3.0));
     let error = new * 2f64.powf(steps.min(12.0));
     let out = v.clone().bounds(-1.0, 1.0, error);
-    let outs = vec![
-        out.clone().sized(vec![seq, [1; SETS], batch, [hidden; SETS]]),
-        out.sized(vec![[1; SETS], batch, [hidden; SETS]]),
-    ];
-    let attrs = vec![("hidden_size", A::I(hidden as i64))];
+    let whole = vec![seq, [ways; SETS], batch, [hidden; SETS]];
+    let outs = vec![out.clone().sized(whole), out.sized(vec![[ways; SETS], batch, [hidden; SETS]])];
+    let attrs = vec![("hidden_size", A::I(hidden as i64)), ("direction", A::S(direction))];
     g.node(op, &[Some(x), Some(w), Some(r), Some(b)], attrs, outs).map(|ids| ids[0])
+}
+
+/// Numbers quantised while running, multiplied as bytes, and scaled back.
+pub fn dynamic(g: &mut Gen) -> Option<Id> {
+    if g.odd {
+        return None;
+    }
+    let x = g.operand(2, 3, |v| {
+        v.exact() && v.dtype == F32 && v.full() && v.dims.last().is_some_and(fixed) && (0.5..=4.0).contains(&v.most())
+    })?;
+    let (k, n) = (g.val(x).dims.last()?[0], 1 + g.d.below(20));
+    g.idiom(|g| {
+        let v = g.get(x);
+        let range = v.high.max(0.0) - v.low.min(0.0);
+        let outs = vec![
+            v.clone().of(U8).bounds(0.0, 255.0, 1.0),
+            v.clone().sized(vec![]).bounds(0.0, range / 255.0, rounding(F32, 4.0, range)),
+            v.clone().of(U8).sized(vec![]).bounds(0.0, 255.0, 1.0),
+        ];
+        let made = g.node("DynamicQuantizeLinear", &[Some(x)], vec![], outs)?;
+        let w = g.spread(I8, &[k, n], -127.0, 127.0);
+        let most = k as f64 * 255.0 * 127.0;
+        let mut dims = v.dims.clone();
+        *dims.last_mut()? = [n; SETS];
+        // A step apart in each of k, and in the zero point.
+        let sums = v.clone().of(I32).sized(dims).bounds(-most, most, 2.0 * k as f64 * 127.0);
+        let y = g.node("MatMulInteger", &[Some(made[0]), Some(w), Some(made[2])], vec![], vec![sums.clone()])?[0];
+        let wide = sums.of(F32);
+        let y = g.one(
+            "Cast",
+            &[y],
+            vec![("to", A::I(1))],
+            wide.clone().bounds(-most, most, wide.error + rounding(F32, 1.0, most)),
+        )?;
+        let scale = g.spread(F32, &[n], 0.001, 0.01);
+        let scales = g.mul(made[1], scale)?;
+        let y = g.mul(y, scales)?;
+        g.biased(y)
+    })
 }
 
 /// Products of bytes: exact.
