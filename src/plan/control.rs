@@ -1,43 +1,95 @@
 //! If, Loop, Scan and SequenceMap: programs run inside a program.
+//!
+//! One plan serves all iterations of a body, and so does the memory: what one iteration gives, the next one reads while it
+//! writes into what the one before gave. Captures are read where they lie. Scan outputs go straight to their places in one
+//! tensor, which is made at once where the number of iterations is known.
 
+use super::dynamic::give_output;
 use super::program::Program;
 use super::run::RunCtx;
+use super::stack::{Stack, element, stacked};
 use crate::backend::cpu::Arg;
 use crate::error::{Context, Result};
-use crate::ir::NodeId;
+use crate::ir::op::resolve_axis;
+use crate::ir::{Fact, NodeId};
 use crate::ops::control::{If, Loop, Scan, SequenceMap};
-use crate::tensor::{DType, Tensor, Value, join};
+use crate::tensor::{DType, Tensor, TensorView, Value, join};
 use crate::{bail, ensure, err};
+use std::mem::{swap, take};
 use std::sync::Arc;
 
-/// Runs the node's subgraphs as its operator says.
-pub fn run(program: &Program, cx: &RunCtx<'_>, id: NodeId, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+/// What a node with subgraphs keeps from run to run, so that known sizes allocate nothing.
+#[derive(Default)]
+pub struct Kept {
+    /// The node's results.
+    pub results: Vec<Option<Value>>,
+    /// For the node's arguments; empty between runs.
+    pub list: Vec<Arg<'static>>,
+    /// For a subgraph's arguments; empty between runs.
+    args: Vec<Arg<'static>>,
+    /// What the body gave in the last iteration.
+    last: Vec<Option<Value>>,
+    /// Where it puts what it gives in the next one.
+    next: Vec<Option<Value>>,
+    /// Elements of sequences that do not lie together.
+    elements: Vec<Option<Value>>,
+}
+
+impl Kept {
+    /// Lets go of what others hold too, and of what is no memory of ours.
+    pub fn end_run(&mut self) {
+        let lists = [&mut self.results, &mut self.last, &mut self.next, &mut self.elements];
+        for v in lists.into_iter().flatten() {
+            let is_own = match v {
+                Some(Value::Tensor(t)) => t.lent_ptr().is_none() && t.data_mut_ptr().is_some(),
+                _ => false,
+            };
+            if !is_own {
+                *v = None;
+            }
+        }
+    }
+}
+
+/// The same vector, empty, for arguments of other lifetimes.
+pub fn recycled<'a>(mut list: Vec<Arg<'_>>) -> Vec<Arg<'a>> {
+    list.clear();
+    // Collected in place: the allocation stays.
+    list.into_iter().map(|_| Arg::Absent).collect()
+}
+
+/// Runs the node's subgraphs as its operator says; the results are in `kept`.
+pub fn run(program: &Program, cx: &RunCtx<'_>, id: NodeId, args: &[Arg<'_>], kept: &mut Kept) -> Result<()> {
     let node = program.graph.node(id);
     let inner = program.inner.get(&id).map_or(&[][..], Vec::as_slice);
     if let Some(op) = node.op.downcast::<If>() {
         let cond = truth(&args[0])?;
         let (which, captures) = if cond { (0, &op.then_captures) } else { (1, &op.else_captures) };
-        let inputs = captures.iter().map(|&i| args[i].to_value()).collect::<Result<Vec<_>>>()?;
-        return call(&inner[which], cx, &inputs)
-            .context(|| if cond { "then_branch".into() } else { "else_branch".into() });
+        let mut list = recycled(take(&mut kept.args));
+        list.extend(captures.iter().map(|&i| args[i].clone()));
+        kept.results.resize(inner[which].graph().outputs().len(), None);
+        inner[which]
+            .run_args(cx, &list, &mut kept.results)
+            .context(|| if cond { "then_branch".into() } else { "else_branch".into() })?;
+        kept.args = recycled(list);
+        return Ok(());
     }
     if let Some(op) = node.op.downcast::<Loop>() {
-        return run_loop(op, &inner[0], cx, args);
+        return run_loop(op, &inner[0], cx, args, kept);
     }
     if let Some(op) = node.op.downcast::<Scan>() {
-        return if op.batched { run_batch(op, &inner[0], cx, args) } else { run_scan(op, &inner[0], cx, args) };
+        return if op.batched {
+            run_batch(op, &inner[0], cx, args, kept)
+        } else {
+            let (state, rest) = args.split_at(op.state);
+            let scanned = Scanned { state, sequences: &rest[..op.scan_inputs], args, batched: false };
+            scan(op, &inner[0], cx, &scanned, None, kept)
+        };
     }
     if let Some(op) = node.op.downcast::<SequenceMap>() {
-        return run_map(op, &inner[0], cx, args);
+        return run_map(op, &inner[0], cx, args, kept);
     }
     bail!(Unsupported, "the control operator {} is not implemented", node.op.name())
-}
-
-/// Runs a program on values, returns all its outputs.
-fn call(p: &Program, cx: &RunCtx<'_>, inputs: &[Value]) -> Result<Vec<Value>> {
-    let mut out = vec![None; p.graph().outputs().len()];
-    p.run(cx, inputs, &mut out)?;
-    out.into_iter().map(|v| v.ok_or_else(|| err!(Internal, "a subgraph gave no value"))).collect()
 }
 
 /// A condition: one element of type bool.
@@ -53,64 +105,91 @@ fn truth(a: &Arg<'_>) -> Result<bool> {
     Ok(t.bytes()[0] != 0)
 }
 
-fn run_loop(op: &Loop, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
-    let trips = match &args[0] {
-        Arg::Absent => i64::MAX,
-        a => *a.tensor()?.to_i64s()?.first().ok_or_else(|| err!(InvalidModel, "the trip count is empty"))?,
+/// A trip count.
+fn trips(a: &Arg<'_>) -> Result<i64> {
+    let t = a.tensor()?;
+    let first = match t.dtype() {
+        DType::I64 => t.as_slice::<i64>()?.first().copied(),
+        _ => t.to_i64s()?.first().copied(),
     };
-    let mut cond = match &args[1] {
-        Arg::Absent => true,
-        a => truth(a)?,
-    };
-    let mut state = args[2..2 + op.state].iter().map(Arg::to_value).collect::<Result<Vec<_>>>()?;
-    let captures = op.captures.iter().map(|&i| args[i].to_value()).collect::<Result<Vec<_>>>()?;
-    let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); op.scans];
+    first.ok_or_else(|| err!(InvalidModel, "the trip count is empty"))
+}
+
+fn run_loop(op: &Loop, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>], kept: &mut Kept) -> Result<()> {
+    let trips = if args[0].is_given() { trips(&args[0])? } else { i64::MAX };
+    let mut cond = if args[1].is_given() { truth(&args[1])? } else { true };
+    let Kept { results, args: spare, last, next, .. } = kept;
+    last.resize(1 + op.state + op.scans, None);
+    next.resize(1 + op.state + op.scans, None);
+    results.resize(op.state + op.scans, None);
+    // The trip count is the length where the body passes its condition on, or always goes on.
+    let (graph, cond_out) = (body.graph(), body.graph().outputs()[0]);
+    let goes_on = graph.fact(cond_out).constant().is_some_and(|t| t.bytes() == [1]);
+    let is_counted = args[0].is_given() && (goes_on || cond_out == graph.inputs()[1]);
+    let room = usize::try_from(trips).unwrap_or(0);
+    let room = if is_counted { room } else { room.min(Stack::FIRST) };
+    let (finals, scans) = results.split_at_mut(op.state);
+    let mut stacks: smallvec::SmallVec<[Stack<'_>; 4]> = scans.iter_mut().map(|s| Stack::new(s, 0, room)).collect();
     let mut i = 0i64;
     while cond && i < trips {
         cx.stop.check()?;
-        let mut inputs = Vec::with_capacity(2 + state.len() + captures.len());
-        inputs.push(Value::Tensor(Tensor::scalar(i)?));
-        inputs.push(Value::Tensor(Tensor::scalar(true)?));
-        inputs.extend(state.iter().cloned());
-        inputs.extend(captures.iter().cloned());
-        let mut out = call(body, cx, &inputs).context(|| format!("loop body, iteration {i}"))?;
-        let scans = out.split_off(1 + op.state);
-        cond = truth(&Arg::of(&out[0]))?;
-        state = out.split_off(1);
-        for (c, v) in collected.iter_mut().zip(scans) {
-            c.push(v.as_tensor()?.clone());
+        let mut list = recycled(take(spare));
+        // SAFETY: one aligned element each, alive and unchanged for the iteration.
+        let (number, truth_now) = unsafe {
+            let (number, always) = ((&raw const i).cast(), (&raw const TRUE).cast());
+            (TensorView::from_raw(DType::I64, &[], number), TensorView::from_raw(DType::Bool, &[], always))
+        };
+        list.extend([Arg::Tensor(number), Arg::Tensor(truth_now)]);
+        match i {
+            0 => list.extend_from_slice(&args[2..2 + op.state]),
+            _ => list.extend(last[1..1 + op.state].iter().map(arg)),
+        }
+        list.extend(op.captures.iter().map(|&k| args[k].clone()));
+        body.run_args(cx, &list, next).context(|| format!("loop body, iteration {i}"))?;
+        *spare = recycled(list);
+        swap(last, next);
+        cond = truth(&arg(&last[0]))?;
+        for (stack, v) in stacks.iter_mut().zip(&last[1 + op.state..]) {
+            stack.put(arg(v).tensor()?, i as usize).context(|| "scan outputs".into())?;
         }
         i += 1;
     }
-    for (k, c) in collected.into_iter().enumerate() {
-        let empty = op.scan_facts.get(k).cloned().unwrap_or_default();
-        state.push(Value::Tensor(stack(&c, 0, &empty)?));
+    for (k, stack) in stacks.into_iter().enumerate() {
+        let empty = op.scan_facts.get(k).unwrap_or(&Fact::Unknown);
+        stack.finish(i as usize, i as usize, empty).context(|| "scan outputs".into())?;
     }
-    Ok(state)
+    ended(finals, &args[2..], &mut last[1..], i > 0)
 }
 
-/// The values of a scan's state, its scan inputs, and what its body captures.
-struct Scanned {
-    state: Vec<Value>,
-    sequences: Vec<(Tensor, usize)>,
-    captures: Vec<Value>,
+/// A condition that always holds.
+static TRUE: bool = true;
+
+/// A look at what a body gave.
+fn arg(v: &Option<Value>) -> Arg<'_> {
+    v.as_ref().map_or(Arg::Absent, Arg::of)
 }
 
-fn run_scan(op: &Scan, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
-    let state = args[..op.state].iter().map(Arg::to_value).collect::<Result<Vec<_>>>()?;
-    let captures = op.captures.iter().map(|&i| args[i].to_value()).collect::<Result<Vec<_>>>()?;
-    let mut sequences = Vec::new();
-    for (k, a) in args[op.state..op.state + op.scan_inputs].iter().enumerate() {
-        let t = a.tensor()?.to_tensor()?;
-        let axis = crate::ir::op::resolve_axis(op.input_axes.get(k).copied().unwrap_or(0), t.shape().len())?;
-        sequences.push((t, axis));
+/// The state behind the last iteration, if there was one, as results.
+fn ended(results: &mut [Option<Value>], first: &[Arg<'_>], last: &mut [Option<Value>], ran: bool) -> Result<()> {
+    for ((result, first), last) in results.iter_mut().zip(first).zip(last) {
+        match ran {
+            true => swap(result, last),
+            false => give_output(result, first)?,
+        }
     }
-    scan(op, body, cx, Scanned { state, sequences, captures }, None)
+    Ok(())
+}
+
+/// The values of a scan's state, its scan inputs, and the node's arguments, some of which its body captures.
+struct Scanned<'a, 'b> {
+    state: &'b [Arg<'a>],
+    sequences: &'b [Arg<'a>],
+    args: &'b [Arg<'a>],
+    batched: bool,
 }
 
 /// Each item of the batch for itself; the scan outputs of short sequences are filled up with zeros.
-fn run_batch(op: &Scan, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
-    let captures = op.captures.iter().map(|&i| args[i].to_value()).collect::<Result<Vec<_>>>()?;
+fn run_batch(op: &Scan, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>], kept: &mut Kept) -> Result<()> {
     let given = op.state + op.scan_inputs;
     let tensors = args[..given].iter().map(|a| a.tensor()?.to_tensor()).collect::<Result<Vec<_>>>()?;
     let Some(&batch) = tensors.last().and_then(|t| t.shape().first()) else {
@@ -125,9 +204,9 @@ fn run_batch(op: &Scan, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Re
     };
     let mut results: Vec<Vec<Tensor>> = vec![Vec::new(); op.state + op.scan_outputs];
     for item in 0..batch {
-        let mut parts = tensors.iter().map(|t| join::index(t, 0, item)).collect::<Result<Vec<_>>>()?;
-        let sequences: Vec<_> = parts.split_off(op.state).into_iter().map(|t| (t, 0)).collect();
-        let state = parts.into_iter().map(Value::Tensor).collect();
+        let parts = tensors.iter().map(|t| join::index(t, 0, item)).collect::<Result<Vec<_>>>()?;
+        let parts: Vec<Arg<'_>> = parts.iter().map(|t| Arg::Tensor(t.as_view())).collect();
+        let (state, sequences) = parts.split_at(op.state);
         let length = match &lengths {
             None => None,
             Some(l) => match l.get(item).and_then(|&n| usize::try_from(n).ok()) {
@@ -135,59 +214,90 @@ fn run_batch(op: &Scan, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Re
                 None => bail!(InvalidModel, "sequence_lens {l:?} for a batch of {batch}"),
             },
         };
-        let scanned = Scanned { state, sequences, captures: captures.clone() };
-        let out = scan(op, body, cx, scanned, length).context(|| format!("item {item} of the batch"))?;
-        for (r, v) in results.iter_mut().zip(out) {
-            r.push(v.as_tensor()?.clone());
+        let scanned = Scanned { state, sequences, args, batched: true };
+        scan(op, body, cx, &scanned, length, kept).context(|| format!("item {item} of the batch"))?;
+        for (r, v) in results.iter_mut().zip(&mut kept.results) {
+            // Taken: the next item must not overwrite it.
+            r.extend(v.take().map(|v| v.as_tensor().cloned()).transpose()?);
         }
     }
-    let nothing = crate::ir::Fact::Unknown;
-    results.iter().map(|r| stack(r, 0, &nothing).map(Value::Tensor)).collect()
+    let nothing = Fact::Unknown;
+    for (r, v) in results.iter().zip(&mut kept.results) {
+        *v = Some(Value::Tensor(stacked(r, 0, &nothing)?));
+    }
+    Ok(())
 }
 
 /// Scans the first `length` elements, or all.
-fn scan(op: &Scan, body: &Program, cx: &RunCtx<'_>, values: Scanned, length: Option<usize>) -> Result<Vec<Value>> {
-    let Scanned { mut state, sequences, captures } = values;
-    let size = |(t, axis): &(Tensor, usize)| t.shape().get(*axis).copied();
-    let Some(all) = sequences.first().and_then(size) else { bail!(InvalidModel, "a Scan without scan inputs") };
-    for s in &sequences {
-        ensure!(size(s) == Some(all), InvalidModel, "scan inputs have {all} and {:?} elements", size(s));
+fn scan(
+    op: &Scan,
+    body: &Program,
+    cx: &RunCtx<'_>,
+    values: &Scanned<'_, '_>,
+    length: Option<usize>,
+    kept: &mut Kept,
+) -> Result<()> {
+    let axis = |k: usize, t: &TensorView<'_>| match values.batched {
+        true => Ok(0),
+        false => resolve_axis(op.input_axes.get(k).copied().unwrap_or(0), t.shape().len()),
+    };
+    let mut all = None;
+    for (k, s) in values.sequences.iter().enumerate() {
+        let t = s.tensor()?;
+        let size = t.shape().get(axis(k, t)?).copied();
+        ensure!(
+            size.is_some() && all.is_none_or(|a| size == a),
+            InvalidModel,
+            "scan inputs have {all:?} and {size:?} elements"
+        );
+        all = Some(size);
     }
+    let Some(all) = all.flatten() else { bail!(InvalidModel, "a Scan without scan inputs") };
     let n = length.unwrap_or(all);
     ensure!(n <= all, InvalidModel, "a sequence of length {n} in {all} elements");
-    let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); op.scan_outputs];
+    let Kept { results, args: spare, last, next, elements, .. } = kept;
+    last.resize(op.state + op.scan_outputs, None);
+    next.resize(op.state + op.scan_outputs, None);
+    results.resize(op.state + op.scan_outputs, None);
+    elements.resize(op.scan_inputs, None);
+    let (finals, scans) = results.split_at_mut(op.state);
+    let room = if length.is_some() { all } else { n };
+    let axes = |k: usize| op.output_axes.get(k).copied().unwrap_or(0);
+    let mut stacks: smallvec::SmallVec<[Stack<'_>; 4]> =
+        scans.iter_mut().enumerate().map(|(k, s)| Stack::new(s, axes(k), room)).collect();
     for i in 0..n {
         cx.stop.check()?;
-        let mut inputs = state.clone();
-        for (k, (t, axis)) in sequences.iter().enumerate() {
-            let at = if op.input_reversed.get(k).copied().unwrap_or(false) { n - 1 - i } else { i };
-            inputs.push(Value::Tensor(join::index(t, *axis, at)?));
+        let mut list = recycled(take(spare));
+        match i {
+            0 => list.extend_from_slice(values.state),
+            _ => list.extend(last[..op.state].iter().map(arg)),
         }
-        inputs.extend(captures.iter().cloned());
-        let mut out = call(body, cx, &inputs).context(|| format!("scan body, iteration {i}"))?;
-        let scans = out.split_off(op.state);
-        state = out;
-        for (c, v) in collected.iter_mut().zip(scans) {
-            c.push(v.as_tensor()?.clone());
+        for (k, (s, own)) in values.sequences.iter().zip(elements.iter_mut()).enumerate() {
+            let at = if is(&op.input_reversed, k) { n - 1 - i } else { i };
+            list.push(Arg::Tensor(element(s.tensor()?, axis(k, s.tensor()?)?, at, own)?));
+        }
+        list.extend(op.captures.iter().map(|&k| values.args[k].clone()));
+        body.run_args(cx, &list, next).context(|| format!("scan body, iteration {i}"))?;
+        *spare = recycled(list);
+        swap(last, next);
+        for (k, (stack, v)) in stacks.iter_mut().zip(&last[op.state..]).enumerate() {
+            let at = if is(&op.output_reversed, k) { n - 1 - i } else { i };
+            stack.put(arg(v).tensor()?, at).context(|| "scan outputs".into())?;
         }
     }
-    for (k, mut c) in collected.into_iter().enumerate() {
-        if op.output_reversed.get(k).copied().unwrap_or(false) {
-            c.reverse();
-        }
-        if let Some(last) = c.last() {
-            let filler = Tensor::zeroed(last.dtype(), last.shape())?;
-            c.resize(if length.is_some() { all } else { n }, filler);
-        }
-        let empty = op.scan_facts.get(k).cloned().unwrap_or_default();
-        state.push(Value::Tensor(stack(&c, op.output_axes.get(k).copied().unwrap_or(0), &empty)?));
+    for (k, stack) in stacks.into_iter().enumerate() {
+        let empty = op.scan_facts.get(k).unwrap_or(&Fact::Unknown);
+        stack.finish(n, if n > 0 { room } else { 0 }, empty).context(|| "scan outputs".into())?;
     }
-    Ok(state)
+    ended(finals, values.state, last, n > 0)
 }
 
-fn run_map(op: &SequenceMap, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn is(flags: &[bool], k: usize) -> bool {
+    flags.get(k).copied().unwrap_or(false)
+}
+
+fn run_map(op: &SequenceMap, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>], kept: &mut Kept) -> Result<()> {
     let given = args[..op.inputs].iter().map(Arg::to_value).collect::<Result<Vec<_>>>()?;
-    let captures = op.captures.iter().map(|&i| args[i].to_value()).collect::<Result<Vec<_>>>()?;
     let n = given[0].as_sequence()?.len();
     let mut results: Vec<Vec<Value>> = vec![Vec::new(); body.graph().outputs().len()];
     for i in 0..n {
@@ -199,24 +309,15 @@ fn run_map(op: &SequenceMap, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>]) 
             },
             v => Ok(v.clone()),
         };
-        let mut inputs = given.iter().map(at).collect::<Result<Vec<_>>>()?;
-        inputs.extend(captures.iter().cloned());
-        let out = call(body, cx, &inputs).context(|| format!("map body, element {i}"))?;
-        results.iter_mut().zip(out).for_each(|(r, v)| r.push(v));
+        let own = given.iter().map(at).collect::<Result<Vec<_>>>()?;
+        let mut list = recycled(std::mem::take(&mut kept.args));
+        list.extend(own.iter().map(Arg::of).chain(op.captures.iter().map(|&i| args[i].clone())));
+        let mut out = vec![None; results.len()];
+        body.run_args(cx, &list, &mut out).context(|| format!("map body, element {i}"))?;
+        kept.args = recycled(list);
+        results.iter_mut().zip(out).for_each(|(r, v)| r.extend(v));
     }
-    Ok(results.into_iter().map(|r| Value::Sequence(Arc::new(r))).collect())
-}
-
-/// Tensors of one shape along a new axis; for none of them, `empty` tells the type and the shape of an element.
-fn stack(parts: &[Tensor], axis: i64, empty: &crate::ir::Fact) -> Result<Tensor> {
-    let Some(first) = parts.first() else {
-        let dtype = empty.dtype().unwrap_or(DType::F32);
-        let dims = empty.as_tensor().and_then(|t| t.dims.clone()).unwrap_or_default();
-        let mut shape: Vec<usize> = dims.iter().map(|d| d.size().unwrap_or(0)).collect();
-        let axis = crate::ir::op::resolve_axis(axis, shape.len() + 1)?;
-        shape.insert(axis, 0);
-        return Tensor::zeroed(dtype, &shape);
-    };
-    let axis = crate::ir::op::resolve_axis(axis, first.shape().len() + 1)?;
-    join::stack(parts, axis).context(|| "scan outputs".into())
+    kept.results.clear();
+    kept.results.extend(results.into_iter().map(|r| Some(Value::Sequence(Arc::new(r)))));
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The state of one run.
 
+use super::control::Kept;
 use super::key::Key;
 use super::program::Target;
 use super::{Segment, Slot, SlotKind};
@@ -9,6 +10,7 @@ use crate::base::alloc::Buffer;
 use crate::base::budget::Charge;
 use crate::ensure;
 use crate::error::Result;
+use crate::ir::NodeId;
 use crate::tensor::Value;
 use std::sync::Arc;
 
@@ -24,6 +26,8 @@ pub struct Frame {
     pub parts: Vec<Part>,
     /// Scratch of all threads.
     pub scratch: Buffer,
+    /// What nodes with subgraphs keep from run to run.
+    kept: Vec<(NodeId, Kept)>,
 }
 
 /// Sizes go in steps of an eighth of their power of two, so that a past that grows by one token does not take new memory
@@ -63,6 +67,18 @@ impl Frame {
             key: Key::new(),
             parts: Vec::new(),
             scratch: Buffer::empty(),
+            kept: Vec::new(),
+        }
+    }
+    /// What a node kept; `keep` gives it back.
+    pub fn take_kept(&mut self, node: NodeId) -> Kept {
+        self.kept.iter_mut().find(|k| k.0 == node).map(|k| std::mem::take(&mut k.1)).unwrap_or_default()
+    }
+    /// Keeps what a node may use again.
+    pub fn keep(&mut self, node: NodeId, kept: Kept) {
+        match self.kept.iter_mut().find(|k| k.0 == node) {
+            Some(k) => k.1 = kept,
+            None => self.kept.push((node, kept)),
         }
     }
     /// Lets go of the values of a run, but neither of memory nor of the segment it began with.
@@ -72,6 +88,7 @@ impl Frame {
         if let Some(part) = self.parts.first_mut() {
             part.segment = Some(first);
         }
+        self.kept.iter_mut().for_each(|k| k.1.end_run());
     }
     /// Makes scratch for `width` threads of `each` bytes.
     pub fn need_scratch(&mut self, bytes: usize) -> Result<()> {

@@ -1,7 +1,8 @@
 //! Plan cache keys: the shapes (and small contents) that a plan was made for.
 
 use super::Segment;
-use crate::tensor::{Tensor, Value};
+use crate::backend::cpu::Arg;
+use crate::tensor::Value;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,26 +11,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub type Key = SmallVec<[u64; 48]>;
 
 /// The key of a first segment.
-pub fn of_inputs(inputs: &[Value]) -> Key {
+pub fn of_inputs(inputs: &[Arg<'_>]) -> Key {
     let mut key = Key::new();
-    inputs.iter().for_each(|v| push_value(&mut key, v, false));
+    inputs.iter().for_each(|a| push_arg(&mut key, a));
     key
 }
 
-/// Adds a value to a key.
-pub fn push_value(key: &mut Key, v: &Value, contents: bool) {
-    match v {
-        Value::Tensor(t) => push_tensor(key, t, contents),
-        Value::Sequence(s) => key.extend([1001, s.len() as u64]),
-        Value::Optional(o) => key.extend([1002, u64::from(o.is_some())]),
-        Value::Map(_) => key.push(1003),
-    }
-}
-
-fn push_tensor(key: &mut Key, t: &Tensor, contents: bool) {
-    push_shape(key, t.dtype() as u64, t.shape());
-    if contents {
-        push_bytes(key, t.bytes());
+/// Adds what a value is to a key, not its elements.
+pub fn push_arg(key: &mut Key, a: &Arg<'_>) {
+    match a {
+        Arg::Absent => key.push(0),
+        Arg::Tensor(t) => push_shape(key, t.dtype() as u64, t.shape()),
+        Arg::Value(Value::Sequence(s)) => key.extend([1001, s.len() as u64]),
+        Arg::Value(Value::Optional(o)) => key.extend([1002, u64::from(o.is_some())]),
+        Arg::Value(_) => key.push(1003),
     }
 }
 

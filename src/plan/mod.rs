@@ -7,6 +7,7 @@
 mod check;
 mod control;
 mod cost;
+mod dynamic;
 mod frame;
 mod key;
 mod memory;
@@ -15,6 +16,7 @@ mod run;
 mod segment;
 mod share;
 mod specialise;
+mod stack;
 mod template;
 
 pub use check::{Check, Refusal};

@@ -1,20 +1,21 @@
 //! Runs a program: finds or makes the plan of the inputs' shapes, readies a frame, and goes through the items.
 
-use super::control;
+use super::dynamic::fact_of_arg;
 use super::frame::Frame;
-use super::key::{self, Key, push_bytes, push_shape, push_value};
+use super::key::{self, Key, push_arg, push_bytes, push_shape};
 use super::program::Program;
-use super::segment::{DynamicItem, Item, Segment, SlotKind, StepItem, Tail};
+use super::segment::{Item, Segment, SlotKind, StepItem, Tail};
 use super::specialise::{Ready, Start, again, missing, specialise, specialise_first};
 use super::template::Template;
-use crate::backend::cpu::{Arg, EagerCtx};
-use crate::backend::step::{NO_VALUE, Place, StepArgs};
+use crate::backend::cpu::Arg;
+use crate::backend::step::{Place, StepArgs};
 use crate::base::cancel::Stop;
 use crate::base::parallel::Parallel;
 use crate::error::{Context, Error, Result};
-use crate::ir::{Alias, Fact, Node, TensorFact, ValueId};
+use crate::ir::{Fact, Node, TensorFact, ValueId};
 use crate::tensor::{DType, Tensor, TensorView, Value};
-use crate::{bail, ensure, err};
+use crate::{ensure, err};
+use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,6 +46,12 @@ impl Program {
     /// Runs the graph. `outputs` has an entry a graph output: a tensor there is written in place if its type and shape
     /// are right and nobody else holds it, anything else is replaced.
     pub fn run(&self, cx: &RunCtx<'_>, inputs: &[Value], outputs: &mut [Option<Value>]) -> Result<()> {
+        let inputs: SmallVec<[Arg<'_>; 8]> = inputs.iter().map(Arg::of).collect();
+        self.run_args(cx, &inputs, outputs)
+    }
+
+    /// The same for inputs that lie anywhere: what a subgraph captures is not copied.
+    pub(super) fn run_args(&self, cx: &RunCtx<'_>, inputs: &[Arg<'_>], outputs: &mut [Option<Value>]) -> Result<()> {
         ensure!(
             inputs.len() == self.graph.inputs().len(),
             InvalidArgument,
@@ -89,14 +96,15 @@ impl Program {
 
     /// The plan's first segment for the shapes of these inputs; `inspect` shows it.
     pub fn first_segment(&self, inputs: &[Value], threads: &dyn Parallel) -> Result<Arc<Segment>> {
-        self.segment_of(&key::of_inputs(inputs), inputs, threads)
+        let inputs: SmallVec<[Arg<'_>; 8]> = inputs.iter().map(Arg::of).collect();
+        self.segment_of(&key::of_inputs(&inputs), &inputs, threads)
     }
 
-    fn segment_of(&self, key: &Key, inputs: &[Value], threads: &dyn Parallel) -> Result<Arc<Segment>> {
+    fn segment_of(&self, key: &Key, inputs: &[Arg<'_>], threads: &dyn Parallel) -> Result<Arc<Segment>> {
         if let Some(s) = self.first.get(key) {
             return Ok(s);
         }
-        let known = self.graph.inputs().iter().zip(inputs).map(|(&v, value)| fact_of(value, self.graph.fact(v)));
+        let known = self.graph.inputs().iter().zip(inputs).map(|(&v, a)| fact_of_arg(a, self.graph.fact(v)));
         self.plan_first(key.clone(), known, threads)
     }
 
@@ -157,21 +165,18 @@ impl Program {
         tail: &Tail,
         frame: &Frame,
         depth: usize,
-        inputs: &[Value],
+        inputs: &[Arg<'_>],
         segment: &Segment,
     ) -> Result<Arc<Segment>> {
         let look = |v: ValueId| self.look(v, frame, depth, inputs, segment, tail);
         let mut key = Key::new();
         for &(v, contents) in &tail.watch {
             match look(v)? {
-                Arg::Tensor(t) => {
+                Arg::Tensor(t) if contents => {
                     push_shape(&mut key, t.dtype() as u64, t.shape());
-                    if contents {
-                        push_bytes(&mut key, t.bytes());
-                    }
+                    push_bytes(&mut key, t.bytes());
                 }
-                Arg::Value(v) => push_value(&mut key, v, false),
-                Arg::Absent => key.push(0),
+                a => push_arg(&mut key, &a),
             }
         }
         if let Some(s) = tail.next.get(&key) {
@@ -184,9 +189,7 @@ impl Program {
                     let own = Tensor::from_bytes(t.dtype(), t.shape(), bytes::Bytes::copy_from_slice(t.bytes()))?;
                     Fact::Tensor(TensorFact::constant(own))
                 }
-                Arg::Tensor(t) => Fact::sized(t.dtype(), t.shape()),
-                Arg::Value(value) => fact_of(value, &facts[v.index()]),
-                Arg::Absent => Fact::Absent,
+                a => fact_of_arg(&a, &facts[v.index()]),
             };
         }
         let start = Start { at: tail.at, facts, ready: Ready::Before(tail.at) };
@@ -201,7 +204,7 @@ impl Program {
         v: ValueId,
         frame: &'a Frame,
         depth: usize,
-        inputs: &'a [Value],
+        inputs: &[Arg<'a>],
         segment: &Segment,
         tail: &Tail,
     ) -> Result<Arg<'a>> {
@@ -209,7 +212,7 @@ impl Program {
             return Ok(Arg::of(x));
         }
         if let Some(i) = self.graph.inputs().iter().position(|&i| i == v) {
-            return Ok(Arg::of(&inputs[i]));
+            return Ok(inputs[i].clone());
         }
         let fact = &tail.facts[v.index()];
         let place = match segment.exports.iter().find(|e| e.0 == v) {
@@ -229,7 +232,7 @@ impl Program {
         frame: &mut Frame,
         depth: usize,
         segment: &Arc<Segment>,
-        inputs: &[Value],
+        inputs: &[Arg<'_>],
         outputs: &mut [Option<Value>],
     ) -> Result<()> {
         let place = || "memory for intermediate values".to_string();
@@ -247,8 +250,7 @@ impl Program {
         for (i, slot) in segment.slots.iter().enumerate() {
             match slot.kind {
                 SlotKind::Input(k) => {
-                    let t = inputs[k].as_tensor()?;
-                    part.places[i] = host_place(t)?;
+                    part.places[i] = view_place(inputs[k].tensor()?)?;
                 }
                 SlotKind::Carried(v) => {
                     let place = match &frame.values[v.index()] {
@@ -309,8 +311,8 @@ impl Program {
                     // SAFETY: slot `to` is host memory of these bytes.
                     unsafe { self.target.backend(backend).copy_out(memory, a.addr as usize, b.addr, bytes)? };
                 }
-                Item::Eager(d) => self.run_dynamic(cx, frame, depth, segment, d, inputs, false)?,
-                Item::Control(d) => self.run_dynamic(cx, frame, depth, segment, d, inputs, true)?,
+                Item::Eager(d) => self.run_eager(cx, frame, depth, segment, d, inputs)?,
+                Item::Control(d) => self.run_control(cx, frame, depth, segment, d, inputs)?,
             }
             if let (Some(p), Some(t)) = (cx.profile, start) {
                 let ns = t.elapsed().as_nanos() as u64;
@@ -355,170 +357,22 @@ impl Program {
             Item::Control(d) => (node(d.node), "control"),
         }
     }
-
-    /// Inputs of an eager or control item.
-    fn args<'a>(
-        &'a self,
-        frame: &'a Frame,
-        depth: usize,
-        segment: &'a Segment,
-        d: &DynamicItem,
-        inputs: &'a [Value],
-    ) -> Result<Vec<Arg<'a>>> {
-        let node = self.graph.node(d.node);
-        let mut args = Vec::with_capacity(node.inputs.len());
-        for (v, &slot) in node.inputs.iter().zip(&d.inputs) {
-            let Some(v) = v else {
-                args.push(Arg::Absent);
-                continue;
-            };
-            if let Some(x) = &frame.values[v.index()] {
-                args.push(Arg::of(x));
-            } else if let Some(i) = self.graph.inputs().iter().position(|i| i == v) {
-                args.push(Arg::of(&inputs[i]));
-            } else if slot != NO_VALUE {
-                let s = &segment.slots[slot as usize];
-                let addr = frame.parts[depth].places[slot as usize].addr;
-                if let SlotKind::Constant(t) = &s.kind {
-                    args.push(Arg::Tensor(t.as_view()));
-                } else {
-                    // SAFETY: a dense host slot of this type and shape, written by an earlier item.
-                    args.push(Arg::Tensor(unsafe { TensorView::from_raw(s.dtype, &s.shape, addr) }));
-                }
-            } else if let Some(t) = self.graph.fact(*v).constant() {
-                args.push(Arg::Tensor(t.as_view()));
-            } else {
-                return Err(missing(&self.graph.value(*v).name));
-            }
-        }
-        Ok(args)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn run_dynamic(
-        &self,
-        cx: &RunCtx<'_>,
-        frame: &mut Frame,
-        depth: usize,
-        segment: &Arc<Segment>,
-        d: &DynamicItem,
-        inputs: &[Value],
-        control: bool,
-    ) -> Result<()> {
-        let node = self.graph.node(d.node);
-        let args = self.args(frame, depth, segment, d, inputs)?;
-        let results = if control {
-            control::run(self, cx, d.node, &args)
-        } else if let Some(run) = self.target.cpu.bindings().find_eager(&*node.op) {
-            run(&*node.op, &EagerCtx { pool: cx.pool, outputs: node.outputs.len() }, &args)
-        } else if node.op.alias() == Alias::View {
-            dynamic_view(node, &args)
-        } else {
-            Err(err!(Internal, "no way to run it"))
-        };
-        let results = results.context(|| {
-            let facts: Vec<String> = args.iter().map(describe_arg).collect();
-            format!("{} of {}", node.describe(), facts.join(", "))
-        })?;
-        drop(args);
-        ensure!(results.len() >= node.outputs.len(), Internal, "{} gave {} results", node.describe(), results.len());
-        for ((v, &slot), value) in node.outputs.iter().zip(&d.outputs).zip(results) {
-            let Some(v) = v else { continue };
-            if slot != NO_VALUE {
-                let (s, t) = (&segment.slots[slot as usize], value.as_tensor()?);
-                ensure!(
-                    t.shape() == &s.shape[..] && t.dtype() == s.dtype,
-                    Internal,
-                    "{}: {} {:?} was foreseen, it is {t:?}",
-                    node.describe(),
-                    s.dtype,
-                    s.shape
-                );
-                let place = host_place(value.as_tensor()?)?;
-                let part = &mut frame.parts[depth];
-                part.places[slot as usize] = place;
-                let late = segment.late.iter().filter(|l| l.1.root == slot);
-                late.for_each(|&(s, within)| part.places[s as usize] = place.at(within.offset));
-            }
-            frame.values[v.index()] = Some(value);
-        }
-        Ok(())
-    }
-
-    /// Graph outputs that no segment wrote: values made on the fly, strings, sequences, inputs passed through.
-    fn dynamic_outputs(&self, frame: &Frame, inputs: &[Value], outputs: &mut [Option<Value>]) -> Result<()> {
-        for (i, &v) in self.graph.outputs().iter().enumerate() {
-            if let Some(x) = &frame.values[v.index()] {
-                give_output(&mut outputs[i], x)?;
-            } else if let Some(k) = self.graph.inputs().iter().position(|&x| x == v) {
-                give_output(&mut outputs[i], &inputs[k])?;
-            } else if let Some(t) = self.graph.fact(v).constant().filter(|t| t.dtype() == DType::String) {
-                give_output(&mut outputs[i], &Value::Tensor(t.clone()))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What is known of a value that is there.
-fn fact_of(v: &Value, declared: &Fact) -> Fact {
-    match v {
-        Value::Tensor(t) => Fact::sized(t.dtype(), t.shape()),
-        Value::Sequence(s) => match (s.first(), declared) {
-            (_, Fact::Sequence(e)) => Fact::Sequence(e.clone()),
-            (Some(Value::Tensor(t)), _) => Fact::Sequence(Box::new(Fact::any_tensor(t.dtype()))),
-            _ => Fact::Sequence(Box::new(Fact::Unknown)),
-        },
-        Value::Optional(o) => match declared {
-            Fact::Optional(e) => Fact::Optional(e.clone()),
-            _ => Fact::Optional(Box::new(o.as_ref().map_or(Fact::Unknown, |v| fact_of(v, &Fact::Unknown)))),
-        },
-        Value::Map(m) => Fact::Map(m.keys.dtype(), Box::new(fact_of(&m.values, &Fact::Unknown))),
-    }
-}
-
-/// A description of an argument, for errors.
-fn describe_arg(a: &Arg<'_>) -> String {
-    match a {
-        Arg::Absent => "-".into(),
-        Arg::Tensor(t) => format!("{}{:?}", t.dtype(), t.shape()),
-        Arg::Value(v) => v.kind().into(),
-    }
-}
-
-/// Views of values that have no planned place: strings, and tensors whose shape was not known.
-fn dynamic_view(node: &crate::ir::Node, args: &[Arg<'_>]) -> Result<Vec<Value>> {
-    let facts: Vec<Fact> = args
-        .iter()
-        .map(|a| {
-            Ok(match a {
-                Arg::Absent => Fact::Absent,
-                Arg::Tensor(t) if t.dtype() == DType::String => Fact::sized(t.dtype(), t.shape()),
-                Arg::Tensor(t) if t.len() <= crate::ir::fact::MAX_CONTENTS => {
-                    Fact::Tensor(TensorFact::constant(t.to_tensor()?))
-                }
-                Arg::Tensor(t) => Fact::sized(t.dtype(), t.shape()),
-                Arg::Value(v) => fact_of(v, &Fact::Unknown),
-            })
-        })
-        .collect::<Result<_>>()?;
-    let refs: Vec<&Fact> = facts.iter().collect();
-    let out = crate::ir::build::infer_op(&node.op, &refs, 1)?;
-    match (&args[0], out[0].shape()) {
-        (Arg::Tensor(t), Some(shape)) => Ok(vec![Value::Tensor(t.to_tensor()?.reshaped(&shape)?)]),
-        (a, None) if matches!(a, Arg::Value(_)) => Ok(vec![a.to_value()?]),
-        _ => bail!(Unsupported, "the shape of the result cannot be known"),
-    }
 }
 
 /// Where a value's elements lie. Constants of a model file that a subgraph or a later segment gets may lie askew.
-fn host_place(t: &Tensor) -> Result<Place> {
+pub(super) fn host_place(t: &Tensor) -> Result<Place> {
     t.settle()?;
     Ok(Place { addr: t.data_ptr().cast_mut(), space: 0 })
 }
 
+/// The same for a look at it.
+fn view_place(t: &TensorView<'_>) -> Result<Place> {
+    ensure!(t.ptr().addr() % t.dtype().align() == 0, OutOfMemory, "no memory to align {} of a file", t.dtype());
+    Ok(Place { addr: t.ptr().cast_mut(), space: 0 })
+}
+
 /// Makes an output tensor ready for writing; keeps the caller's where it fits.
-fn ready_output(out: &mut Option<Value>, dtype: DType, shape: &[usize]) -> Result<*mut u8> {
+pub(super) fn ready_output(out: &mut Option<Value>, dtype: DType, shape: &[usize]) -> Result<*mut u8> {
     if let Some(Value::Tensor(t)) = out
         && t.dtype() == dtype
         && t.shape() == shape
@@ -530,22 +384,6 @@ fn ready_output(out: &mut Option<Value>, dtype: DType, shape: &[usize]) -> Resul
     let p = t.data_mut_ptr().ok_or_else(|| err!(Internal, "a new tensor is shared"))?;
     *out = Some(Value::Tensor(t));
     Ok(p)
-}
-
-/// Hands out a value: copied into the caller's tensor where that fits.
-fn give_output(out: &mut Option<Value>, v: &Value) -> Result<()> {
-    if let (Some(Value::Tensor(o)), Value::Tensor(t)) = (&mut *out, v)
-        && o.dtype() == t.dtype()
-        && o.shape() == t.shape()
-        && t.dtype() != DType::String
-        && let Some(p) = o.data_mut_ptr()
-    {
-        // SAFETY: both have the same type and shape, and o's storage is its own.
-        unsafe { std::ptr::copy_nonoverlapping(t.data_ptr(), p, t.byte_len()) };
-        return Ok(());
-    }
-    *out = Some(v.clone());
-    Ok(())
 }
 
 /// Runs a step's phases over the pool.

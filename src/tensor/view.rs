@@ -26,7 +26,7 @@ impl<'a> TensorView<'a> {
             dtype: t.dtype(),
             shape: t.shape().into(),
             ptr: t.data_ptr(),
-            strings: t.as_strings().ok(),
+            strings: if t.dtype() == DType::String { t.as_strings().ok() } else { None },
             owner: Some(t),
             _life: PhantomData,
         }

@@ -15,6 +15,7 @@ mod hosts;
 mod keep;
 mod layers;
 mod limit;
+mod loops;
 mod models;
 mod mutate;
 mod odd;

@@ -1,0 +1,298 @@
+//! Loop, Scan and If: one plan and one memory for all iterations, counted, and that the numbers are right.
+
+use crate::alone;
+use crate::tiny::Tiny;
+use ortx::{Environment, ModelSource, RunOptions, Session, SessionOptions, Tensor, Value};
+
+const F32: i32 = 1;
+const I64: i32 = 7;
+
+fn session(model: Tiny) -> Session {
+    let options = SessionOptions { threads: 1, ..SessionOptions::default() };
+    Session::new(&Environment::new(), ModelSource::Bytes(model.bytes().into(), None), &options).unwrap()
+}
+
+fn floats(shape: &[usize], data: &[f32]) -> Value {
+    Value::Tensor(Tensor::from_slice(shape, data).unwrap())
+}
+
+fn number(n: usize) -> Value {
+    Value::Tensor(Tensor::scalar(n as i64).unwrap())
+}
+
+fn run(s: &Session, inputs: &[Value], outputs: &mut [Option<Value>]) {
+    s.run_values(inputs, outputs, &RunOptions::default()).unwrap();
+}
+
+fn data(v: &Option<Value>) -> (Vec<usize>, Vec<f32>) {
+    let t = v.as_ref().unwrap().as_tensor().unwrap();
+    (t.shape().to_vec(), t.as_slice::<f32>().unwrap().to_vec())
+}
+
+/// `s = s + w`, with `s * s` of each iteration kept; the body takes `w` from outside.
+fn sums() -> Tiny {
+    let body = Tiny::new("body")
+        .input("i", I64, &[])
+        .input("go", 9, &[])
+        .input("s", F32, &["4"])
+        .node("Identity", &["go"], &["go_on"])
+        .node("Add", &["s", "w1"], &["s1"])
+        .node("Mul", &["s1", "s1"], &["square"])
+        .output("go_on")
+        .output("s1")
+        .output("square");
+    Tiny::new("sums")
+        .input("n", I64, &[])
+        .input("s0", F32, &["4"])
+        .input("w", F32, &["4"])
+        .node("Neg", &["w"], &["w1"])
+        .node("Loop", &["n", "", "s0"], &["last", "squares"])
+        .graph("body", body)
+        .output("last")
+        .output("squares")
+}
+
+/// Running sums along an axis, from the end if `reversed`, put in reverse order too.
+fn scan(axis: i64, reversed: i64) -> Tiny {
+    let body = Tiny::new("body")
+        .input("s", F32, &["4"])
+        .input("x", F32, &["4"])
+        .node("Add", &["s", "x"], &["s1"])
+        .node("Neg", &["s1"], &["y"])
+        .output("s1")
+        .output("y");
+    let shape: &[&str] = if axis == 0 { &["n", "4"] } else { &["4", "n"] };
+    Tiny::new("scan")
+        .input("s0", F32, &["4"])
+        .input("xs", F32, shape)
+        .node("Scan", &["s0", "xs"], &["last", "ys"])
+        .int("num_scan_inputs", 1)
+        .ints("scan_input_axes", &[axis])
+        .ints("scan_output_axes", &[axis])
+        .ints("scan_input_directions", &[reversed])
+        .ints("scan_output_directions", &[reversed])
+        .graph("body", body)
+        .output("last")
+        .output("ys")
+}
+
+/// Three rounds of `t = t * h + i` within each of `n` rounds, whose results are kept.
+fn nested() -> Tiny {
+    let inner = Tiny::new("inner")
+        .input("j", I64, &[])
+        .input("go_j", 9, &[])
+        .input("t", F32, &["4"])
+        .node("Identity", &["go_j"], &["go_on_j"])
+        .node("Mul", &["t", "half"], &["t0"])
+        .node("Add", &["t0", "fi"], &["t1"])
+        .node("Identity", &["t1"], &["kept_t"])
+        .output("go_on_j")
+        .output("t1")
+        .output("kept_t");
+    let outer = Tiny::new("outer")
+        .input("i", I64, &[])
+        .input("go", 9, &[])
+        .input("s", F32, &["4"])
+        .node("Identity", &["go"], &["go_on"])
+        .node("Cast", &["i"], &["fi"])
+        .int("to", 1)
+        .node("Loop", &["three", "", "s"], &["s1", "all"])
+        .graph("body", inner)
+        .node("ReduceSum", &["all", "zero"], &["sum"])
+        .int("keepdims", 0)
+        .output("go_on")
+        .output("s1")
+        .output("sum");
+    Tiny::new("nested")
+        .input("n", I64, &[])
+        .input("s0", F32, &["4"])
+        .numbers("three", &[], &[3])
+        .numbers("zero", &[1], &[0])
+        .constant("half", &[], &[0.5])
+        .node("Loop", &["n", "", "s0"], &["last", "sums"])
+        .graph("body", outer)
+        .output("last")
+        .output("sums")
+}
+
+/// `s = s + w` in even rounds, `s = s * w` in odd ones.
+fn branches() -> Tiny {
+    let branch = |op: &str, y: &str| Tiny::new(y).node(op, &["s", "w"], &[y]).output(y);
+    let body = Tiny::new("body")
+        .input("i", I64, &[])
+        .input("go", 9, &[])
+        .input("s", F32, &["4"])
+        .node("Identity", &["go"], &["go_on"])
+        .node("Mod", &["i", "two"], &["odd"])
+        .node("Cast", &["odd"], &["is_odd"])
+        .int("to", 9)
+        .node("If", &["is_odd"], &["s1"])
+        .graph("then_branch", branch("Mul", "times"))
+        .graph("else_branch", branch("Add", "plus"))
+        .output("go_on")
+        .output("s1");
+    Tiny::new("branches")
+        .input("n", I64, &[])
+        .input("s0", F32, &["4"])
+        .input("w", F32, &["4"])
+        .numbers("two", &[], &[2])
+        .node("Loop", &["n", "", "s0"], &["last"])
+        .graph("body", body)
+        .output("last")
+}
+
+#[test]
+fn iterations_allocate_nothing() {
+    alone::alone("loops::iterations_allocate_nothing", count, String::new);
+}
+
+fn count() {
+    let s0 = || floats(&[4], &[0.1, 0.2, 0.3, 0.4]);
+    let w = || floats(&[4], &[0.9, -0.8, 0.7, -0.6]);
+    let xs = |n: usize, axis: i64| floats(&if axis == 0 { [n, 4] } else { [4, n] }, &vec![0.5; 4 * n]);
+    let cases: Vec<(&str, Tiny, Box<dyn Fn(usize) -> Vec<Value>>)> = vec![
+        ("loop", sums(), Box::new(move |n| vec![number(n), s0(), w()])),
+        ("scan", scan(0, 0), Box::new(move |n| vec![s0(), xs(n, 0)])),
+        ("scan backwards", scan(0, 1), Box::new(move |n| vec![s0(), xs(n, 0)])),
+        ("scan of columns", scan(1, 1), Box::new(move |n| vec![s0(), xs(n, 1)])),
+        ("nested", nested(), Box::new(move |n| vec![number(n), s0()])),
+        ("branches", branches(), Box::new(move |n| vec![number(n), s0(), w()])),
+    ];
+    for (what, model, inputs) in cases {
+        let s = session(model);
+        let counted = |n: usize| {
+            let inputs = inputs(n);
+            let mut outputs = vec![None; s.outputs().len()];
+            (0..4).for_each(|_| run(&s, &inputs, &mut outputs));
+            let (calls, live) = (alone::calls(), alone::live());
+            run(&s, &inputs, &mut outputs);
+            (alone::calls() - calls, alone::live() - live)
+        };
+        let (few, many) = (counted(10), counted(1000));
+        println!("{what}: {few:?} with 10 iterations, {many:?} with 1000");
+        assert_eq!(few, many, "{what}: allocations and bytes with 10 iterations, and with 1000");
+    }
+}
+
+/// Each model twice in one session, so that the second run meets the memory of the first; sizes change in between.
+fn twice(s: &Session, inputs: &[Value]) -> Vec<(Vec<usize>, Vec<f32>)> {
+    let mut outputs = vec![None; s.outputs().len()];
+    run(s, inputs, &mut outputs);
+    let first: Vec<_> = outputs.iter().map(data).collect();
+    let (mut again, mut fresh) = (outputs, vec![None; s.outputs().len()]);
+    run(s, inputs, &mut again);
+    run(s, inputs, &mut fresh);
+    assert_eq!(again.iter().map(data).collect::<Vec<_>>(), first);
+    assert_eq!(fresh.iter().map(data).collect::<Vec<_>>(), first);
+    first
+}
+
+#[test]
+fn loops_and_scans_are_right() {
+    let (s0, w) = ([1f32, 2.0, 3.0, 4.0], [1f32, -1.0, 0.5, 0.25]);
+    let s = session(sums());
+    for n in [3, 0, 1, 40, 2] {
+        let (mut state, mut squares) = (s0, Vec::new());
+        for _ in 0..n {
+            state = std::array::from_fn(|k| state[k] - w[k]);
+            squares.extend(state.map(|x| x * x));
+        }
+        let out = twice(&s, &[number(n), floats(&[4], &s0), floats(&[4], &w)]);
+        assert_eq!(out, [(vec![4], state.to_vec()), (vec![n, 4], squares)], "{n} rounds");
+    }
+    for (axis, reversed) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let s = session(scan(axis, reversed));
+        for n in [5usize, 1, 9] {
+            let x = |i: usize, k: usize| (i * 4 + k) as f32;
+            let place = |i: usize, k: usize| if axis == 0 { i * 4 + k } else { k * n + i };
+            let (mut xs, mut ys, mut state) = (vec![0.0; 4 * n], vec![0.0; 4 * n], s0);
+            (0..4 * n).for_each(|j| xs[place(j / 4, j % 4)] = x(j / 4, j % 4));
+            for i in 0..n {
+                let at = if reversed == 1 { n - 1 - i } else { i };
+                state = std::array::from_fn(|k| state[k] + x(at, k));
+                (0..4).for_each(|k| ys[place(at, k)] = -state[k]);
+            }
+            let shape = if axis == 0 { vec![n, 4] } else { vec![4, n] };
+            let out = twice(&s, &[floats(&[4], &s0), floats(&shape, &xs)]);
+            assert_eq!(out, [(vec![4], state.to_vec()), (shape, ys)], "{n} along {axis}, reversed {reversed}");
+        }
+    }
+    let s = session(nested());
+    for n in [2usize, 0, 5] {
+        let (mut state, mut sums) = (s0, Vec::new());
+        for i in 0..n {
+            let mut sum = [0f32; 4];
+            for _ in 0..3 {
+                state = state.map(|t| t * 0.5 + i as f32);
+                sum = std::array::from_fn(|k| sum[k] + state[k]);
+            }
+            sums.extend(sum);
+        }
+        let out = twice(&s, &[number(n), floats(&[4], &s0)]);
+        assert_eq!(out[0], (vec![4], state.to_vec()), "{n} rounds");
+        assert_eq!(out[1].1, sums, "{n} rounds");
+    }
+    let s = session(branches());
+    for n in [1usize, 2, 7] {
+        let step = |s: [f32; 4], i: usize| std::array::from_fn(|k| if i % 2 == 1 { s[k] * w[k] } else { s[k] + w[k] });
+        let state = (0..n).fold(s0, step);
+        assert_eq!(twice(&s, &[number(n), floats(&[4], &s0), floats(&[4], &w)]), [(vec![4], state.to_vec())]);
+    }
+}
+
+/// A state that grows by one element a round, kept as a whole in the end; and a loop that only the data ends.
+#[test]
+fn states_may_grow_and_data_may_end_a_loop() {
+    let body = Tiny::new("body")
+        .input("i", I64, &[])
+        .input("go", 9, &[])
+        .input("s", F32, &["?"])
+        .node("Identity", &["go"], &["go_on"])
+        .node("Concat", &["s", "one"], &["s1"])
+        .int("axis", 0)
+        .output("go_on")
+        .output("s1");
+    let model = Tiny::new("grows")
+        .input("n", I64, &[])
+        .input("s0", F32, &["?"])
+        .constant("one", &[1], &[1.0])
+        .node("Loop", &["n", "", "s0"], &["y"])
+        .graph("body", body)
+        .output("y");
+    let s = session(model);
+    for n in [3, 0, 50] {
+        let want = [vec![7.0, 8.0], vec![1.0; n]].concat();
+        assert_eq!(twice(&s, &[number(n), floats(&[2], &[7.0, 8.0])]), [(vec![n + 2], want)]);
+    }
+    // Doubled until it passes the limit; each value is kept, also with a trip count that is never reached.
+    let body = Tiny::new("body")
+        .input("i", I64, &[])
+        .input("go", 9, &[])
+        .input("s", F32, &[])
+        .node("Add", &["s", "step"], &["s1"])
+        .node("Less", &["s1", "limit"], &["go_on"])
+        .node("Neg", &["s1"], &["y"])
+        .output("go_on")
+        .output("s1")
+        .output("y");
+    let model = |trips: &str| {
+        Tiny::new("until")
+            .input("n", I64, &[])
+            .input("limit", F32, &[])
+            .constant("step", &[], &[1.0])
+            .constant("zero", &[], &[0.0])
+            .node("Loop", &[trips, "", "zero"], &["last", "all"])
+            .graph("body", body.clone())
+            .node("Identity", &["n"], &["n1"])
+            .output("last")
+            .output("all")
+    };
+    for trips in ["", "n"] {
+        let s = session(model(trips));
+        for n in [1usize, 16, 17, 100, 5] {
+            let want: Vec<f32> = (1..=n).map(|i| -(i as f32)).collect();
+            let out = twice(&s, &[number(1 << 40), floats(&[], &[n as f32])]);
+            assert_eq!(out, [(vec![], vec![n as f32]), (vec![n], want)]);
+        }
+    }
+}
