@@ -247,13 +247,18 @@ typedef struct ortx_session_options {
    * list with commas, "!" after a required one), "load" (map, read), "denormals" (flush, keep), "optimize" (0, 1),
    * "disabled_passes" (a list with commas), "stop_after" (a pass), "memory_limit" (bytes), "cache" (a file in which the
    * model is kept compiled: opened if it is there and current, else made, of which ortx_session_warning tells the reason),
-   * "rebuild" (0, 1: make that file anew).
+   * "rebuild" (0, 1: make that file anew), "plan_bytes".
    */
   const struct ortx_setting *settings;
   /**
    * How many.
    */
   size_t setting_count;
+  /**
+   * About how many bytes the plans take that are kept for shapes seen before: those of the model, and as many of each
+   * loop's body and branch. The ones that were not used for the longest time go first. 0: 64 MiB.
+   */
+  uint64_t plan_bytes;
 } ortx_session_options;
 
 /**

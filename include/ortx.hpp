@@ -356,6 +356,7 @@ public:
   session_options &keep_denormals(bool keep) { return raw_.keep_denormals = keep, *this; }
   session_options &optimize(bool on) { return raw_.disable_optimization = !on, *this; }
   session_options &memory_limit(uint64_t bytes) { return raw_.memory_limit = bytes, *this; }
+  session_options &plan_bytes(uint64_t bytes) { return raw_.plan_bytes = bytes, *this; }
   /** The next device in order of preference. */
   session_options &device(std::string name, bool required = false) {
     devices_.emplace_back(std::move(name), required);

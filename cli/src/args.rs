@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use ortx::SessionOptions;
 use ortx::kernels::isa::Level;
+use ortx::plan::Target;
 use std::path::PathBuf;
 
 /// Runs, inspects and benches ONNX models.
@@ -197,6 +198,9 @@ pub struct SessionArgs {
     /// Make the compiled model anew, whatever is there
     #[arg(long)]
     pub rebuild: bool,
+    /// About how many bytes the plans take that are kept for shapes seen before
+    #[arg(long, default_value_t = Target::PLAN_BYTES, value_name = "N")]
+    pub plan_bytes: usize,
 }
 
 impl SessionArgs {
@@ -211,6 +215,7 @@ impl SessionArgs {
             stop_after: self.stop_after.clone(),
             cache: self.cache.clone(),
             rebuild: self.rebuild,
+            plan_bytes: self.plan_bytes,
             ..SessionOptions::default()
         }
     }

@@ -24,7 +24,7 @@ pub fn show(session: &Session, args: &InputArgs) -> Result<(String, Value)> {
         rest = Some(session.run_values(&values, &mut outputs, &RunOptions::default()));
     }
     let mut segments: Vec<Arc<Segment>> = vec![first];
-    while let Some(next) = segments.last().and_then(|s| s.tail.as_ref()?.next.all().into_iter().next_back()) {
+    while let Some(next) = segments.last().and_then(|s| program.after(s)) {
         segments.push(next);
     }
     let mut human = String::new();

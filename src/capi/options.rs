@@ -78,10 +78,13 @@ pub struct ortx_session_options {
     /// list with commas, "!" after a required one), "load" (map, read), "denormals" (flush, keep), "optimize" (0, 1),
     /// "disabled_passes" (a list with commas), "stop_after" (a pass), "memory_limit" (bytes), "cache" (a file in which the
     /// model is kept compiled: opened if it is there and current, else made, of which ortx_session_warning tells the reason),
-    /// "rebuild" (0, 1: make that file anew).
+    /// "rebuild" (0, 1: make that file anew), "plan_bytes".
     pub settings: *const ortx_setting,
     /// How many.
     pub setting_count: usize,
+    /// About how many bytes the plans take that are kept for shapes seen before: those of the model, and as many of each
+    /// loop's body and branch. The ones that were not used for the longest time go first. 0: 64 MiB.
+    pub plan_bytes: u64,
 }
 // SAFETY: integers and pointers, the size first.
 unsafe impl Structure for ortx_session_options {}
@@ -133,6 +136,9 @@ pub unsafe fn convert(options: Option<&ortx_session_options>, pool: Option<HostP
     to.optimize = !truth(o.disable_optimization, "disable_optimization")?;
     if o.memory_limit > 0 {
         to.memory_limit = Some(usize::try_from(o.memory_limit).unwrap_or(usize::MAX));
+    }
+    if o.plan_bytes > 0 {
+        to.plan_bytes = usize::try_from(o.plan_bytes).unwrap_or(usize::MAX);
     }
     let (devices, settings) = (o.devices, o.settings);
     for count in [o.device_count, o.setting_count] {

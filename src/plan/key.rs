@@ -43,47 +43,77 @@ pub fn push_bytes(key: &mut Key, bytes: &[u8]) {
     }));
 }
 
-/// Segments by key, at most [`SegmentCache::CAPACITY`]; the longest unused one goes first.
-#[derive(Default)]
-pub struct SegmentCache(Mutex<State>);
+/// A key for what follows a segment.
+pub fn continuation(tail: u64) -> Key {
+    // No shape begins with such a word.
+    Key::from_slice(&[1 << 63 | tail])
+}
+
+/// The segments of a program by key, first ones and those that follow others. Bounded in bytes: those that were not used for
+/// the longest time go first.
+pub struct SegmentCache {
+    limit: usize,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
-    map: HashMap<Key, (Arc<Segment>, u64)>,
+    map: HashMap<Key, Entry>,
     clock: u64,
+    bytes: usize,
+}
+
+struct Entry {
+    segment: Arc<Segment>,
+    used: u64,
+    bytes: usize,
 }
 
 impl SegmentCache {
-    /// How many shapes are remembered.
-    pub const CAPACITY: usize = 32;
-
+    /// For so many bytes; the newest segment is kept in any case.
+    pub fn new(limit: usize) -> SegmentCache {
+        SegmentCache { limit, state: Mutex::default() }
+    }
     /// The segment of a key.
     pub fn get(&self, key: &Key) -> Option<Arc<Segment>> {
-        let mut s = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut s = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         s.clock += 1;
         let now = s.clock;
         s.map.get_mut(key).map(|e| {
-            e.1 = now;
-            e.0.clone()
+            e.used = now;
+            e.segment.clone()
         })
     }
     /// Remembers a segment.
     pub fn put(&self, key: Key, segment: Arc<Segment>) {
-        let mut s = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if s.map.len() >= Self::CAPACITY
-            && let Some(old) = s.map.iter().min_by_key(|e| e.1.1).map(|e| e.0.clone())
-        {
-            s.map.remove(&old);
-        }
+        let spilled = if key.spilled() { size_of_val(&key[..]) } else { 0 };
+        let bytes = segment.bytes() + spilled + size_of::<(Key, Entry)>();
+        let mut s = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         s.clock += 1;
-        let now = s.clock;
-        s.map.insert(key, (segment, now));
+        s.bytes += bytes;
+        let entry = Entry { segment, used: s.clock, bytes };
+        if let Some(old) = s.map.insert(key, entry) {
+            s.bytes -= old.bytes;
+        }
+        // An eighth at a time, so that a full cache is not searched with each segment.
+        while s.bytes > self.limit && s.map.len() > 1 {
+            let mut ages: Vec<u64> = s.map.values().map(|e| e.used).collect();
+            let oldest = (ages.len() - 1) / 8;
+            let &mut last = ages.select_nth_unstable(oldest).1;
+            s.map.retain(|_, e| e.used > last);
+            s.bytes = s.map.values().map(|e| e.bytes).sum();
+        }
     }
-    /// All segments remembered, the oldest first.
-    pub fn all(&self) -> Vec<Arc<Segment>> {
-        let s = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = s.map.values().cloned().collect();
-        all.sort_by_key(|e| e.1);
-        all.into_iter().map(|e| e.0).collect()
+    /// The segment last used of those that follow the tail of this number.
+    pub fn after(&self, tail: u64) -> Option<Arc<Segment>> {
+        let s = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefix = continuation(tail)[0];
+        let follows = s.map.iter().filter(|(k, _)| k.first() == Some(&prefix)).map(|(_, e)| e);
+        follows.max_by_key(|e| e.used).map(|e| e.segment.clone())
+    }
+    /// Segments, and the bytes that they are taken to have.
+    pub fn size(&self) -> (usize, usize) {
+        let s = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (s.map.len(), s.bytes)
     }
 }

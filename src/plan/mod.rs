@@ -21,7 +21,6 @@ mod template;
 
 pub use check::{Check, Refusal};
 pub use cost::Cost;
-pub use key::SegmentCache;
 pub use memory::Needed;
 pub use program::{Program, Target};
 pub use run::{RunCtx, Timing};

@@ -1,5 +1,6 @@
 //! A program: a graph with the backends it runs on, and the plans made so far.
 
+use super::Segment;
 use super::frame::Frame;
 use super::key::SegmentCache;
 use super::template::Templates;
@@ -8,7 +9,7 @@ use crate::backend::{Backend, PackedCache};
 use crate::error::Result;
 use crate::ir::{Graph, NodeId};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What programs run on.
@@ -21,12 +22,18 @@ pub struct Target {
     pub required: bool,
     /// Packed constants, shared by all graphs of a session.
     pub cache: PackedCache,
+    /// The bytes of plans that each program keeps.
+    pub plan_bytes: usize,
 }
 
 impl Target {
+    /// The bytes of plans that are kept where nothing else is said: some thousand shapes of a small model, hundreds of a large.
+    pub const PLAN_BYTES: usize = 64 << 20;
+
     /// The CPU alone.
     pub fn cpu(cpu: Arc<CpuBackend>) -> Self {
-        Target { cpu, devices: Vec::new(), required: false, cache: PackedCache::new() }
+        let cache = PackedCache::new();
+        Target { cpu, devices: Vec::new(), required: false, cache, plan_bytes: Self::PLAN_BYTES }
     }
     /// The backend of an index: devices in order, then the CPU.
     pub fn backend(&self, i: usize) -> &dyn Backend {
@@ -57,7 +64,9 @@ pub struct Program {
     pub(super) inner: HashMap<NodeId, Vec<Program>>,
     /// For each value the position in the order of its last user; `usize::MAX` for graph outputs.
     pub(super) last_use: Vec<usize>,
-    pub(super) first: SegmentCache,
+    pub(super) segments: SegmentCache,
+    /// How many segments with a continuation were made.
+    tails: AtomicU64,
     pub(super) templates: Templates,
     /// Plans made from scratch, and from templates.
     pub(super) whole: AtomicUsize,
@@ -81,12 +90,14 @@ impl Program {
             }
         }
         graph.outputs().iter().for_each(|v| last_use[v.index()] = usize::MAX);
+        let segments = SegmentCache::new(target.plan_bytes);
         Ok(Program {
             graph,
             target,
             inner,
             last_use,
-            first: Default::default(),
+            segments,
+            tails: Default::default(),
             templates: Default::default(),
             whole: Default::default(),
             short: Default::default(),
@@ -107,6 +118,17 @@ impl Program {
     }
     pub(super) fn give_frame(&self, frame: Box<Frame>) {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+    }
+    /// What follows a segment: the continuation last used.
+    pub fn after(&self, segment: &Segment) -> Option<Arc<Segment>> {
+        self.segments.after(segment.tail.as_ref()?.id)
+    }
+    pub(super) fn new_tail(&self) -> u64 {
+        self.tails.fetch_add(1, Ordering::Relaxed)
+    }
+    /// How many segments are kept, and the bytes that they are taken to have.
+    pub fn plans_kept(&self) -> (usize, usize) {
+        self.segments.size()
     }
     /// How many first segments were planned from scratch, and how many from one made before.
     pub fn plans_made(&self) -> (usize, usize) {

@@ -2,7 +2,7 @@
 
 use super::dynamic::fact_of_arg;
 use super::frame::Frame;
-use super::key::{self, Key, push_arg, push_bytes, push_shape};
+use super::key::{self, Key, continuation, push_arg, push_bytes, push_shape};
 use super::program::Program;
 use super::segment::{Item, Segment, SlotKind, StepItem, Tail};
 use super::specialise::{Ready, Start, again, missing, specialise, specialise_first};
@@ -101,7 +101,7 @@ impl Program {
     }
 
     fn segment_of(&self, key: &Key, inputs: &[Arg<'_>], threads: &dyn Parallel) -> Result<Arc<Segment>> {
-        if let Some(s) = self.first.get(key) {
+        if let Some(s) = self.segments.get(key) {
             return Ok(s);
         }
         let known = self.graph.inputs().iter().zip(inputs).map(|(&v, a)| fact_of_arg(a, self.graph.fact(v)));
@@ -144,7 +144,7 @@ impl Program {
                 segment
             }
         };
-        self.first.put(key, segment.clone());
+        self.segments.put(key, segment.clone());
         Ok(segment)
     }
 
@@ -169,7 +169,7 @@ impl Program {
         segment: &Segment,
     ) -> Result<Arc<Segment>> {
         let look = |v: ValueId| self.look(v, frame, depth, inputs, segment, tail);
-        let mut key = Key::new();
+        let mut key = continuation(tail.id);
         for &(v, contents) in &tail.watch {
             match look(v)? {
                 Arg::Tensor(t) if contents => {
@@ -179,7 +179,7 @@ impl Program {
                 a => push_arg(&mut key, &a),
             }
         }
-        if let Some(s) = tail.next.get(&key) {
+        if let Some(s) = self.segments.get(&key) {
             return Ok(s);
         }
         let mut facts = tail.facts.clone();
@@ -194,7 +194,7 @@ impl Program {
         }
         let start = Start { at: tail.at, facts, ready: Ready::Before(tail.at) };
         let s = Arc::new(specialise(self, start, cx.pool)?);
-        tail.next.put(key, s.clone());
+        self.segments.put(key, s.clone());
         Ok(s)
     }
 

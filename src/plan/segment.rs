@@ -1,8 +1,8 @@
 //! The finished form of a plan's part: items over slots.
 
-use super::key::SegmentCache;
 use super::share::Within;
 use crate::backend::{Layout, Step};
+use crate::ir::fact::MAX_CONTENTS;
 use crate::ir::{Fact, NodeId, ValueId};
 use crate::tensor::{DType, Dims, Tensor};
 use smallvec::SmallVec;
@@ -125,6 +125,36 @@ pub struct Tail {
     pub watch: Vec<(ValueId, bool)>,
     /// What is known of each value so far.
     pub facts: Vec<Fact>,
-    /// Continuations made so far.
-    pub next: SegmentCache,
+    /// Tells the segments apart that have a continuation.
+    pub id: u64,
+}
+
+impl Segment {
+    /// About how many bytes of memory it has for itself: its tables, small constants, and kernels that no other plan shares;
+    /// not packed weights, which plans share.
+    pub(super) fn bytes(&self) -> usize {
+        /// An allocation's own, and the few numbers that a kernel keeps in a list.
+        const HEAP: usize = 16;
+        const LISTS: usize = 64;
+        let item = |i: &Item| match i {
+            Item::Step(s) if Arc::strong_count(&s.step) == 1 => HEAP + LISTS + size_of_val(&*s.step),
+            Item::Eager(d) | Item::Control(d) => 2 * HEAP + 4 * (d.inputs.len() + d.outputs.len()),
+            _ => 0,
+        };
+        let small = |s: &Slot| match &s.kind {
+            SlotKind::Constant(t) if t.len() <= MAX_CONTENTS => t.byte_len(),
+            _ => 0,
+        };
+        let tail = |t: &Tail| t.facts.len() * 2 * size_of::<Fact>() + t.watch.len() * size_of::<(ValueId, bool)>();
+        size_of::<Segment>()
+            + 8 * HEAP
+            + self.items.capacity() * size_of::<Item>()
+            + self.items.iter().map(item).sum::<usize>()
+            + self.slots.capacity() * size_of::<Slot>()
+            + self.slots.iter().map(small).sum::<usize>()
+            + self.late.len() * size_of::<(u32, Within)>()
+            + self.exports.len() * size_of::<(ValueId, u32)>()
+            + 3 * self.output_slots.len() * size_of::<(usize, u32)>()
+            + self.tail.as_ref().map_or(0, tail)
+    }
 }

@@ -7,7 +7,6 @@ mod variants;
 
 pub use again::{Recipe, again};
 
-use super::key::SegmentCache;
 use super::memory;
 use super::program::Program;
 use super::segment::{DynamicItem, Item, Segment, Slot, SlotKind, Tail};
@@ -156,7 +155,7 @@ impl<'p> Specialiser<'p> {
             let flow = self.node(id, node).context(|| self.describe(node))?;
             if let Flow::Cut(watch) = flow {
                 ensure!(at > self.start || !self.items.is_empty() || !watch.is_empty(), Internal, "an empty segment");
-                tail = Some(Tail { at, watch, facts: Vec::new(), next: SegmentCache::default() });
+                tail = Some(Tail { at, watch, facts: Vec::new(), id: self.program.new_tail() });
                 break;
             }
         }

@@ -6,6 +6,7 @@ use crate::base::parallel::Parallel;
 use crate::error::{Context, Result};
 use crate::kernels::isa::{Isa, Level};
 use crate::optimize;
+use crate::plan::Target;
 use crate::proto::external::External;
 use crate::proto::onnx::ModelProto;
 use crate::proto::read;
@@ -89,6 +90,9 @@ pub struct SessionOptions {
     pub cache: Option<PathBuf>,
     /// Make that file anew in any case.
     pub rebuild: bool,
+    /// About how many bytes the plans take that are kept for shapes seen before (64 MiB by default): those of the model,
+    /// and as many of each loop's body and branch. The ones that were not used for the longest time go first.
+    pub plan_bytes: usize,
 }
 
 impl Default for SessionOptions {
@@ -108,13 +112,14 @@ impl Default for SessionOptions {
             memory_limit: None,
             cache: None,
             rebuild: false,
+            plan_bytes: Target::PLAN_BYTES,
         }
     }
 }
 
 impl SessionOptions {
     /// The keys that [`set`](Self::set) knows.
-    pub const KEYS: [&str; 12] = [
+    pub const KEYS: [&str; 13] = [
         "threads",
         "isa",
         "spin_us",
@@ -127,6 +132,7 @@ impl SessionOptions {
         "memory_limit",
         "cache",
         "rebuild",
+        "plan_bytes",
     ];
 
     /// The instructions to use.
@@ -174,6 +180,7 @@ impl SessionOptions {
             "memory_limit" => self.memory_limit = Some(number()?).filter(|&n| n > 0),
             "cache" => self.cache = Some(PathBuf::from(value)).filter(|p| !p.as_os_str().is_empty()),
             "rebuild" => self.rebuild = choice("0", "1")?,
+            "plan_bytes" => self.plan_bytes = number()?,
             _ => bail!(InvalidArgument, "there is no option '{key}'; there are {}", Self::KEYS.join(", ")),
         }
         Ok(())
@@ -211,6 +218,7 @@ mod tests {
             ("memory_limit", "1000000"),
             ("cache", "model.ortx"),
             ("rebuild", "1"),
+            ("plan_bytes", "5000"),
         ];
         assert_eq!(given.map(|g| g.0), SessionOptions::KEYS);
         given.iter().for_each(|(k, v)| o.set(k, v).unwrap());
@@ -220,7 +228,7 @@ mod tests {
             (vec!["opencl:0!".into(), "opencl:1".into()], Mode::Read, false)
         );
         assert_eq!((o.optimize, o.disabled_passes.len(), o.memory_limit), (false, 2, Some(1_000_000)));
-        assert_eq!((o.cache, o.rebuild), (Some("model.ortx".into()), true));
+        assert_eq!((o.cache, o.rebuild, o.plan_bytes), (Some("model.ortx".into()), true, 5000));
         let mut o = SessionOptions::default();
         for (key, value) in [("threads", "-1"), ("isa", "mmx"), ("load", "maybe"), ("colour", "red")] {
             let e = o.set(key, value).unwrap_err().to_string();

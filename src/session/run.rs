@@ -162,7 +162,7 @@ impl Session {
                 n => Arc::new(Pool::new(n, options.spin)?),
             },
         };
-        let target = Arc::new(Target { cpu, devices, required, cache });
+        let target = Arc::new(Target { cpu, devices, required, cache, plan_bytes: options.plan_bytes });
         let overridable = open.map(|o| Overridable::new(o.graph, o.defaults, wanted, target.clone()));
         let program = Program::new(Arc::new(graph), target)?;
         let flush = options.flush_denormals;

@@ -25,6 +25,7 @@ mod opencl;
 mod operators;
 mod opsets;
 mod passes;
+mod plans;
 mod properties;
 mod replan;
 mod steady;
