@@ -15,6 +15,25 @@ use crate::ir::{Alias, Fact, Node, TensorFact};
 use crate::tensor::{DType, TensorView, Value};
 use crate::{bail, ensure, err};
 
+/// An input of a run: a value of the caller's, or what a subgraph is given. A list of either is taken as it is, for making
+/// one of the other would allocate.
+pub trait Given {
+    /// A look at it.
+    fn arg(&self) -> Arg<'_>;
+}
+
+impl Given for Value {
+    fn arg(&self) -> Arg<'_> {
+        Arg::of(self)
+    }
+}
+
+impl Given for Arg<'_> {
+    fn arg(&self) -> Arg<'_> {
+        self.clone()
+    }
+}
+
 impl Program {
     /// Inputs of an eager or control item.
     fn args<'a>(
@@ -23,7 +42,7 @@ impl Program {
         depth: usize,
         segment: &'a Segment,
         d: &DynamicItem,
-        inputs: &[Arg<'a>],
+        inputs: &'a [impl Given],
         list: Vec<Arg<'static>>,
     ) -> Result<Vec<Arg<'a>>> {
         let node = self.graph.node(d.node);
@@ -36,7 +55,7 @@ impl Program {
             if let Some(x) = &frame.values[v.index()] {
                 args.push(Arg::of(x));
             } else if let Some(i) = self.graph.inputs().iter().position(|i| i == v) {
-                args.push(inputs[i].clone());
+                args.push(inputs[i].arg());
             } else if slot != NO_VALUE {
                 let s = &segment.slots[slot as usize];
                 let addr = frame.parts[depth].places[slot as usize].addr;
@@ -63,7 +82,7 @@ impl Program {
         depth: usize,
         segment: &Segment,
         d: &DynamicItem,
-        inputs: &[Arg<'_>],
+        inputs: &[impl Given],
     ) -> Result<()> {
         let node = self.graph.node(d.node);
         let args = self.args(frame, depth, segment, d, inputs, Vec::new())?;
@@ -88,7 +107,7 @@ impl Program {
         depth: usize,
         segment: &Segment,
         d: &DynamicItem,
-        inputs: &[Arg<'_>],
+        inputs: &[impl Given],
     ) -> Result<()> {
         let node = self.graph.node(d.node);
         let mut kept = frame.take_kept(d.node);
@@ -140,14 +159,14 @@ impl Program {
     pub(super) fn dynamic_outputs(
         &self,
         frame: &Frame,
-        inputs: &[Arg<'_>],
+        inputs: &[impl Given],
         outputs: &mut [Option<Value>],
     ) -> Result<()> {
         for (i, &v) in self.graph.outputs().iter().enumerate() {
             if let Some(x) = &frame.values[v.index()] {
                 give_output(&mut outputs[i], &Arg::of(x))?;
             } else if let Some(k) = self.graph.inputs().iter().position(|&x| x == v) {
-                give_output(&mut outputs[i], &inputs[k])?;
+                give_output(&mut outputs[i], &inputs[k].arg())?;
             } else if let Some(t) = self.graph.fact(v).constant().filter(|t| t.dtype() == DType::String) {
                 give_output(&mut outputs[i], &Arg::Tensor(t.as_view()))?;
             }

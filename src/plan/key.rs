@@ -1,6 +1,7 @@
 //! Plan cache keys: the shapes (and small contents) that a plan was made for.
 
 use super::Segment;
+use super::dynamic::Given;
 use crate::backend::cpu::Arg;
 use crate::tensor::Value;
 use smallvec::SmallVec;
@@ -11,9 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub type Key = SmallVec<[u64; 48]>;
 
 /// The key of a first segment.
-pub fn of_inputs(inputs: &[Arg<'_>]) -> Key {
+pub fn of_inputs(inputs: &[impl Given]) -> Key {
     let mut key = Key::new();
-    inputs.iter().for_each(|a| push_arg(&mut key, a));
+    inputs.iter().for_each(|i| push_arg(&mut key, &i.arg()));
     key
 }
 

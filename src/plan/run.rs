@@ -1,6 +1,6 @@
 //! Runs a program: finds or makes the plan of the inputs' shapes, readies a frame, and goes through the items.
 
-use super::dynamic::fact_of_arg;
+use super::dynamic::{Given, fact_of_arg};
 use super::frame::Frame;
 use super::key::{self, Key, continuation, push_arg, push_bytes, push_shape};
 use super::program::Program;
@@ -15,7 +15,6 @@ use crate::error::{Context, Error, Result};
 use crate::ir::{Fact, Node, TensorFact, ValueId};
 use crate::tensor::{DType, Tensor, TensorView, Value};
 use crate::{ensure, err};
-use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,12 +45,11 @@ impl Program {
     /// Runs the graph. `outputs` has an entry a graph output: a tensor there is written in place if its type and shape
     /// are right and nobody else holds it, anything else is replaced.
     pub fn run(&self, cx: &RunCtx<'_>, inputs: &[Value], outputs: &mut [Option<Value>]) -> Result<()> {
-        let inputs: SmallVec<[Arg<'_>; 8]> = inputs.iter().map(Arg::of).collect();
-        self.run_args(cx, &inputs, outputs)
+        self.run_args(cx, inputs, outputs)
     }
 
     /// The same for inputs that lie anywhere: what a subgraph captures is not copied.
-    pub(super) fn run_args(&self, cx: &RunCtx<'_>, inputs: &[Arg<'_>], outputs: &mut [Option<Value>]) -> Result<()> {
+    pub(super) fn run_args(&self, cx: &RunCtx<'_>, inputs: &[impl Given], outputs: &mut [Option<Value>]) -> Result<()> {
         ensure!(
             inputs.len() == self.graph.inputs().len(),
             InvalidArgument,
@@ -96,15 +94,14 @@ impl Program {
 
     /// The plan's first segment for the shapes of these inputs; `inspect` shows it.
     pub fn first_segment(&self, inputs: &[Value], threads: &dyn Parallel) -> Result<Arc<Segment>> {
-        let inputs: SmallVec<[Arg<'_>; 8]> = inputs.iter().map(Arg::of).collect();
-        self.segment_of(&key::of_inputs(&inputs), &inputs, threads)
+        self.segment_of(&key::of_inputs(inputs), inputs, threads)
     }
 
-    fn segment_of(&self, key: &Key, inputs: &[Arg<'_>], threads: &dyn Parallel) -> Result<Arc<Segment>> {
+    fn segment_of(&self, key: &Key, inputs: &[impl Given], threads: &dyn Parallel) -> Result<Arc<Segment>> {
         if let Some(s) = self.segments.get(key) {
             return Ok(s);
         }
-        let known = self.graph.inputs().iter().zip(inputs).map(|(&v, a)| fact_of_arg(a, self.graph.fact(v)));
+        let known = self.graph.inputs().iter().zip(inputs).map(|(&v, a)| fact_of_arg(&a.arg(), self.graph.fact(v)));
         self.plan_first(key.clone(), known, threads)
     }
 
@@ -165,7 +162,7 @@ impl Program {
         tail: &Tail,
         frame: &Frame,
         depth: usize,
-        inputs: &[Arg<'_>],
+        inputs: &[impl Given],
         segment: &Segment,
     ) -> Result<Arc<Segment>> {
         let look = |v: ValueId| self.look(v, frame, depth, inputs, segment, tail);
@@ -204,7 +201,7 @@ impl Program {
         v: ValueId,
         frame: &'a Frame,
         depth: usize,
-        inputs: &[Arg<'a>],
+        inputs: &'a [impl Given],
         segment: &Segment,
         tail: &Tail,
     ) -> Result<Arg<'a>> {
@@ -212,7 +209,7 @@ impl Program {
             return Ok(Arg::of(x));
         }
         if let Some(i) = self.graph.inputs().iter().position(|&i| i == v) {
-            return Ok(inputs[i].clone());
+            return Ok(inputs[i].arg());
         }
         let fact = &tail.facts[v.index()];
         let place = match segment.exports.iter().find(|e| e.0 == v) {
@@ -232,7 +229,7 @@ impl Program {
         frame: &mut Frame,
         depth: usize,
         segment: &Arc<Segment>,
-        inputs: &[Arg<'_>],
+        inputs: &[impl Given],
         outputs: &mut [Option<Value>],
     ) -> Result<()> {
         let place = || "memory for intermediate values".to_string();
@@ -250,7 +247,7 @@ impl Program {
         for (i, slot) in segment.slots.iter().enumerate() {
             match slot.kind {
                 SlotKind::Input(k) => {
-                    part.places[i] = view_place(inputs[k].tensor()?)?;
+                    part.places[i] = view_place(inputs[k].arg().tensor()?)?;
                 }
                 SlotKind::Carried(v) => {
                     let place = match &frame.values[v.index()] {
@@ -367,7 +364,12 @@ pub(super) fn host_place(t: &Tensor) -> Result<Place> {
 
 /// The same for a look at it.
 fn view_place(t: &TensorView<'_>) -> Result<Place> {
-    ensure!(t.ptr().addr() % t.dtype().align() == 0, OutOfMemory, "no memory to align {} of a file", t.dtype());
+    ensure!(
+        t.is_empty() || t.ptr().addr() % t.dtype().align() == 0,
+        OutOfMemory,
+        "no memory to align {} of a file",
+        t.dtype()
+    );
     Ok(Place { addr: t.ptr().cast_mut(), space: 0 })
 }
 

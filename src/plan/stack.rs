@@ -133,12 +133,11 @@ pub fn element<'a>(t: &TensorView<'a>, axis: usize, at: usize, own: &'a mut Opti
     };
     ensure!(at < n, Internal, "element {at} of {n}");
     let (outer, inner) = (shape[..axis].iter().product::<usize>(), shape[axis..].iter().product::<usize>() * size);
-    let from = t.bytes();
     if outer == 1 {
-        let from = &from[at * inner..(at + 1) * inner];
-        // SAFETY: a part of the tensor, at a multiple of its type's size, as alive as the tensor is.
-        return Ok(unsafe { TensorView::from_raw(t.dtype(), &shape, from.as_ptr()) });
+        // SAFETY: a part of the tensor (`at` is below n), at a multiple of its type's size, as alive as the tensor is.
+        return Ok(unsafe { TensorView::from_raw(t.dtype(), &shape, t.ptr().wrapping_add(at * inner)) });
     }
+    let from = t.bytes();
     let to = ready_output(own, t.dtype(), &shape)?;
     for o in 0..outer {
         let row = &from[(o * n + at) * inner..][..inner];

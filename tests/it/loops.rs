@@ -217,6 +217,26 @@ fn loops_and_scans_are_right() {
             assert_eq!(out, [(vec![4], state.to_vec()), (shape, ys)], "{n} along {axis}, reversed {reversed}");
         }
     }
+    // Elements of nothing.
+    let body = Tiny::new("body")
+        .input("s", 11, &["0", "2"])
+        .input("x", 11, &["0", "2"])
+        .node("Add", &["s", "x"], &["s1"])
+        .node("Neg", &["s1"], &["y"])
+        .output("s1")
+        .output("y");
+    let model = Tiny::new("empty")
+        .input("s0", 11, &["0", "2"])
+        .input("xs", 11, &["n", "0", "2"])
+        .node("Scan", &["s0", "xs"], &["last", "ys"])
+        .int("num_scan_inputs", 1)
+        .graph("body", body)
+        .output("last")
+        .output("ys");
+    let nothing = |shape: &[usize]| Value::Tensor(Tensor::zeroed(ortx::DType::F64, shape).unwrap());
+    let (s, mut outputs) = (session(model), [None, None]);
+    run(&s, &[nothing(&[0, 2]), nothing(&[3, 0, 2])], &mut outputs);
+    assert_eq!(outputs[1].as_ref().unwrap().as_tensor().unwrap().shape(), [3, 0, 2]);
     let s = session(nested());
     for n in [2usize, 0, 5] {
         let (mut state, mut sums) = (s0, Vec::new());
