@@ -47,7 +47,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
     }
     let row = |v: ValueId| {
         let one = cx.dims(v).is_some_and(|d| d.len() == 1)
-            && width.as_ref().is_some_and(|w| cx.dims(v) == Some(&[w.clone()]));
+            && width.as_ref().is_some_and(|w| cx.dims(v) == Some(std::slice::from_ref(w)));
         one && cx.graph().is_constant(v) && cx.dtype(v) == cx.dtype(total)
     };
     if !row(scale) || at(2).is_some_and(|v| !row(v)) {
