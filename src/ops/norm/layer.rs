@@ -56,8 +56,8 @@ impl Op for LayerNormalization {
         // Sums of values and squares, difference, two products, sum with the bias.
         7 * cx.elements(0)
     }
-    fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
-        let s = Spelling::since(if self.rms { 23 } else { 17 }, version, self.name())?;
+    fn to_onnx(&self, version: u32, inputs: usize) -> Option<Spelling> {
+        let s = Spelling::since(if self.rms { 23 } else { 17 }, version, self.name()).filter(|_| inputs <= 3)?;
         Some(s.int("axis", self.axis).float("epsilon", self.epsilon).int("stash_type", self.stash as i64))
     }
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
