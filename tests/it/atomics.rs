@@ -52,7 +52,8 @@ fn stepped(f: impl FnOnce()) -> (usize, usize) {
         action.sa_flags = libc::SA_SIGINFO;
         assert_eq!(libc::sigaction(libc::SIGTRAP, &action, null_mut()), 0);
     }
-    (STEPS.store(0, Relaxed), LOCKED.store(0, Relaxed));
+    STEPS.store(0, Relaxed);
+    LOCKED.store(0, Relaxed);
     // SAFETY: changes the trap flag alone; each instruction then raises a signal that the handler takes.
     unsafe { asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
     f();

@@ -32,8 +32,7 @@ impl Case {
     }
     /// What runs, by name.
     fn kernels(&self) -> Vec<String> {
-        let names = self.plan().items.iter().map(|i| self.session.program().item_names(i).1.to_string()).collect();
-        names
+        self.plan().items.iter().map(|i| self.session.program().item_names(i).1.to_string()).collect()
     }
     fn has(&self, kernel: &str) -> bool {
         self.kernels().iter().any(|k| k == kernel)

@@ -98,8 +98,7 @@ pub fn turned(cx: &PassCtx<'_, '_>, id: NodeId, back: &[usize]) -> Option<Turned
             return Turned::same(node, vec![0]).ints(3, &axes);
         }
         (widths.len() == 2 * rank).then_some(())?;
-        let widths: Vec<i64> =
-            back.iter().map(|&b| b).chain(back.iter().map(|&b| rank + b)).map(|i| widths[i]).collect();
+        let widths: Vec<i64> = back.iter().copied().chain(back.iter().map(|&b| rank + b)).map(|i| widths[i]).collect();
         return Turned::same(node, vec![0]).ints(1, &widths);
     }
     if op.is::<Tile>() {
