@@ -8,10 +8,12 @@ use ortx::kernels::isa::Isa;
 use ortx::ops::case::{close, random, to_f64s};
 use ortx::optimize::passes;
 use ortx::proto::onnx::{ModelProto, tensor_shape_proto::dimension::Value as Dimension, type_proto};
+use ortx::session::{compile, write_optimized};
 use ortx::{Environment, ModelSource, RunOptions, Session, SessionOptions, Tensor, Value};
 use prost::Message;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A model with what is fed and what must come out: shrinking makes others of it.
@@ -138,16 +140,23 @@ fn caught<T>(f: impl FnOnce() -> ortx::Result<T>) -> Result<T, String> {
 }
 
 pub fn session(bytes: Vec<u8>, way: Way<'_>) -> Result<Session, String> {
+    opened(&ModelSource::Bytes(bytes.into(), None), way)
+}
+
+fn options(way: Way<'_>) -> SessionOptions {
     let pool = (way.threads > 1).then(|| -> Arc<dyn Parallel> { two_threads().clone() });
-    let options = SessionOptions {
+    SessionOptions {
         threads: 1,
         pool,
         isa: Some(way.isa.level()),
         optimize: way.optimize,
         disabled_passes: way.without.to_vec(),
         ..SessionOptions::default()
-    };
-    let session = caught(|| Session::new(&Environment::new(), ModelSource::Bytes(bytes.into(), None), &options))?;
+    }
+}
+
+fn opened(source: &ModelSource, way: Way<'_>) -> Result<Session, String> {
+    let session = caught(|| Session::new(&Environment::new(), source.clone(), &options(way)))?;
     // A pass that failed, say.
     if session.warnings().is_empty() { Ok(session) } else { Err(session.warnings().join("; ")) }
 }
@@ -178,18 +187,19 @@ pub type Fired = BTreeMap<&'static str, usize>;
 /// - Another level, or the optimised graph: within twice the error that the generator knows; each side is off by that at most.
 ///   Integers that no rounding reaches, truths and what is only moved: the same.
 /// - Another run of the same session (other data and sizes in between, outputs given or not), and two threads: the same bits.
+/// - Written to files, as optimised ONNX and compiled: within the same bounds.
 /// - Symbolic sizes, in one session for all sets: within the same bounds, and the bits of a session that has seen no other size.
 pub fn check(s: &Subject, without: &[String]) -> Result<Fired, Failure> {
     let best = Isa::detect();
     let names: Vec<String> = s.model.graph.iter().flat_map(|g| &g.output).map(|o| o.name().to_string()).collect();
     let inputs: [Vec<Value>; SETS] = std::array::from_fn(|k| s.inputs(k));
     let dynamic = s.dynamic();
-    let opened = |set, way| session(s.bytes(set), way);
+    let sized = |set, way| session(s.bytes(set), way);
     let mut want = Vec::new();
     let mut old = None;
     for k in 0..SETS {
         if dynamic || old.is_none() {
-            old = Some(opened(Some(k), Way::PLAIN).or_else(|e| fail(Kind::Plain, format!("plain, loading: {e}")))?);
+            old = Some(sized(Some(k), Way::PLAIN).or_else(|e| fail(Kind::Plain, format!("plain, loading: {e}")))?);
         }
         let got = old.as_ref().map_or(Err("no session".into()), |s| run(s, &inputs[k], None));
         let got = got.or_else(|e| fail(Kind::Plain, format!("plain, set {k}: {e}")))?;
@@ -220,8 +230,7 @@ pub fn check(s: &Subject, without: &[String]) -> Result<Fired, Failure> {
         Ok(())
     };
     let one = |what: &str, r: Result<Vec<Tensor>, String>| r.or_else(|e| fail(Kind::OneSide, format!("{what}: {e}")));
-    let open =
-        |what: &str, set, way| opened(set, way).or_else(|e| fail(Kind::OneSide, format!("{what}, loading: {e}")));
+    let open = |what: &str, set, way| sized(set, way).or_else(|e| fail(Kind::OneSide, format!("{what}, loading: {e}")));
     let mut fired = Fired::new();
     for isa in best.levels() {
         for optimize in [true, false] {
@@ -274,9 +283,20 @@ pub fn check(s: &Subject, without: &[String]) -> Result<Fired, Failure> {
             near(what, k, &one(what, run(&session, &inputs[k], None))?)?;
         }
     }
+    // Something of the graph that decides what is drawn here.
+    let bits = s.bytes(None).len() as u32 ^ s.feeds.len() as u32;
+    // Files take their time: a graph in four.
+    if without.is_empty() && bits.is_multiple_of(4) {
+        let way = Way { optimize: true, isa: best, threads: 1, without };
+        let (onnx, compiled) = kept(s, way).or_else(|e| fail(Kind::OneSide, e))?;
+        for (what, session) in [("optimised and written", onnx), ("compiled", compiled)] {
+            for k in 0..SETS {
+                near(what, k, &one(what, run(&session, &inputs[k], None))?)?;
+            }
+        }
+    }
     // Passes must not lean on each other: some of them alone.
     if without.is_empty() {
-        let bits = s.bytes(None).len() as u32 ^ s.feeds.len() as u32;
         let some = |i: usize| bits.wrapping_mul(0x9e37_79b9).rotate_left(i as u32) & 1 == 1;
         let all = passes::all();
         let left: Vec<String> = (0..all.len()).filter(|&i| some(i)).map(|i| all[i].name().to_string()).collect();
@@ -287,6 +307,22 @@ pub fn check(s: &Subject, without: &[String]) -> Result<Fired, Failure> {
         near(&what, k, &one(&what, run(&session, &inputs[k], None))?)?;
     }
     Ok(fired)
+}
+
+/// Sessions of the graph as an optimised file of ONNX and as a compiled one.
+fn kept(s: &Subject, way: Way<'_>) -> Result<(Session, Session), String> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("differential-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+    let (env, source) = (Environment::new(), ModelSource::Bytes(s.bytes(None).into(), None));
+    let (onnx, compiled) = (folder.join("kept.onnx"), folder.join("kept.ortx"));
+    caught(|| write_optimized(&env, &source, &options(way), &onnx)).map_err(|e| format!("writing: {e}"))?;
+    caught(|| compile(&env, &source, &options(way), &compiled, true, &[])).map_err(|e| format!("compiling: {e}"))?;
+    let open = |path: &Path| opened(&ModelSource::Path(path.to_path_buf()), way);
+    let found =
+        (open(&onnx).map_err(|e| format!("written: {e}"))?, open(&compiled).map_err(|e| format!("compiled: {e}"))?);
+    // Mapped files live on until they are unmapped.
+    std::fs::remove_dir_all(&folder).map_err(|e| e.to_string())?;
+    Ok(found)
 }
 
 /// The passes each of which alone, left out, makes the ways agree.
