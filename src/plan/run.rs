@@ -365,7 +365,7 @@ pub(super) fn host_place(t: &Tensor) -> Result<Place> {
 /// The same for a look at it.
 fn view_place(t: &TensorView<'_>) -> Result<Place> {
     ensure!(
-        t.is_empty() || t.ptr().addr() % t.dtype().align() == 0,
+        t.is_empty() || t.ptr().addr().is_multiple_of(t.dtype().align()),
         OutOfMemory,
         "no memory to align {} of a file",
         t.dtype()
