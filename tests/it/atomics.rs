@@ -73,7 +73,7 @@ const GUARDS: usize = 6;
 
 fn count() {
     let (steps, locked) = stepped(|| {
-        STEPS.fetch_add(0, Relaxed);
+        STEPS.fetch_add(std::hint::black_box(0), Relaxed);
     });
     assert!(steps > 0 && locked == 1, "the counter itself: {locked} locked of {steps}");
 

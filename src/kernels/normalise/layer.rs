@@ -28,7 +28,7 @@ impl LayerNormKind {
             LayerNormKind::Layer | LayerNormKind::Rms => 1.0 / (square + epsilon).sqrt(),
             LayerNormKind::Length if square == 0.0 && epsilon == 0.0 => 0.0,
             LayerNormKind::Length => {
-                let length = (square * len as f64).sqrt();
+                let length = if len == 0 { 0.0 } else { (square * len as f64).sqrt() };
                 // A NaN stays one.
                 1.0 / if length < epsilon { epsilon } else { length }
             }
