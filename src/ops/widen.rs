@@ -121,7 +121,7 @@ fn widen_tensor(isa: Isa, to: DType, t: &Tensor) -> Result<Tensor> {
     let from = t.aligned()?;
     let kernel = conversion(isa, t.dtype(), to, t.len())?;
     // SAFETY: both have as many elements, and the target is new.
-    (0..kernel.tasks()).for_each(|task| unsafe { kernel.run(task, from.ptr(), out) });
+    (0..kernel.tasks()).for_each(|task| unsafe { kernel.run(task, from.data_ptr(), out) });
     Ok(wide)
 }
 

@@ -98,8 +98,10 @@ pub(super) fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
                 return Ok(());
             }
             // What fails here fails again when it is run, if it ever is: then with the inputs of that run in the message.
-            match evaluate(cx.cpu, &node.name, &*node.op, &inputs, &facts) {
+            let aligned: Result<Vec<_>> = inputs.iter().map(|t| t.as_ref().map(Tensor::aligned).transpose()).collect();
+            match evaluate(cx.cpu, &node.name, &*node.op, &aligned?, &facts) {
                 Ok(Some(t)) => {
+                    inputs.iter().flatten().for_each(Tensor::release);
                     *cx.room -= added;
                     t
                 }
