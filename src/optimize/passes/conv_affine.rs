@@ -130,12 +130,23 @@ fn convolution(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Found> {
     Some(Found { id, op, inputs, weights, bias: known.flatten(), groups, transposed, busy })
 }
 
-/// The weights, each times the number of its channel.
-fn scaled(w: &Tensor, factor: impl Fn(usize) -> f64) -> Result<Tensor> {
+/// Weights `[first, second, ...]` that are not empty, by their first two indices.
+fn planes(w: &[f32], first: usize, second: usize) -> impl Iterator<Item = (usize, usize, &[f32])> {
+    let plane = w.len() / first / second;
+    let rows = w.chunks(second * plane).enumerate();
+    rows.flat_map(move |(i, row)| row.chunks(plane).enumerate().map(move |(j, plane)| (i, j, plane)))
+}
+
+/// The weights `[first, second, ...]`, each times the factor of its first two indices.
+fn scaled(w: &Tensor, first: usize, second: usize, factor: impl Fn(usize, usize) -> f64) -> Result<Tensor> {
     let mut scaled = Tensor::uninit(DType::F32, w.shape())?;
-    let from = w.as_slice::<f32>()?;
-    for (i, (to, &from)) in scaled.as_mut_slice::<f32>()?.iter_mut().zip(from).enumerate() {
-        *to = (f64::from(from) * factor(i)) as f32;
+    let mut to = scaled.as_mut_slice::<f32>()?.iter_mut();
+    for (i, j, plane) in planes(w.as_slice::<f32>()?, first, second) {
+        let factor = factor(i, j);
+        // The plane ends first, so that none of `to` is lost.
+        for (&from, to) in plane.iter().zip(to.by_ref()) {
+            *to = (f64::from(from) * factor) as f32;
+        }
     }
     Ok(scaled)
 }
@@ -182,12 +193,9 @@ fn after(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<()>> {
         if all != channels || channels == 0 || w.is_empty() {
             return Ok(None);
         }
-        let (plane, each) = (w.len() / first / second, first / conv.groups.max(1));
-        let channel = |i: usize| match conv.transposed {
-            false => i / plane / second,
-            true => i / plane / second / each * second + i / plane % second,
-        };
-        let w = scaled(w, |i| a.factor[channel(i)])?;
+        let each = first / conv.groups.max(1);
+        let channel = |i: usize, j: usize| if conv.transposed { i / each * second + j } else { i };
+        let w = scaled(w, first, second, |i, j| a.factor[channel(i, j)])?;
         inputs[1] = Some(cx.edit.constant(&format!("{name}.weights"), w));
     }
     let bias = list(conv.bias.as_ref(), channels)?;
@@ -216,13 +224,13 @@ fn before(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<()>> {
     }
     let name = cx.graph().node(id).name.to_string();
     let per_group = m / conv.groups;
-    let (plane, old) = (w.len() / m / each, w.as_slice::<f32>()?);
-    let channel = |i: usize| i / plane / each / per_group * each + i / plane % each;
+    let channel = |i: usize, j: usize| i / per_group * each + j;
     let mut bias = list(conv.bias.as_ref(), m)?;
-    for (i, &w) in old.iter().enumerate() {
-        bias[i / plane / each] += f64::from(w) * a.shift[channel(i)];
+    for (i, j, plane) in planes(w.as_slice::<f32>()?, m, each) {
+        let shift = a.shift[channel(i, j)];
+        bias[i] += plane.iter().map(|&w| f64::from(w) * shift).sum::<f64>();
     }
-    let new = scaled(&w, |i| a.factor[channel(i)])?;
+    let new = scaled(&w, m, each, |i, j| a.factor[channel(i, j)])?;
     let mut inputs = conv.inputs.clone();
     inputs.resize(inputs.len().max(3), None);
     inputs[0] = Some(a.of);
