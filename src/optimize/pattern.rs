@@ -7,8 +7,11 @@
 use super::PassCtx;
 use crate::ir::{NodeId, Op, ValueId};
 use crate::kernels::pointwise::UnaryOp;
+use crate::kernels::reduce::ReduceKind;
 use crate::ops::cast::Cast;
+use crate::ops::movement::Expand;
 use crate::ops::pointwise::{Binary, BinaryFn, Clip, Unary, UnaryFn, Variadic, VariadicFn};
+use crate::ops::reduce::Reduce;
 use crate::tensor::DType;
 
 /// A pattern of one value.
@@ -79,6 +82,11 @@ pub fn maybe_cast(x: P) -> P {
     P::Maybe(|o| o.downcast::<Cast>().is_some_and(|c| c.to.is_some_and(is_float)), Box::new(x))
 }
 
+/// The operand, or what it is repeated to.
+pub fn maybe_expand(x: P) -> P {
+    P::Maybe(|o| o.is::<Expand>(), Box::new(x))
+}
+
 fn is_float(d: DType) -> bool {
     matches!(d, DType::F32 | DType::F64 | DType::F16 | DType::BF16)
 }
@@ -86,6 +94,16 @@ fn is_float(d: DType) -> bool {
 /// The function of two operands that an operator is.
 pub fn binary(op: &dyn Op) -> Option<BinaryFn> {
     op.downcast::<Binary>().filter(|b| b.axis.is_none()).map(|b| b.f)
+}
+/// The operands of such a node, in both orders, and its result.
+pub fn commuted(cx: &PassCtx<'_, '_>, id: NodeId, f: BinaryFn) -> Option<([(ValueId, ValueId); 2], ValueId)> {
+    let node = cx.node(id).filter(|n| binary(&*n.op) == Some(f))?;
+    let (&[Some(x), Some(y)], &[Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
+    Some(([(x, y), (y, x)], out))
+}
+/// Whether an operator reduces so and keeps the axes.
+pub fn keeps(op: &dyn Op, kind: ReduceKind) -> bool {
+    op.downcast::<Reduce>().is_some_and(|r| r.kind == kind && r.keep_dims)
 }
 /// The function of one operand that an operator is.
 pub fn unary(op: &dyn Op) -> Option<UnaryFn> {

@@ -66,9 +66,13 @@ impl Program {
         );
         let key = key::of_inputs(inputs);
         let mut frame = self.take_frame();
-        let first = match frame.take_first(&key) {
-            Some(segment) => segment,
-            None => self.segment_of(&key, inputs, cx.pool)?,
+        let first = frame.take_first(&key).map_or_else(|| self.segment_of(&key, inputs, cx.pool), Ok);
+        let first = match first {
+            Ok(segment) => segment,
+            Err(e) => {
+                self.give_frame(frame);
+                return Err(e);
+            }
         };
         let mut later = None;
         let mut depth = 0;

@@ -151,7 +151,9 @@ impl Compiled {
         let (places, rest) = self.index.places.as_chunks::<4>();
         let damaged = || err!(InvalidModel, "the compiled model's list of packed constants is damaged");
         let formats: Vec<&str> = self.index.formats.lines().collect();
-        ensure!(rest.is_empty() && formats.len() == places.len(), InvalidModel, "{}", damaged());
+        if !rest.is_empty() || formats.len() != places.len() {
+            return Err(damaged());
+        }
         let part = |at: u64, len: u64| -> Option<Bytes> {
             let (at, len) = (usize::try_from(at).ok()?, usize::try_from(len).ok()?);
             let end = at.checked_add(len).filter(|&e| e <= self.data.len())?;

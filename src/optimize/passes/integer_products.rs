@@ -7,7 +7,7 @@ use crate::ops::cast::Cast;
 use crate::ops::pointwise::BinaryFn;
 use crate::ops::quant::IntMatMul;
 use crate::optimize::pass::same_shape;
-use crate::optimize::pattern::binary;
+use crate::optimize::pattern::commuted;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
 use std::sync::Arc;
@@ -28,13 +28,6 @@ impl Pass for IntegerProducts {
     }
 }
 
-/// The operands of a sum or product, in both orders, and its result.
-fn operands(cx: &PassCtx<'_, '_>, id: NodeId, f: BinaryFn) -> Option<([(ValueId, ValueId); 2], ValueId)> {
-    let node = cx.node(id).filter(|n| binary(&*n.op) == Some(f))?;
-    let (&[Some(x), Some(y)], &[Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
-    Some(([(x, y), (y, x)], out))
-}
-
 fn is_one(cx: &PassCtx<'_, '_>, v: ValueId) -> bool {
     cx.dims(v).is_some_and(|d| d.iter().all(|d| d.known() == Some(1)))
 }
@@ -46,7 +39,7 @@ fn is_row(cx: &PassCtx<'_, '_>, v: ValueId, columns: Option<&Dim>) -> bool {
 }
 
 fn scaled(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
-    let (orders, out) = operands(cx, id, BinaryFn::Mul)?;
+    let (orders, out) = commuted(cx, id, BinaryFn::Mul)?;
     for (v, scales) in orders {
         let Some((cast, _)) = cx.maker::<Cast>(v).filter(|_| cx.dtype(v) == Some(DType::F32)) else { continue };
         let Some(sums) = cx.node(cast).and_then(|n| n.inputs.first().copied().flatten()) else { continue };
@@ -59,7 +52,7 @@ fn scaled(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
             continue;
         }
         let columns = cx.dims(sums).and_then(|d| d.last().cloned());
-        let made = cx.graph().value(scales).producer.and_then(|(by, _)| operands(cx, by, BinaryFn::Mul));
+        let made = cx.graph().value(scales).producer.and_then(|(by, _)| commuted(cx, by, BinaryFn::Mul));
         let fits = |&(a, b): &(ValueId, ValueId)| is_one(cx, a) && is_row(cx, b, columns.as_ref());
         let floats = |&(a, b): &(ValueId, ValueId)| [a, b].iter().all(|&s| cx.dtype(s) == Some(DType::F32));
         let pair = made.and_then(|(orders, _)| orders.into_iter().find(|p| fits(p) && floats(p)));
@@ -81,7 +74,7 @@ fn scaled(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
 }
 
 fn biased(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
-    let (orders, out) = operands(cx, id, BinaryFn::Add)?;
+    let (orders, out) = commuted(cx, id, BinaryFn::Add)?;
     for (v, c) in orders {
         let Some((product, op)) = cx.maker::<IntMatMul>(v) else { continue };
         let (op, mut inputs) = (op.clone(), cx.node(product)?.inputs.clone());

@@ -2,14 +2,12 @@
 
 use super::norms::{filled, found, reduced};
 use crate::error::Result;
-use crate::ir::{Dim, NodeId, Op, ValueId};
+use crate::ir::{Dim, NodeId, ValueId};
 use crate::kernels::pointwise::UnaryOp;
 use crate::kernels::reduce::ReduceKind;
-use crate::ops::movement::Expand;
 use crate::ops::norm::{LayerNormalization, LpNormalization};
 use crate::ops::pointwise::BinaryFn;
-use crate::ops::reduce::Reduce;
-use crate::optimize::pattern::{Factor, Match, Number, P, any, binary, is_op, node, product};
+use crate::optimize::pattern::{Factor, Match, Number, P, any, binary, is_op, keeps, maybe_expand, node, product};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
 use std::sync::Arc;
@@ -33,13 +31,8 @@ enum Made {
     Root,
 }
 
-fn keeps(o: &dyn Op, kind: ReduceKind) -> bool {
-    o.downcast::<Reduce>().is_some_and(|r| r.kind == kind && r.keep_dims)
-}
-
 fn formulas() -> Vec<Formula> {
     let x = || any(0);
-    let wide = |p: P| P::Maybe(|o| o.is::<Expand>(), Box::new(p));
     let at_least = |p: P| P::AtLeast(0, Box::new(p));
     let squares = || {
         let squared = product(1.0, [x(), x()]);
@@ -52,11 +45,11 @@ fn formulas() -> Vec<Formula> {
     };
     let by = |f: Factor| P::Product(vec![Factor::Of(x()), f], Number::Is(1.0));
     vec![
-        Formula { pattern: by(Factor::Inverse(wide(at_least(l2())))), made: Made::Floor(2) },
-        Formula { pattern: by(Factor::Inverse(wide(at_least(l1())))), made: Made::Floor(1) },
+        Formula { pattern: by(Factor::Inverse(maybe_expand(at_least(l2())))), made: Made::Floor(2) },
+        Formula { pattern: by(Factor::Inverse(maybe_expand(at_least(l1())))), made: Made::Floor(1) },
         Formula { pattern: by(Factor::InverseRoot(at_least(squares()))), made: Made::FloorOfSquares },
         Formula { pattern: by(Factor::InverseRoot(P::Sum(vec![squares()], Number::Keep(0)))), made: Made::Root },
-        Formula { pattern: by(Factor::Inverse(wide(l2()))), made: Made::Root },
+        Formula { pattern: by(Factor::Inverse(maybe_expand(l2()))), made: Made::Root },
     ]
 }
 

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::ir::{Dim, NodeId, ValueId};
 use crate::ops::linear::MatMul;
 use crate::ops::pointwise::BinaryFn;
-use crate::optimize::pattern::binary;
+use crate::optimize::pattern::commuted;
 use crate::optimize::{Pass, PassCtx};
 
 /// `MatMul(a, b) + c`, where c is a constant with one value a column.
@@ -24,10 +24,8 @@ impl Pass for MatMulBias {
 }
 
 fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
-    binary(&*cx.node(id)?.op).filter(|f| *f == BinaryFn::Add)?;
-    let node = cx.node(id)?.clone();
-    let (&[Some(x), Some(y)], &[Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
-    for (v, c) in [(x, y), (y, x)] {
+    let (orders, out) = commuted(cx, id, BinaryFn::Add)?;
+    for (v, c) in orders {
         let Some(product) = Product::of(cx, v) else { continue };
         let Some(t) = cx.graph().fact(c).constant() else { continue };
         let last = |v: ValueId| cx.dims(v).and_then(|d| d.last().and_then(Dim::size));

@@ -11,7 +11,7 @@ use crate::ops::reduce::Reduce;
 use crate::ops::shape::Reshape;
 use crate::optimize::pass::same_shape;
 use crate::optimize::pattern::{
-    Factor, Match, Number, P, any, binary, closed, find, maybe_cast, minus, node, product, sum,
+    Factor, Match, Number, P, any, binary, closed, find, keeps, maybe_cast, minus, node, product, sum,
 };
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
@@ -27,7 +27,7 @@ const SCALE: usize = 1;
 const SHIFT: usize = 2;
 
 fn is_mean(o: &dyn Op) -> bool {
-    o.downcast::<Reduce>().is_some_and(|r| r.kind == ReduceKind::Mean && r.keep_dims)
+    keeps(o, ReduceKind::Mean)
 }
 fn mean(x: P) -> P {
     node(is_mean, x)

@@ -6,20 +6,15 @@ use crate::ir::{NodeId, Op, ValueId};
 use crate::kernels::normalise::SoftmaxKind;
 use crate::kernels::pointwise::UnaryOp;
 use crate::kernels::reduce::ReduceKind;
-use crate::ops::movement::Expand;
 use crate::ops::pointwise::BinaryFn;
-use crate::ops::reduce::Reduce;
 use crate::ops::softmax::Softmax;
-use crate::optimize::pattern::{Factor, Number, P, any, binary, is_op, minus, node, sum};
+use crate::optimize::pattern::{Factor, Number, P, any, binary, is_op, keeps, maybe_expand, minus, node, sum};
 use crate::optimize::{Pass, PassCtx};
 use std::sync::Arc;
 
 /// The parts of a softmax become the operator, which never overflows.
 pub struct WrittenSoftmax;
 
-fn keeps(o: &dyn Op, kind: ReduceKind) -> bool {
-    o.downcast::<Reduce>().is_some_and(|r| r.kind == kind && r.keep_dims)
-}
 fn exp(o: &dyn Op) -> bool {
     is_op(o, UnaryOp::Exp)
 }
@@ -42,12 +37,11 @@ fn log_total_exp(o: &dyn Op) -> bool {
 /// The formulas over x, each with what it is.
 fn formulas() -> Vec<(P, SoftmaxKind)> {
     let x = || any(0);
-    let wide = |p: P| P::Maybe(|o| o.is::<Expand>(), Box::new(p));
-    let below = || minus(x(), wide(node(greatest, x())));
+    let below = || minus(x(), maybe_expand(node(greatest, x())));
     let mut all = Vec::new();
     for shifted in [below(), x()] {
         let e = || node(exp, shifted.clone());
-        let quotient = vec![Factor::Of(e()), Factor::Inverse(wide(node(total, e())))];
+        let quotient = vec![Factor::Of(e()), Factor::Inverse(maybe_expand(node(total, e())))];
         all.push((P::Product(quotient, Number::Is(1.0)), SoftmaxKind::Softmax));
         let of =
             P::Either(vec![node(log, node(total, e())), node(log_total, e()), node(log_total_exp, shifted.clone())]);
