@@ -139,7 +139,7 @@ impl IntGemm {
     fn source(&self, b: *const u8, which: usize) -> Source {
         let s = &self.spec;
         let at = b.wrapping_add(which * s.k * s.n);
-        Source { at, tap_stride: 0, row: s.b.row, col: s.b.col, unsigned: s.b_unsigned }
+        Source { at, tap_stride: 0, row: s.b.row, run: s.k.max(1), run_stride: 0, col: s.b.col, unsigned: s.b_unsigned }
     }
     /// Packs all Bs.
     /// # Safety
@@ -200,7 +200,7 @@ impl IntGemm {
                 let row = if copies { copy.cast_const().add(i0 * s.k) } else { a.add(i0 * s.a.row) };
                 pointers.add(i).write(row);
             }
-            let shifted = b_zero.each || b_zero.signed(0, s.b_unsigned) != 0;
+            let shifted = b_zero.shifts(s.n, s.b_unsigned);
             if shifted {
                 row_terms(c, pointers, rows, a_zero, s.a_signed, terms);
             }
@@ -213,8 +213,8 @@ impl IntGemm {
                 packed,
                 a_zero,
                 a_signed: s.a_signed,
-                b_zero,
-                b_unsigned: s.b_unsigned,
+                b_zero: if shifted { b_zero } else { Zero::NONE },
+                b_unsigned: s.b_unsigned && shifted,
                 post: p.post,
                 out: p.c.add((item * s.m + row0) * s.n * s.out.size()),
                 out_row: s.n,

@@ -3,6 +3,7 @@
 //!
 //! Packed columns come in strips of one register's lanes: `[group of 4 steps][lane][4]`, zero where steps or lanes are missing.
 
+use super::depthwise::QuadsFn;
 use crate::kernels::gemm::micro::unroll;
 use crate::kernels::isa::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
@@ -49,6 +50,8 @@ pub(crate) struct TileSet {
     pub flat: &'static [TileFn],
     /// Tall tiles, likewise.
     pub tall: &'static [TileFn],
+    /// For depthwise convolutions.
+    pub quads: Option<QuadsFn>,
 }
 
 /// The instructions that a tile is made of.
@@ -268,29 +271,31 @@ static SCALAR: TileSet = TileSet {
     rows: 2,
     flat: &[tile_fn!(Scalar, 1, 1)],
     tall: &[tile_fn!(Scalar, 2, 1)],
+    quads: None,
 };
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! set {
-    ($name:ident $text:literal $features:literal $dot:ident, $lanes:literal, $mr:literal x $($nv:literal)*) => {
+    ($name:ident $text:literal $features:literal $dot:ident, $lanes:literal, $mr:literal x $($nv:literal)*, $quads:expr) => {
         static $name: TileSet = TileSet {
             name: $text,
             lanes: $lanes,
             rows: $mr,
             flat: &[$(tile_fn!(#[target_feature(enable = $features)] $dot, 1, $nv)),*],
             tall: &[$(tile_fn!(#[target_feature(enable = $features)] $dot, $mr, $nv)),*],
+            quads: $quads,
         };
     };
 }
 #[cfg(target_arch = "x86_64")]
-set!(AVX2 "u8s8_gemm_4x16__avx2" "avx2" Split256, 8, 4 x 1 2);
+set!(AVX2 "u8s8_gemm_4x16__avx2" "avx2" Split256, 8, 4 x 1 2, None);
 #[cfg(target_arch = "x86_64")]
-set!(AVXVNNI "u8s8_gemm_6x16__avxvnni" "avx2,avxvnni" Vnni256, 8, 6 x 1 2);
+set!(AVXVNNI "u8s8_gemm_6x16__avxvnni" "avx2,avxvnni" Vnni256, 8, 6 x 1 2, None);
 #[cfg(target_arch = "x86_64")]
-set!(AVX512 "u8s8_gemm_6x32__avx512" "avx2,avx512f,avx512bw,avx512dq,avx512vl" Split512, 16, 6 x 1 2);
+set!(AVX512 "u8s8_gemm_6x32__avx512" "avx2,avx512f,avx512bw,avx512dq,avx512vl" Split512, 16, 6 x 1 2, None);
 #[cfg(target_arch = "x86_64")]
 set!(AVX512VNNI "u8s8_gemm_6x64__avx512vnni" "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
-    Vnni512, 16, 6 x 1 2 4);
+    Vnni512, 16, 6 x 1 2 4, Some(super::depthwise::quads_512));
 
 /// All sets that may be used at a level, the fastest last.
 pub(crate) fn sets(isa: Isa) -> Vec<&'static TileSet> {

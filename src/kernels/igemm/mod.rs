@@ -5,18 +5,21 @@
 //! which are kept with the packed columns, and of the rows.
 
 pub mod conv;
+mod depthwise;
 pub mod gemm;
 pub(crate) mod micro;
 pub mod post;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::kernels::isa::Isa;
 use crate::kernels::reorder::transpose;
 use micro::{GROUP, MAX_COLS, MAX_ROWS, TileArgs, TileSet};
-use post::{Along, Line, Out, finish};
+use post::{Along, Lines, Out, Residual, finish};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Zero points as they lie in memory: one for all, or one for each row or column.
@@ -44,6 +47,16 @@ impl Zero {
         let z = if self.at.is_null() { 0 } else { unsafe { *self.at.add(if self.each { j } else { 0 }) } };
         if unsigned { i32::from(z) - 128 } else { i32::from(z as i8) }
     }
+    /// Whether [`Zero::signed`] is other than 0 for one of `n` columns.
+    unsafe fn shifts(self, n: usize, unsigned: bool) -> bool {
+        let centre = if unsigned { 128 } else { 0 };
+        if self.at.is_null() {
+            return centre != 0;
+        }
+        // SAFETY: the caller's: there are as many zero points.
+        let all = unsafe { std::slice::from_raw_parts(self.at, if self.each { n } else { 1 }) };
+        all.iter().fold(false, |any, &z| any | (z != centre))
+    }
 }
 
 /// What becomes of the sums; arrays begin with column 0.
@@ -61,6 +74,10 @@ pub struct Post {
     pub bias: *const f32,
     /// Zero point of the result.
     pub zero: f32,
+    /// What is negative becomes 0 before it is rounded to 8 bits.
+    pub relu: bool,
+    /// Added to an 8-bit result.
+    pub residual: Option<Residual>,
 }
 
 impl Post {
@@ -72,15 +89,27 @@ impl Post {
         scale_each: false,
         bias: std::ptr::null(),
         zero: 0.0,
+        relu: false,
+        residual: None,
     };
 }
 
-/// The right operand before it is packed: byte (tap, step, column) lies at `tap * tap_stride + step * row + column * col`.
+impl Post {
+    /// The residual of the results from element `i` on.
+    fn residual_at(&self, i: usize) -> Option<Residual> {
+        self.residual.map(|r| Residual { at: r.at.wrapping_add(i), ..r })
+    }
+}
+
+/// The right operand before it is packed: byte (tap, step, column) lies at
+/// `tap * tap_stride + step % run * row + step / run * run_stride + column * col`.
 #[derive(Clone, Copy)]
 pub(crate) struct Source {
     pub at: *const u8,
     pub tap_stride: usize,
     pub row: usize,
+    pub run: usize,
+    pub run_stride: usize,
     pub col: usize,
     /// The bytes are unsigned.
     pub unsigned: bool,
@@ -111,8 +140,10 @@ pub(crate) struct Job {
     pub packed: *const u8,
     pub a_zero: Zero,
     pub a_signed: bool,
+    /// [`Zero::NONE`], and signed, where it [shifts](Zero::shifts) nothing.
     pub b_zero: Zero,
     pub b_unsigned: bool,
+    /// Its residual is for `out`.
     pub post: Post,
     /// Where row 0 of column 0 goes, and the elements to the next of each. `col` is 1, or `row` is.
     pub out: *mut u8,
@@ -141,7 +172,7 @@ impl Columns {
     }
     /// Tells everything that the packed bytes depend on but the source's bytes.
     pub fn format(&self, s: &Source) -> String {
-        let (set, strides) = (self.set.name, (s.tap_stride, s.row, s.col, s.unsigned));
+        let (set, strides) = (self.set.name, (s.tap_stride, s.row, s.run, s.run_stride, s.col, s.unsigned));
         format!("igemm_b {set} {}x{}x{} {strides:?}", self.taps, self.steps, self.n)
     }
     /// Rows of pointers that a job of `m` rows has for each tap.
@@ -154,6 +185,7 @@ impl Columns {
     /// The source has all taps, steps and columns; `dst` has `packed_bytes`.
     pub unsafe fn pack(&self, strips: Range<usize>, s: &Source, dst: *mut u8) {
         let (lanes, flip) = (self.set.lanes, if s.unsigned { 0x80 } else { 0 });
+        let one_run = s.run >= self.steps;
         for strip in strips {
             let (n0, cols) = (strip * lanes, lanes.min(self.n - strip * lanes));
             // SAFETY: the caller's.
@@ -162,9 +194,10 @@ impl Columns {
                 let mut sums = [0i32; 16];
                 for tap in 0..self.taps {
                     for k0 in (0..self.k).step_by(GROUP) {
-                        let from = s.at.add(tap * s.tap_stride + k0 * s.row + n0 * s.col);
+                        let first = s.at.add(tap * s.tap_stride + n0 * s.col);
                         let steps = GROUP.min(self.steps.saturating_sub(k0));
-                        if steps < GROUP || cols < lanes {
+                        let from = first.wrapping_add(k0 * s.row);
+                        if steps < GROUP || cols < lanes || !one_run {
                             std::ptr::write_bytes(to, 0, lanes * GROUP);
                         } else if s.row == 1 {
                             for (j, sum) in sums.iter_mut().enumerate().take(cols) {
@@ -187,7 +220,8 @@ impl Columns {
                         }
                         for (j, sum) in sums.iter_mut().enumerate().take(cols) {
                             for i in 0..steps {
-                                let x = *from.add(i * s.row + j * s.col) ^ flip;
+                                let k = k0 + i;
+                                let x = *first.add(k % s.run * s.row + k / s.run * s.run_stride + j * s.col) ^ flip;
                                 *to.add(j * GROUP + i) = x;
                                 *sum = sum.wrapping_add(i32::from(x as i8));
                             }
@@ -253,13 +287,17 @@ impl Columns {
     }
 
     unsafe fn by_rows(&self, job: &Job, block: &Block, b: *const i8, index: usize) {
-        let mut c = [0i32; MAX_ROWS * MAX_COLS];
+        let mut c = MaybeUninit::<[i32; MAX_ROWS * MAX_COLS]>::uninit();
+        let c = c.as_mut_ptr().cast::<i32>();
+        let p = &job.post;
         let mut i = 0;
         while i < job.m {
-            // SAFETY: `c` holds the largest tile; rows i..i + rows exist.
+            // SAFETY: `c` holds the largest tile, of which the kernel writes whole rows; rows i..i + rows exist.
             unsafe {
-                let rows = self.tile(job, b, index, i, c.as_mut_ptr(), MAX_COLS);
-                for r in 0..rows {
+                let rows = self.tile(job, b, index, i, c, MAX_COLS);
+                // Rows that have their own zero points are finished one at a time.
+                let step = if job.a_zero.each { 1 } else { rows };
+                for r in (0..rows).step_by(step) {
                     let mut own = [0i32; MAX_COLS];
                     let mut add = block.add.as_ptr();
                     if job.a_zero.each {
@@ -269,23 +307,26 @@ impl Columns {
                         }
                         add = own.as_ptr();
                     }
-                    let to = job.out.add(((i + r) * job.out_row + block.n0) * job.post.out.size());
-                    let term = if block.shifted { *job.terms.add(i + r) } else { 0 };
+                    let to = (i + r) * job.out_row + block.n0;
                     let x = if block.shifted { block.zero.as_ptr() } else { std::ptr::null() };
-                    let p = &job.post;
-                    let line = Line {
+                    let lines = Lines {
                         n: block.cols,
-                        sums: c.as_ptr().add(r * MAX_COLS),
+                        rows: step,
+                        sums: c.add(r * MAX_COLS),
+                        sums_row: MAX_COLS,
                         add: Along { at: add, each: true },
                         x: Along { at: x, each: true },
-                        y: Along { at: &term, each: false },
+                        y: Along { at: job.terms.wrapping_add(i + r), each: false },
                         scale: along(p.scale, p.scale_each, if p.scale_each { block.n0 } else { 0 }),
                         bias: along(p.bias, true, block.n0),
                         zero: p.zero,
+                        relu: p.relu,
+                        residual: p.residual_at(to),
                         out: p.out,
-                        to,
+                        to: job.out.add(to * p.out.size()),
+                        to_row: job.out_row,
                     };
-                    finish(self.isa, line);
+                    finish(self.isa, lines);
                 }
                 i += rows;
             }
@@ -303,19 +344,25 @@ unsafe fn finish_columns(isa: Isa, job: &Job, block: &Block, sums: *mut i32, pad
         transpose(isa, from, MAX_COLS, turned.cast::<f32>(), padded, job.m, block.cols);
         for j in 0..block.cols {
             let p = &job.post;
-            let line = Line {
+            let to = (block.n0 + j) * job.out_col;
+            let lines = Lines {
                 n: job.m,
+                rows: 1,
                 sums: turned.add(j * padded),
+                sums_row: 0,
                 add: Along { at: &block.add[j], each: false },
                 x: Along { at: if block.shifted { job.terms } else { std::ptr::null() }, each: true },
                 y: Along { at: &block.zero[j], each: false },
                 scale: along(p.scale, false, if p.scale_each { block.n0 + j } else { 0 }),
                 bias: along(p.bias, false, block.n0 + j),
                 zero: p.zero,
+                relu: p.relu,
+                residual: p.residual_at(to),
                 out: p.out,
-                to: job.out.add((block.n0 + j) * job.out_col * p.out.size()),
+                to: job.out.add(to * p.out.size()),
+                to_row: 0,
             };
-            finish(isa, line);
+            finish(isa, lines);
         }
     }
 }
@@ -347,8 +394,10 @@ impl Block {
             for j in 0..cols {
                 let bias = if job.post.int_bias.is_null() { 0 } else { *job.post.int_bias.add(n0 + j) };
                 b.add[j] = bias.wrapping_sub(za.wrapping_mul(*sums.add(j)));
+            }
+            b.shifted = !job.b_zero.at.is_null() || job.b_unsigned;
+            for j in 0..if b.shifted { cols } else { 0 } {
                 b.zero[j] = job.b_zero.signed(n0 + j, job.b_unsigned);
-                b.shifted |= b.zero[j] != 0;
             }
         }
         b

@@ -1,9 +1,10 @@
 //! Integer products and convolutions against naive ones, with every set of instructions, over all values of bytes.
 
-use super::conv::{IntConv, IntConvPtrs, IntConvSpec, turn_bytes};
+use super::conv::{IntConv, IntConvPtrs, IntConvSpec};
 use super::gemm::{IntGemm, IntGemmPtrs, IntGemmSpec};
 use super::micro::{TileSet, sets};
-use super::post::Out;
+use super::post::{Out, Residual, bounds};
+use super::turn::turn_bytes;
 use super::{Post, Zero};
 use crate::base::alloc::Buffer;
 use crate::kernels::conv::ConvSpec;
@@ -96,6 +97,8 @@ fn products_are_exact_with_every_instruction_set() {
                     scale_each: each,
                     bias: bias.as_ptr(),
                     zero: if out == Out::F32 { 0.0 } else { 3.0 },
+                    relu: false,
+                    residual: None,
                 };
                 let packed = Buffer::uninit(gemm.packed_bytes()).unwrap();
                 if constant {
@@ -156,6 +159,12 @@ fn convolutions_are_exact_with_every_instruction_set() {
         ConvSpec { groups: 70, ..square(1, [70, 70], [11, 7], 5, 2, 2) },
         ConvSpec { groups: 3, ..square(1, [3, 6], [5, 5], 3, 1, 1) },
         ConvSpec { groups: 32, ..square(2, [32, 32], [5, 4], 3, 1, 1) },
+        ConvSpec { groups: 144, ..square(1, [144, 144], [6, 9], 3, 2, 1) },
+        // Lines whose ends are not all seen, and a kernel wider than the input.
+        square(2, [3, 8], [11, 12], 7, 4, 3),
+        ConvSpec { output: [1, 2, 2], ..square(1, [3, 8], [5, 2], 5, 1, 2) },
+        // Many places of few products: tasks of more than 48.
+        square(1, [8, 4], [30, 29], 1, 1, 0),
         square(1, [4, 9], [3, 3], 3, 1, 0),
     ];
     let dilated = ConvSpec { dilation: [1, 2, 3], output: [1, 6, 4], ..square(1, [5, 6], [10, 10], 3, 1, 0) };
@@ -168,14 +177,30 @@ fn convolutions_are_exact_with_every_instruction_set() {
             for flags in 0..32 {
                 let (x_signed, w_unsigned, w_constant) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
                 let last = [flags & 8 != 0, flags & 16 != 0];
+                let w_centred = rng.below(2) == 0;
                 let out = [Out::I32, Out::Int8 { signed: x_signed }][rng.below(2)];
                 let each = rng.below(2) == 0;
-                let spec = IntConvSpec { conv: *conv, x_signed, w_unsigned, w_constant, out, last };
+                let spec = IntConvSpec { conv: *conv, x_signed, w_unsigned, w_constant, w_centred, out, last };
                 let kernel = IntConv::with(isa, set, spec).unwrap();
                 let (ci, co) = (conv.c_in / conv.groups, conv.c_out / conv.groups);
                 let x = bytes(&mut rng, conv.n * conv.c_in * conv.in_size());
                 let w = bytes(&mut rng, conv.c_out * ci * conv.taps());
-                let (zx, zw) = (bytes(&mut rng, 1), bytes(&mut rng, conv.c_out));
+                let (zx, mut zw) = (bytes(&mut rng, 1), bytes(&mut rng, conv.c_out));
+                if w_centred {
+                    zw.fill(if w_unsigned { 128 } else { 0 });
+                }
+                let total = conv.n * conv.c_out * conv.out_size();
+                let (addends, relu) = (bytes(&mut rng, total), rng.below(2) == 0);
+                let residual = Residual {
+                    at: addends.as_ptr(),
+                    signed: !x_signed,
+                    zero: 3.0,
+                    scale: 0.02,
+                    own_bounds: bounds(x_signed, 5.0, false),
+                    own_scale: 0.04,
+                    sum_scale: 0.05,
+                };
+                let residual = (out != Out::I32 && rng.below(2) == 0).then_some(residual);
                 let bias: Vec<i32> = (0..conv.c_out).map(|_| rng.next() as i32 >> 12).collect();
                 let scale: Vec<f32> = (0..conv.c_out).map(|_| 0.0002 * (1.0 + rng.float().abs())).collect();
                 let post = Post {
@@ -185,6 +210,8 @@ fn convolutions_are_exact_with_every_instruction_set() {
                     scale_each: each,
                     bias: std::ptr::null(),
                     zero: 7.0,
+                    relu,
+                    residual,
                 };
                 let packed = Buffer::uninit(kernel.packed_bytes()).unwrap();
                 let packs = w_constant && kernel.packed_bytes() > 0;
@@ -236,8 +263,22 @@ fn convolutions_are_exact_with_every_instruction_set() {
                                 sum = sum.wrapping_add(xv * (wv - zw));
                             }
                         }
-                        let scale = scale[if each { channel } else { 0 }];
-                        want.extend(plain_post(out, sum, scale, 0.0, 7.0));
+                        let mut scaled = sum as f32 * scale[if each { channel } else { 0 }];
+                        if out == Out::I32 {
+                            want.extend(sum.to_le_bytes());
+                            continue;
+                        }
+                        if let Some(r) = residual {
+                            let i =
+                                if last[1] { (image * conv.out_size() + o) * conv.c_out + channel } else { want.len() };
+                            let own =
+                                (scaled.round_ties_even() + 5.0).clamp(r.own_bounds[0] + 5.0, r.own_bounds[1] + 5.0);
+                            let other = value(addends[i], r.signed) as f32;
+                            scaled = ((own - 5.0) * r.own_scale + (other - r.zero) * r.scale) / r.sum_scale;
+                        }
+                        let scaled = if relu { scaled.max(0.0) } else { scaled };
+                        let (lo, hi) = if x_signed { (-128.0, 127.0) } else { (0.0, 255.0) };
+                        want.push((scaled.round_ties_even() + 7.0).clamp(lo, hi) as i32 as u8);
                     }
                 }
                 if last[1] {

@@ -9,7 +9,7 @@ use crate::ensure;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx, elements};
 use crate::kernels::igemm::conv::{IntConv, IntConvPtrs, IntConvSpec};
-use crate::kernels::igemm::post::Out;
+use crate::kernels::igemm::post::{Out, Residual, bounds};
 use crate::kernels::igemm::{Post, Zero};
 use crate::kernels::isa::Isa;
 use crate::ops::conv::{expect_dim, parse_groups, sizes_of};
@@ -18,7 +18,8 @@ use crate::tensor::DType;
 use std::sync::Arc;
 
 /// ConvInteger: inputs x, w, and zero points of both; the sums come out. QLinearConv: inputs x, its scale and zero point, w,
-/// its scale and zero point, the result's scale and zero point, an integer bias.
+/// its scale and zero point, the result's scale and zero point, an integer bias; with a residual also that, its scale and zero
+/// point, and scale and zero point of the sum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IntConvolution {
     /// How the kernel slides.
@@ -29,6 +30,10 @@ pub struct IntConvolution {
     pub quantised: bool,
     /// Whether the input, and whether the result, are `[N, spatial..., C]`.
     pub last: [bool; 2],
+    /// The 8-bit result is dequantised, added to the dequantised input 9, and quantised anew.
+    pub residual: bool,
+    /// What is negative becomes zero before it is quantised; of a sum, the sum.
+    pub relu: bool,
 }
 
 pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -39,7 +44,8 @@ pub(super) fn parse(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
         cx.expect_inputs(2, 4)?;
     }
     let last = [cx.flag("channels_last", false)?; 2];
-    Ok(Arc::new(IntConvolution { window: Window::parse(cx)?, groups: parse_groups(cx)?, quantised, last }))
+    let (window, groups) = (Window::parse(cx)?, parse_groups(cx)?);
+    Ok(Arc::new(IntConvolution { window, groups, quantised, last, residual: false, relu: false }))
 }
 
 impl IntConvolution {
@@ -77,6 +83,15 @@ impl Op for IntConvolution {
             }
             if cx.has(8) {
                 cx.expect_dtype(8, &[DType::I32])?;
+            }
+            if self.residual {
+                for (i, types) in [(9, &INT8[..]), (10, &[DType::F32]), (12, &[DType::F32]), (13, &INT8)] {
+                    cx.expect_dtype(i, types)?;
+                }
+                to = cx.dtype(13)?;
+                if cx.has(11) {
+                    cx.expect_same_dtype(9, 11)?;
+                }
             }
         }
         let (x, w) = (cx.tensor(0)?, cx.tensor(at_w)?);
@@ -119,6 +134,7 @@ pub(super) fn bind(op: &IntConvolution, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>
         x_signed: x.dtype == DType::I8,
         w_unsigned: w.dtype == DType::U8,
         w_constant: w.constant.is_some(),
+        w_centred: centred(w, cx.opt_input(w_zero)),
         out,
         last: op.last,
     };
@@ -146,6 +162,13 @@ pub(super) fn bind(op: &IntConvolution, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>
             ensure!(len(i) == Some(1), InvalidModel, "input {i} of QLinearConv must be one number");
         }
     }
+    if op.residual {
+        ensure!(cx.input(9)?.shape == y.shape, InvalidModel, "a residual of another shape than the result");
+        for i in 10..14 {
+            ensure!(len(i).is_none_or(|n| n == 1), InvalidModel, "input {i} of a sum must be one number");
+        }
+    }
+    let signed = |i: usize| cx.opt_input(i).is_some_and(|o| o.dtype == DType::I8);
     Ok(Box::new(IntConvStep {
         isa: cx.isa,
         at: op.at(),
@@ -155,9 +178,26 @@ pub(super) fn bind(op: &IntConvolution, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>
         scales,
         own: round_up(product(&[scales, 4])?, ALIGN),
         bias: op.quantised && cx.opt_input(8).is_some(),
+        relu: op.relu,
+        residual: op.residual.then(|| Sum { signed: [7, 9, 13].map(signed), zero: cx.opt_input(11).is_some() }),
         kernel,
         out,
     }))
+}
+
+/// Whether all zero points of the weights are known to be in the middle of their type.
+fn centred(w: &Operand, zero: Option<&Operand>) -> bool {
+    let middle = if w.dtype == DType::U8 { 128 } else { 0 };
+    match zero {
+        Some(z) => z.constant.as_ref().and_then(|t| t.to_i64s().ok()).is_some_and(|z| z.iter().all(|&z| z == middle)),
+        None => middle == 0,
+    }
+}
+
+/// A residual: whether the convolution's own result, the residual, and the sum are i8; whether the residual has a zero point.
+struct Sum {
+    signed: [bool; 3],
+    zero: bool,
 }
 
 struct IntConvStep {
@@ -171,6 +211,8 @@ struct IntConvStep {
     /// Bytes of the scales, in front of the kernel's workspace.
     own: usize,
     bias: bool,
+    relu: bool,
+    residual: Option<Sum>,
     kernel: IntConv,
     out: Out,
 }
@@ -180,8 +222,7 @@ impl Step for IntConvStep {
         self.kernel.phases()
     }
     fn tasks(&self, phase: usize) -> usize {
-        // One more of the first: the scales.
-        self.kernel.tasks(phase) + usize::from(phase == 0 && self.scales > 0)
+        self.kernel.tasks(phase)
     }
     fn scratch_bytes(&self) -> usize {
         self.kernel.scratch_bytes()
@@ -197,17 +238,33 @@ impl Step for IntConvStep {
         };
         // SAFETY: the executor's contract (Step::run); operands of the types and sizes that `bind` saw.
         unsafe {
-            if phase == 0 && task == self.kernel.tasks(0) {
+            // The first phase always has a first task.
+            if phase == 0 && task == 0 && self.scales > 0 {
                 let (x, y) = (*args.input::<f32>(1), *args.input::<f32>(6));
                 load(self.isa, DType::F32, args.input(4), 0, self.scales, scale);
                 (0..self.scales).for_each(|j| *scale.add(j) = x * *scale.add(j) / y);
-                return Ok(());
             }
-            let y_zero = match self.out {
-                Out::Int8 { signed: true } => f32::from(*args.input::<i8>(7)),
-                Out::Int8 { signed: false } => f32::from(*args.input::<u8>(7)),
+            let number = |i: usize, signed: bool| match signed {
+                true => f32::from(*args.input::<i8>(i)),
+                false => f32::from(*args.input::<u8>(i)),
+            };
+            let mut y_zero = match self.out {
+                Out::Int8 { signed } if self.residual.is_none() => number(7, signed),
                 _ => 0.0,
             };
+            let residual = self.residual.as_ref().map(|r| {
+                let [own, other, sum] = r.signed;
+                y_zero = number(13, sum);
+                Residual {
+                    at: args.input(9),
+                    signed: other,
+                    zero: if r.zero { number(11, other) } else { 0.0 },
+                    scale: *args.input::<f32>(10),
+                    own_bounds: bounds(own, number(7, own), false),
+                    own_scale: *args.input::<f32>(6),
+                    sum_scale: *args.input::<f32>(12),
+                }
+            });
             let post = Post {
                 out: self.out,
                 int_bias: if self.bias { args.input(8) } else { std::ptr::null() },
@@ -215,6 +272,8 @@ impl Step for IntConvStep {
                 scale_each: self.scales > 1,
                 bias: std::ptr::null(),
                 zero: y_zero,
+                relu: self.relu,
+                residual,
             };
             let ptrs = IntConvPtrs {
                 x: args.input(0),

@@ -475,6 +475,7 @@ impl Step for IntMatMulStep {
                 scale_each: self.scales > 1,
                 bias: if self.bias_dtype.is_some() { self.part(args, 1).cast() } else { std::ptr::null() },
                 zero: y_zero,
+                ..Post::SUMS
             };
             let ptrs = IntGemmPtrs {
                 a,

@@ -9,10 +9,12 @@ use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
 use crate::ops::conv::Conv;
 use crate::ops::linear::MatMul;
 use crate::ops::movement::{Concat, Slice, Transpose};
-use crate::ops::pointwise::{Pointwise, Unary, UnaryFn, program_of};
+use crate::ops::pointwise::{BinaryFn, Pointwise, Unary, UnaryFn, program_of};
 use crate::ops::pool::{GlobalPool, Pool, PoolKind};
 use crate::ops::quant::{Dequantize, IntConvolution, IntMatMul, Quantize};
 use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
+use crate::optimize::pass::same_shape;
+use crate::optimize::pattern::commuted;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
 use std::sync::Arc;
@@ -92,7 +94,11 @@ fn limits_at_zero(cx: &PassCtx<'_, '_>, zero: ValueId) -> bool {
 }
 
 fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) {
-    let _ = sums(cx, id).or_else(|| moved(cx, id)).or_else(|| joined(cx, id)).or_else(|| elementwise(cx, id));
+    let _ = sums(cx, id)
+        .or_else(|| residual(cx, id))
+        .or_else(|| moved(cx, id))
+        .or_else(|| joined(cx, id))
+        .or_else(|| elementwise(cx, id));
 }
 
 /// A convolution or product.
@@ -113,16 +119,16 @@ fn sums(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
         y = cx.node(unary)?.inputs.first().copied()??;
         relu = true;
     }
-    let relu_fits = limits_at_zero(cx, zero);
-    if relu && !relu_fits || !cx.used_once(y) {
+    if !cx.used_once(y) {
         return None;
     }
-    let may = |a: Activation| a == Activation::None || a == Activation::Relu && relu_fits;
     if let Some((maker, conv)) = cx.maker::<Conv>(y) {
-        if conv.residual || !may(conv.activation) {
+        relu |= conv.activation == Activation::Relu;
+        if conv.residual || !matches!(conv.activation, Activation::None | Activation::Relu) {
             return None;
         }
-        let op = IntConvolution { window: conv.window.clone(), groups: conv.groups, quantised: true, last: [false; 2] };
+        let (window, groups) = (conv.window.clone(), conv.groups);
+        let op = IntConvolution { window, groups, quantised: true, last: [false; 2], residual: false, relu };
         let made = cx.node(maker)?.clone();
         let (x, w, b) = operands(cx, &made)?;
         if x.axis.is_some() || w.axis.is_some_and(|a| a != 0) {
@@ -138,7 +144,12 @@ fn sums(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     let (maker, op) = cx.maker::<MatMul>(y)?;
     let op = op.clone();
     let made = cx.node(maker)?.clone();
-    if !may(op.activation) || made.inputs.get(2).is_some_and(Option::is_some) && (op.beta != 1.0 || op.alpha != 1.0) {
+    relu |= op.activation == Activation::Relu;
+    let other = !matches!(op.activation, Activation::None | Activation::Relu);
+    if other
+        || relu && !limits_at_zero(cx, zero)
+        || made.inputs.get(2).is_some_and(Option::is_some) && (op.beta != 1.0 || op.alpha != 1.0)
+    {
         return None;
     }
     let (a, b, c) = operands(cx, &made)?;
@@ -154,6 +165,35 @@ fn sums(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     let inputs = vec![Some(a.q), Some(a.scale), a.zero, Some(b.q), Some(b.scale), b.zero, c, Some(scale), Some(zero)];
     cx.absorb(maker, Arc::new(op), inputs, id, out);
     Some(())
+}
+
+/// An integer convolution whose dequantised result is added to a dequantised tensor, and quantised anew, does all that itself.
+fn residual(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let (mut y, end, _) = quantised_by(cx, id)?;
+    let (zero, mut relu) = (end.zero?, false);
+    if let Some((unary, _)) = cx.maker::<Unary>(y).filter(|(_, u)| u.f == UnaryFn::Op(UnaryOp::Relu)) {
+        cx.used_once(y).then_some(())?;
+        (y, relu) = (cx.node(unary)?.inputs.first().copied()??, true);
+    }
+    let (orders, _) = commuted(cx, cx.graph().value(y).producer?.0, BinaryFn::Add)?;
+    known(cx, &end).filter(|_| cx.used_once(y))?;
+    for (own, other) in orders {
+        let (Some(x), Some(r)) = (real(cx, own, &INT8), real(cx, other, &INT8)) else { continue };
+        let Some((maker, conv)) = cx.maker::<IntConvolution>(x.q) else { continue };
+        let (op, mut inputs) = (conv.clone(), cx.node(maker)?.inputs.clone());
+        let at = |i: usize| inputs.get(i).copied().flatten();
+        let made = Real { q: x.q, scale: at(6)?, zero: at(7), axis: None };
+        let plain = op.quantised && !op.residual && !op.relu && known(cx, &made)? == known(cx, &x)?;
+        let closed = cx.used_once(own) && cx.used_once(x.q);
+        if !plain || !closed || known(cx, &r).is_none() || !same_shape(cx.dims(own), cx.dims(other)) {
+            continue;
+        }
+        inputs.resize(9, None);
+        inputs.extend([Some(r.q), Some(r.scale), r.zero, Some(end.scale), Some(zero)]);
+        cx.absorb(maker, Arc::new(IntConvolution { residual: true, relu, ..op }), inputs, id, end.q);
+        return Some(());
+    }
+    None
 }
 
 /// The value that a node quantises with one scale and zero point to 8 bits, and those; each other user of it goes on as it was.

@@ -170,7 +170,7 @@ const TESTED: &[Tested] = &[
     (
         "quantised",
         quantised::quantised_convolutions_are_of_integers,
-        quantised::a_relu_is_kept_where_the_integers_go_below_zero,
+        quantised::a_relu_is_kept_where_a_products_integers_go_below_zero,
     ),
     ("rotary", rotary::heads_that_were_turned_before, rotary::what_is_nearly_rotary_stays),
     ("skip_norm", norms::a_sum_is_normalised_at_once, norms::a_sum_of_other_shapes_stays),

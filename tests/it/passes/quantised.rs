@@ -5,7 +5,10 @@ use super::{Draft, ints};
 use ortx::ir::ValueId;
 use ortx::ir::parse::Attr;
 use ortx::ops::case::random;
+use ortx::ops::quant::IntConvolution;
+use ortx::ops::window::Window;
 use ortx::{DType, Tensor};
+use std::sync::Arc;
 
 /// Scales and zero points, and what is made with them.
 impl Draft {
@@ -70,7 +73,21 @@ pub(super) fn quantised_convolutions_are_of_integers() {
 }
 
 #[test]
-pub(super) fn a_relu_is_kept_where_the_integers_go_below_zero() {
+pub(super) fn a_relu_is_kept_where_a_products_integers_go_below_zero() {
+    for (zero, fired) in [(7, 0), (0, 1)] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[3, 7]);
+        let (_, x) = d.through("x1", x, 0.02, 120);
+        let [w, c] = d.weights(&[6, 7], 1.0);
+        let y = d.op("y", "Gemm", &[x, w, c], vec![("transB", Attr::Int(1))]);
+        let y = d.op("r", "Relu", &[y], vec![]);
+        let (_, y) = d.through("z", y, 0.05, zero);
+        assert_eq!(d.check_within(STEP, "quantised", vec![y]).2.fired, fired);
+    }
+}
+
+#[test]
+fn an_integer_convolution_takes_a_relu_whatever_the_zero_point() {
     let mut d = Draft::new();
     let x = d.input("x", &[1, 4, 5, 6]);
     let (_, x) = d.through("x1", x, 0.02, 120);
@@ -78,7 +95,57 @@ pub(super) fn a_relu_is_kept_where_the_integers_go_below_zero() {
     let y = d.op("y", "Conv", &[x, w, c], vec![]);
     let y = d.op("r", "Relu", &[y], vec![]);
     let (_, y) = d.through("z", y, 0.05, 7);
-    assert_eq!(d.check_within(STEP, "quantised", vec![y]).2.fired, 0);
+    assert_eq!(d.check_within(STEP, "quantised", vec![y]).2.fired, 1);
+}
+
+/// An integer convolution of scale 0.3 and zero point 120, 16 channels of 4.
+fn layer(d: &mut Draft, name: &str, x: ValueId, (ci, co, groups): (usize, usize, i64)) -> ValueId {
+    let (s, z) = (d.scalar(&format!("{name}_s"), 0.02), d.zero(&format!("{name}_z"), 120));
+    let w = d.b.constant(&format!("{name}_w"), random(DType::I8, &[co, ci, 3, 3], -127.0, 127.0, 4).unwrap());
+    let (ws, ys) = (d.scalar(&format!("{name}_ws"), 0.01), d.scalar(&format!("{name}_ys"), 0.3));
+    let wz = d.b.constant(&format!("{name}_wz"), Tensor::scalar(0i8).unwrap());
+    let attrs = vec![("pads", ints(&[1, 1, 1, 1])), ("group", Attr::Int(groups))];
+    d.op(name, "QLinearConv", &[x, s, z, w, ws, wz, ys, z], attrs)
+}
+
+#[test]
+fn integer_convolutions_take_a_residual() {
+    for (relu, first, zero) in [(false, true, 100), (true, false, 0), (true, true, 31)] {
+        let mut d = Draft::new();
+        let (x, r) = (d.input("x", &[2, 4, 5, 6]), d.input("r", &[2, 16, 5, 6]));
+        let (q, (_, r)) = (d.quantise("q", x, 0.02, 120), d.through("r1", r, 0.017, 99));
+        let y = layer(&mut d, "a", q, (4, 16, 1));
+        let y = d.dequantise("y", y, 0.3, 120);
+        let mut y = d.op("sum", "Add", &if first { [y, r] } else { [r, y] }, vec![]);
+        if relu {
+            y = d.op("relu", "Relu", &[y], vec![]);
+        }
+        let (_, y) = d.through("z", y, 0.35, zero);
+        // The same arithmetic on both sides: bit for bit.
+        let (_, after, report) = d.check_within(0.0, "quantised", vec![y]);
+        assert_eq!((after.len(), report.fired), (4, 1), "{after:?}");
+        assert!(
+            after[2].starts_with("z_q = QLinearConv(%q, ") && after[2].contains("%r1_q, #r1_s, #r1_z"),
+            "{after:?}"
+        );
+    }
+}
+
+#[test]
+fn a_residual_stays_apart_that_does_not_fit() {
+    // The convolution's integers are read elsewhere; the addend is repeated; another scale than the one it was made with.
+    for case in 0..3 {
+        let mut d = Draft::new();
+        let (x, r) = (d.input("x", &[2, 4, 5, 6]), d.input("r", if case == 1 { &[16, 1, 1] } else { &[2, 16, 5, 6] }));
+        let (q, (_, r)) = (d.quantise("q", x, 0.02, 120), d.through("r1", r, 0.017, 99));
+        let a = layer(&mut d, "a", q, (4, 16, 1));
+        let y = d.dequantise("y", a, if case == 2 { 0.31 } else { 0.3 }, 120);
+        let y = d.op("sum", "Add", &[y, r], vec![]);
+        let (_, y) = d.through("z", y, 0.35, 90);
+        let outputs = if case == 0 { vec![y, a] } else { vec![y] };
+        let (_, after, _) = d.check_within(0.0, "quantised", outputs);
+        assert!(after.iter().any(|l| l.starts_with("z_q = Pointwise(")), "{after:?}");
+    }
 }
 
 #[test]
@@ -143,14 +210,6 @@ pub(super) fn channels_of_integer_images_stay_together() {
     let mut d = Draft::new();
     let x = d.input("x", &[2, 4, 9, 8]);
     let q = d.quantise("q", x, 0.02, 120);
-    let (s, z) = (d.scalar("s", 0.02), d.zero("z", 120));
-    let layer = |d: &mut Draft, name: &str, x, (ci, co, groups): (usize, usize, i64)| {
-        let w = d.b.constant(&format!("{name}_w"), random(DType::I8, &[co, ci, 3, 3], -127.0, 127.0, 4).unwrap());
-        let (ws, ys) = (d.scalar(&format!("{name}_ws"), 0.01), d.scalar(&format!("{name}_ys"), 0.3));
-        let wz = d.b.constant(&format!("{name}_wz"), Tensor::scalar(0i8).unwrap());
-        let attrs = vec![("pads", ints(&[1, 1, 1, 1])), ("group", Attr::Int(groups))];
-        d.op(name, "QLinearConv", &[x, s, z, w, ws, wz, ys, z], attrs)
-    };
     let a = layer(&mut d, "a", q, (4, 16, 1));
     let p = d.op("p", "MaxPool", &[a], vec![("kernel_shape", ints(&[3, 3])), ("pads", ints(&[1, 1, 1, 1]))]);
     let b = layer(&mut d, "b", p, (1, 16, 16));
@@ -159,6 +218,25 @@ pub(super) fn channels_of_integer_images_stay_together() {
     let ops: Vec<&str> = after.iter().map(|l| l.split(" = ").nth(1).unwrap().split('(').next().unwrap()).collect();
     let want = ["QuantizeLinear", "QLinearConv", "IntMaxPool", "QLinearConv", "Transpose"];
     assert_eq!(ops, want, "{after:?}");
+}
+
+#[test]
+fn a_residual_is_turned_with_the_image() {
+    for turned in [true, false] {
+        let mut d = Draft::new();
+        let (x, r) = (d.input("x", &[2, 4, 5, 6]), d.input("r", &[2, 16, 5, 6]));
+        let (q, r) = (d.quantise("q", x, 0.02, 120), d.quantise("rq", r, 0.02, 120));
+        let a = if turned { layer(&mut d, "a", q, (4, 16, 1)) } else { r };
+        let (s, z) = (d.scalar("s", 0.3), d.zero("z", 120));
+        let w = d.b.constant("w", random(DType::I8, &[16, 4, 1, 1], -127.0, 127.0, 4).unwrap());
+        let window = Window::over(&[1, 1]);
+        let op = IntConvolution { window, groups: 1, quantised: true, last: [false; 2], residual: true, relu: true };
+        let inputs = [Some(q), Some(s), Some(z), Some(w), Some(s), None, Some(s), Some(z), None];
+        let inputs = inputs.into_iter().chain([a, s, z, s, z].map(Some)).collect();
+        let y = d.b.node("y", Arc::new(op), inputs, &[Some("y")]).unwrap()[0].unwrap();
+        let (_, after, report) = d.check_within(0.0, "channels_last", vec![y]);
+        assert_eq!(report.fired, if turned { 2 } else { 0 }, "{after:?}");
+    }
 }
 
 #[test]
