@@ -51,7 +51,7 @@ impl Lie {
     }
 }
 
-/// What is added to the scores. Strides in elements, 0 where it repeats.
+/// What is added to the scores, or takes their place. Strides in elements, 0 where it repeats.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask {
     /// Bool, or a float.
@@ -64,6 +64,8 @@ pub struct Mask {
     pub cols: usize,
     /// What false adds, where it is of bool.
     pub fill: f32,
+    /// False does not add: the fill, which is not 0, is the score, whatever that was.
+    pub replaces: bool,
 }
 
 /// Which stage of the scores is written out.
@@ -112,7 +114,7 @@ pub struct AttentionSpec {
     pub scale: f64,
     /// Bounds the scores by `cap * tanh(score / cap)`; 0 for none.
     pub cap: f32,
-    /// Added to the scores.
+    /// Applied to the scores one after the other.
     pub masks: [Option<Mask>; 2],
     /// A row sees no key after its own place.
     pub causal: bool,
@@ -283,7 +285,7 @@ impl Attention {
         let (o, top, sum) =
             (take(block_rows.checked_mul(s.value_size))?, take(Some(block_rows))?, take(Some(block_rows))?);
         let was = take(Some(block_rows))?;
-        let (bias, gemm) = (take(Some(s_row))?, take(scratch_len(set, block_rows, kc, false))?);
+        let (bias, gemm) = (take(s_row.checked_mul(2))?, take(scratch_len(set, block_rows, kc, false))?);
         // The dots widen a block of keys and values; packing widens a panel.
         let widened = |n: usize| if narrow && path == Path::Dots { block_keys.checked_mul(n) } else { Some(0) };
         let k = take(if packs { set.panel.checked_mul(s.size) } else { widened(s.size) })?;

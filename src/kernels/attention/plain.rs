@@ -85,15 +85,20 @@ unsafe fn rows_of<T: Stored>(
                 if s.scores == Some(Scores::Capped) {
                     *out.add(j) = T::of(*x);
                 }
-                let mut add = if (low..high).contains(&j) { 0.0 } else { f64::NEG_INFINITY };
-                for (m, mask) in s.masks.iter().enumerate() {
-                    let Some(mask) = mask else { continue };
-                    if j < mask.cols {
-                        let at = mask.lie.at(batch, head, row) + j * mask.col;
-                        add += read(mask.elem, p.masks[m], at, mask.fill);
+                for (mask, &p) in s.masks.iter().zip(&p.masks) {
+                    let Some(mask) = mask.filter(|m| j < m.cols) else { continue };
+                    let at = mask.lie.at(batch, head, row) + j * mask.col;
+                    let y = read(mask.elem, p, at, mask.fill);
+                    match mask.replaces {
+                        true if y != 0.0 => *x = y,
+                        false if y == f64::NEG_INFINITY => *x = y,
+                        false => *x += y,
+                        true => {}
                     }
                 }
-                *x = if add == f64::NEG_INFINITY { add } else { *x + add };
+                if !(low..high).contains(&j) {
+                    *x = f64::NEG_INFINITY;
+                }
                 if s.scores == Some(Scores::Masked) {
                     *out.add(j) = T::of(*x);
                 }

@@ -1,11 +1,10 @@
 //! What happens to rows of scores: cap, masks, and the softmax that is carried from block to block.
 
-use super::{Attention, AttentionPtrs};
+use super::{Attention, AttentionPtrs, Mask};
 use crate::kernels::convert::load_strided;
 use crate::kernels::elem::Elem;
 use crate::kernels::simd::{F32, Kernel, dispatch};
 use crate::kernels::vmath;
-use std::ptr::null;
 
 /// Rows of scores of one block, in a task's scratch.
 #[derive(Clone, Copy)]
@@ -20,7 +19,7 @@ pub(super) struct Rows<'a> {
     pub key: usize,
     pub keys: usize,
     pub scores: *mut f32,
-    /// Room for a row of what is added.
+    /// Room for a row of each mask.
     pub bias: *mut f32,
     /// The largest score and the sum of each row so far.
     pub top: *mut f32,
@@ -59,7 +58,7 @@ impl Rows<'_> {
             dispatch(self.plan.isa, Cap { row, n: self.keys, cap: self.plan.spec.cap });
         }
     }
-    /// Adds the masks; what a row may not see becomes -Inf.
+    /// Applies the masks; what a row may not see becomes -Inf.
     /// # Safety
     /// The scores, the masks and the room for a row are there.
     pub unsafe fn mask(&self) {
@@ -72,62 +71,48 @@ impl Rows<'_> {
         dispatch(self.plan.isa, Softmax { rows: *self, only_mask: false, masked })
     }
 
-    /// Keys `from..to` of the block as what is added to them, from key `from` on, for one row: in the mask itself or in `bias`.
+    /// Keys `from..to` of the block as mask `which` has them for one row, from key `from` on: in the mask itself or in `bias`.
     /// `last` is what the last call had written there.
-    unsafe fn bias(&self, row: usize, from: usize, to: usize, last: &mut Option<[usize; 4]>) -> *const f32 {
+    unsafe fn bias(
+        &self,
+        which: usize,
+        row: usize,
+        from: usize,
+        to: usize,
+        last: &mut Option<[usize; 3]>,
+    ) -> Option<(*const f32, &Mask)> {
         let s = &self.plan.spec;
+        let m = s.masks[which].as_ref()?;
         let (head, i) = self.plan.place(self.item, row);
-        let batch = self.item / s.kv_heads;
-        let at = |m: usize| -> *const u8 {
-            match &s.masks[m] {
-                Some(k) => {
-                    let by = k.lie.at(batch, head, i) + (self.key + from) * k.col;
-                    self.p.masks[m].wrapping_add(by * k.elem.size())
-                }
-                None => null(),
-            }
-        };
-        let (a, b) = (at(0), at(1));
-        match (&s.masks[0], &s.masks[1]) {
-            (None, None) => return null(),
-            (Some(m), None) if m.elem == Elem::F32 && m.col == 1 => return a.cast(),
-            (None, Some(m)) if m.elem == Elem::F32 && m.col == 1 => return b.cast(),
-            _ => {}
+        let at = m.lie.at(self.item / s.kv_heads, head, i) + (self.key + from) * m.col;
+        let p = self.p.masks[which].wrapping_add(at * m.elem.size());
+        if m.elem == Elem::F32 && m.col == 1 {
+            return Some((p.cast(), m));
         }
-        let to_do = [a as usize, b as usize, from, to];
-        let n = to - from;
-        // SAFETY: `bias` has room for a block's keys; the masks have them.
-        let out = unsafe { std::slice::from_raw_parts_mut(self.bias.add(from), n) };
+        // SAFETY: `bias` has room for a block's keys of each mask; the mask has them.
+        let out = unsafe { std::slice::from_raw_parts_mut(self.bias.add(which * self.plan.s_row + from), to - from) };
+        let to_do = [p as usize, from, to];
         if *last != Some(to_do) {
             *last = Some(to_do);
-            out.fill(0.0);
-            for (k, p) in [(&s.masks[0], a), (&s.masks[1], b)] {
-                let Some(m) = k else { continue };
-                for (j, x) in out.iter_mut().enumerate() {
-                    // SAFETY: as above.
-                    let y = unsafe {
-                        let p = p.add(j * m.col * m.elem.size());
-                        match m.elem {
-                            Elem::Bool => {
-                                if *p != 0 {
-                                    0.0
-                                } else {
-                                    m.fill
-                                }
-                            }
-                            Elem::F64 => *p.cast::<f64>() as f32,
-                            e => {
-                                let mut y = 0.0;
-                                load_strided(self.plan.isa, e, p, 1, &mut y, 1);
-                                y
-                            }
+            // SAFETY: as above.
+            unsafe {
+                match m.elem {
+                    Elem::Bool => {
+                        let number = |on: u8| if on != 0 { 0.0 } else { m.fill };
+                        match m.col {
+                            1 => out.iter_mut().enumerate().for_each(|(j, x)| *x = number(*p.add(j))),
+                            _ => out.fill(number(*p)),
                         }
-                    };
-                    *x += y;
+                    }
+                    Elem::F64 => {
+                        let p = p.cast::<f64>();
+                        out.iter_mut().enumerate().for_each(|(j, x)| *x = *p.add(j * m.col) as f32);
+                    }
+                    e => load_strided(self.plan.isa, e, p, m.col as isize, out.as_mut_ptr(), out.len()),
                 }
             }
         }
-        out.as_ptr()
+        Some((out.as_ptr(), m))
     }
 }
 
@@ -169,16 +154,23 @@ impl Softmax<'_> {
         if a < b { (a, b, a / V::LANES * V::LANES, b.next_multiple_of(V::LANES)) } else { (a, b, 0, 0) }
     }
 
-    /// Adds the masks to a row.
+    /// Applies the masks to a row.
     #[inline(always)]
-    unsafe fn mask<V: F32>(&self, i: usize, last: &mut Option<[usize; 4]>) {
+    unsafe fn mask<V: F32>(&self, i: usize, last: &mut [Option<[usize; 3]>; 2]) {
         let r = &self.rows;
         // SAFETY: row i of the scores, which has room for whole vectors, and of what goes with it.
         unsafe {
             let row = r.scores.add(i * r.plan.s_row);
             let (a, b, first, end) = self.span::<V>(i);
-            let bias = r.bias(r.first + i, first, b.max(first), last);
-            if !bias.is_null() {
+            for (which, last) in last.iter_mut().enumerate() {
+                let Some((bias, m)) = r.bias(which, r.first + i, first, b.max(first), last) else { continue };
+                if m.replaces {
+                    for j in (first..end).step_by(V::LANES) {
+                        let y = load_part::<V>(bias.add(j - first), b - j);
+                        V::select(y.eq(V::zero()), V::load(row.add(j)), y).store(row.add(j));
+                    }
+                    continue;
+                }
                 let none = V::splat(f32::NEG_INFINITY);
                 for j in (first..end).step_by(V::LANES) {
                     let m = load_part::<V>(bias.add(j - first), b - j);
@@ -203,7 +195,7 @@ impl Kernel for Softmax<'_> {
         let r = &self.rows;
         let plan = r.plan;
         let value_size = plan.spec.value_size;
-        let mut last = None;
+        let mut last = [None; 2];
         // All maxima first: a row's exponentials need not wait for its own.
         for i in 0..r.count {
             // SAFETY: row i of the scores, which has room for whole vectors, and of what goes with it.

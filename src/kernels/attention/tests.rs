@@ -109,9 +109,15 @@ fn run<T: Copy + Default>(
 fn check(what: &str, s: &AttentionSpec, flags: [bool; 2]) {
     let mut rng = Rng::new(what.len() as u64 * 77 + s.keys as u64);
     let mut d = Data::new(s, &mut rng);
-    if what == "no numbers" {
+    if what.starts_with("no numbers") {
         let first = s.size.min(d.q.len());
         d.q[..first].fill(f32::NAN);
+    }
+    if what.starts_with("replaced") {
+        // Of a key that is masked for most rows: a number takes the place of what is none.
+        let first = s.size.min(d.k.len());
+        d.k[..first].fill(f32::INFINITY);
+        d.keep.iter_mut().step_by(s.keys.max(1)).skip(1).for_each(|k| *k = false);
     }
     let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
     if s.elem != Elem::F32 {
@@ -240,7 +246,7 @@ fn masks_and_caps() {
     for dims in SHAPES {
         let s = spec(dims);
         let full = Lie { batch: s.heads * s.rows * s.keys, head: s.rows * s.keys, row: s.keys };
-        let mask = Mask { elem: Elem::F32, lie: full, col: 1, cols: s.keys, fill: 0.0 };
+        let mask = Mask { elem: Elem::F32, lie: full, col: 1, cols: s.keys, fill: 0.0, replaces: false };
         let keep = Mask { elem: Elem::Bool, fill: f32::NEG_INFINITY, ..mask };
         let by_key = Mask { lie: Lie { batch: s.keys, head: 0, row: 0 }, fill: -2.0, ..keep };
         let with = |a: Option<Mask>, b: Option<Mask>| AttentionSpec { masks: [a, b], ..s.clone() };
@@ -249,6 +255,12 @@ fn masks_and_caps() {
         check("both", &with(Some(mask), Some(by_key)), [false, false]);
         check("by key", &AttentionSpec { causal: true, ..with(Some(by_key), None) }, [true, false]);
         check("short", &with(Some(Mask { cols: s.keys / 2, ..mask }), None), [false, false]);
+        for fill in [-1e4, f32::NEG_INFINITY] {
+            let instead = Mask { fill, replaces: true, ..keep };
+            check("replaced", &with(Some(instead), None), [false, false]);
+            check("added, then replaced", &with(Some(mask), Some(Mask { fill, replaces: true, ..by_key })), [false, false]);
+            check("replaced, then added", &with(Some(instead), Some(mask)), [false, false]);
+        }
         check("one column", &with(None, Some(Mask { col: 0, ..keep })), [false, false]);
         check("cap", &AttentionSpec { cap: 1.5, ..with(Some(mask), None) }, [false, false]);
         for scores in [Scores::Product, Scores::Capped, Scores::Masked, Scores::Seen, Scores::Softmax] {

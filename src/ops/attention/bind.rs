@@ -130,7 +130,8 @@ fn sources(op: &Attention, cx: &CpuCtx<'_>, n: &Known) -> Result<[Source; 3]> {
 }
 
 /// A mask that is broadcast to batch, heads, rows, keys; fewer keys than there are mean that the rest is out.
-fn mask(o: &Operand, n: &Known, fill: f32, broadcasts: bool) -> Result<Mask> {
+fn mask(op: &Attention, o: &Operand, n: &Known) -> Result<Mask> {
+    let broadcasts = op.mask_broadcasts;
     ensure!(o.shape.len() <= 4, InvalidModel, "an attention mask of {} axes", o.shape.len());
     let mut shape = [1; 4];
     shape[4 - o.shape.len()..].copy_from_slice(&o.shape);
@@ -143,7 +144,8 @@ fn mask(o: &Operand, n: &Known, fill: f32, broadcasts: bool) -> Result<Mask> {
     let lie = Lie { batch: stride(b, h * r * c), head: stride(h, r * c), row: stride(r, c) };
     let (col, cols) = if broadcasts && c == 1 { (0, n.keys) } else { (1, c) };
     ensure!(!broadcasts || cols == n.keys, InvalidModel, "a mask over {cols} keys, there are {}", n.keys);
-    Ok(Mask { elem: need_elem(o.dtype, "an attention mask")?, lie, col, cols, fill })
+    let elem = need_elem(o.dtype, "an attention mask")?;
+    Ok(Mask { elem, lie, col, cols, fill: op.fill, replaces: op.replaces && elem == Elem::Bool })
 }
 
 /// Keys that take part: `[batch, keys]` or `[batch, rows, keys]`; of a buffer's as many as may be valid.
@@ -162,7 +164,7 @@ fn key_mask(o: &Operand, n: &Known, fill: f32, buffer: bool) -> Result<Mask> {
         o.shape,
         n.keys
     );
-    Ok(Mask { elem: Elem::Bool, lie, col: 1, cols, fill })
+    Ok(Mask { elem: Elem::Bool, lie, col: 1, cols, fill, replaces: false })
 }
 
 /// Past and new rows, and where both go.
@@ -297,10 +299,13 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 
     let mut masks = [None, None];
     if let Some(o) = cx.opt_input(3) {
-        masks[0] = Some(mask(o, &n, op.fill, op.mask_broadcasts)?);
+        masks[0] = Some(mask(op, o, &n)?);
     }
     if let Some(o) = cx.opt_input(7) {
-        masks[1] = Some(key_mask(o, &n, op.fill, op.cache == Cache::Buffer)?);
+        masks[1] = Some(match op.mask_broadcasts {
+            true => mask(op, o, &n)?,
+            false => key_mask(o, &n, op.fill, op.cache == Cache::Buffer)?,
+        });
     }
     if let Some(o) = cx.opt_input(8) {
         ensure!(o.len() == n.heads, InvalidModel, "{} sinks for {} heads", o.len(), n.heads);

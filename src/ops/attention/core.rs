@@ -34,7 +34,8 @@ pub enum Cache {
 /// `softmax(cap(scale * Q K') + masks) V`, by heads.
 ///
 /// Inputs: 0 Q, 1 K, 2 V; 3 mask (bool or float, broadcast to batch, heads, rows, keys); 4, 5 past keys and values; 6 valid
-/// keys of each item of the batch; 7 keys that take part: bool `[batch, keys]` or `[batch, rows, keys]`; 8 a logit a head that
+/// keys of each item of the batch; 7 keys that take part: bool `[batch, keys]` or `[batch, rows, keys]`, with `mask_broadcasts` a second
+/// mask like 3, applied after it; 8 a logit a head that
 /// only takes part in the sum; 9 the largest total length; 10 which beam each past key is of: `[batch / beams, beams, keys]`,
 /// i32; 11 how many of each item's new rows are valid, i32. Outputs: 0 Y, 1, 2 present keys and values, 3 scores.
 ///
@@ -61,6 +62,8 @@ pub struct Attention {
     pub scores: Scores,
     /// What false adds in a mask of bool.
     pub fill: f32,
+    /// False in a mask of bool does not add: `fill`, which is not 0 then, takes the score's place, be it NaN.
+    pub replaces: bool,
     /// What is added to input 6 to give lengths.
     pub lengths_add: i64,
     /// Input 6 counts past keys; the new ones are added. The rest of a buffer is kept.
@@ -75,7 +78,7 @@ pub struct Attention {
     pub stacked: bool,
     /// Where the operands and the result lie, where that is not said by `packing`.
     pub views: Option<Arc<Views>>,
-    /// The mask broadcasts along the keys too; else one that is shorter leaves the rest out.
+    /// Masks broadcast along the keys too; else one that is shorter leaves the rest out.
     pub mask_broadcasts: bool,
 }
 
@@ -93,6 +96,7 @@ impl Default for Attention {
             cap: 0.0,
             scores: Scores::Product,
             fill: f32::NEG_INFINITY,
+            replaces: false,
             lengths_add: 0,
             lengths_past: false,
             precise: false,
@@ -125,6 +129,10 @@ pub struct Sizes {
 }
 
 impl Attention {
+    /// The input that is the mask.
+    pub const MASK: usize = 3;
+    /// The input that is a mask applied after that.
+    pub const SECOND_MASK: usize = 7;
     /// From the inputs' axes; `None` where an input that matters has no known rank.
     pub fn sizes(&self, dims: &dyn Fn(usize) -> Option<Vec<Dim>>, total: Option<Dim>) -> Result<Option<Sizes>> {
         let heads = |n: Option<usize>, what: &str| match n {

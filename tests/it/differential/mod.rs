@@ -2,8 +2,9 @@
 //! are fixed or symbolic, in sessions that are new or have run before (`compare.rs` says how near they must be).
 //!
 //! `ORTX_GRAPHS=10000` asks for so many graphs, `ORTX_GRAPHS_SEED=7` for the first one's seed; with both at hand one graph is run
-//! again: `ORTX_GRAPHS=1 ORTX_GRAPHS_SEED=123 cargo test --test it differential:: -- --nocapture`. `ORTX_GRAPHS_DUMP=folder` writes
-//! the graphs, their inputs and our answers, which `scripts/compare_graphs.py` holds against onnxruntime's.
+//! again: `ORTX_GRAPHS=1 ORTX_GRAPHS_SEED=123 cargo test --test it differential:: -- --nocapture`. Long runs tell on stderr how far
+//! they are. `ORTX_GRAPHS_DUMP=folder` writes the graphs, their inputs and our answers, which `scripts/compare_graphs.py` holds
+//! against onnxruntime's.
 
 mod attention;
 mod compare;
@@ -23,11 +24,15 @@ use crate::properties::number;
 use compare::{Subject, check};
 use generator::{Gen, Id, Made};
 use ortx::optimize::passes;
+use std::io::{Write, stderr};
+use std::time::{Duration, Instant};
 
 /// Graphs of an ordinary run: some twenty seconds.
 const GRAPHS: u64 = 300;
 /// So many failing graphs are made smaller; the seeds of all are told.
 const SHRUNK: usize = 5;
+/// How often a long run tells how far it is.
+const TOLD: Duration = Duration::from_secs(5);
 
 /// What a graph is grown by; more often where the number is larger.
 const STEPS: [(usize, fn(&mut Gen) -> Option<Id>); 31] = [
@@ -137,7 +142,14 @@ fn random_graphs_agree() {
     let dump = std::env::var("ORTX_GRAPHS_DUMP").ok();
     let mut totals = report::Totals::default();
     let mut failed: Vec<u64> = Vec::new();
+    let (start, mut told) = (Instant::now(), Instant::now());
     for seed in first..first + count.unwrap_or(GRAPHS) {
+        if count.is_some() && told.elapsed() >= TOLD {
+            told = Instant::now();
+            let (seconds, differ) = (start.elapsed().as_secs(), failed.len());
+            // Past the test harness, which keeps what a test prints.
+            let _ = writeln!(stderr(), "{} graphs, {differ} differ, {seconds} s", totals.graphs);
+        }
         let subject = Subject::new(&graph(seed), seed);
         totals.count(&subject);
         match check(&subject, &[]) {

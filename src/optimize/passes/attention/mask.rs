@@ -7,7 +7,6 @@ use crate::kernels::pointwise::UnaryOp;
 use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn, Where};
 use crate::optimize::PassCtx;
 use crate::optimize::pass::shape_of;
-use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
 /// A mask on the way from the scores to the softmax.
@@ -15,19 +14,19 @@ use std::sync::Arc;
 pub enum Mask {
     /// Added.
     Added(ValueId),
-    /// Where false (`!inverted`) or true the score becomes the number.
+    /// Where false (`!inverted`) or true the score becomes the number, which is not 0.
     Chosen { by: ValueId, inverted: bool, fill: f64 },
 }
 
 /// Numbers below which a score has no weight left. Scores that a model means to keep are far above.
 pub const OUT: f64 = -1e4;
 
-/// If `op` chooses between scores and a very low number: the scores and the mask.
+/// If `op` chooses between scores and a number: the scores and the mask.
 pub fn chosen(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, Mask)> {
     let node = cx.node(id).filter(|n| n.op.is::<Where>())?;
     let &[Some(by), Some(a), Some(b)] = &node.inputs[..] else { return None };
-    let low = |v: ValueId| cx.scalar(v).filter(|&k| k <= OUT);
-    match (low(a), low(b)) {
+    let number = |v: ValueId| cx.scalar(v).filter(|&k| k != 0.0 && !k.is_nan());
+    match (number(a), number(b)) {
         (None, Some(fill)) => Some((a, Mask::Chosen { by, inverted: false, fill })),
         (Some(fill), None) => Some((b, Mask::Chosen { by, inverted: true, fill })),
         _ => None,
@@ -57,71 +56,62 @@ pub fn broadcasts(cx: &PassCtx<'_, '_>, mask: ValueId, scores: &[Dim]) -> bool {
 pub fn is_causal(cx: &PassCtx<'_, '_>, mask: Mask, past: &Dim) -> bool {
     match mask {
         Mask::Added(v) => matches!(halves(cx, v, past), Some((near, far)) if near == 0.0 && far <= OUT),
-        Mask::Chosen { by, inverted, .. } => {
+        Mask::Chosen { by, inverted, fill } => {
             let sees = |x: f64| (x != 0.0) != inverted;
-            halves(cx, by, past).is_some_and(|(near, far)| sees(near) && !sees(far))
+            fill <= OUT && halves(cx, by, past).is_some_and(|(near, far)| sees(near) && !sees(far))
         }
     }
 }
 
-/// The operator's mask and what false means in it, from all that were met, for scores of `rank` axes; the outermost first.
-pub fn combined(cx: &mut PassCtx<'_, '_>, masks: &[Mask], dtype: DType, rank: usize) -> Result<Option<(ValueId, f32)>> {
-    let mut all: Option<(ValueId, Option<f64>)> = None;
-    for &m in masks {
-        let (Mask::Added(v) | Mask::Chosen { by: v, .. }) = m;
+/// What the operator is given of masks.
+pub struct Masks {
+    /// In the order in which they apply; two at most.
+    pub values: Vec<ValueId>,
+    /// What takes a score's place where a mask of bool is false.
+    pub fill: Option<f32>,
+}
+
+/// The operator's masks, from all that were met, the outermost first, for scores of `rank` axes. `None` where it would need
+/// more than it has.
+pub fn combined(cx: &mut PassCtx<'_, '_>, masks: &[Mask], rank: usize) -> Result<Option<Masks>> {
+    // What each adds, or puts in the score's place.
+    let mut all: Vec<(ValueId, Option<f64>)> = Vec::new();
+    for (i, m) in masks.iter().enumerate().rev() {
+        let (Mask::Added(v) | Mask::Chosen { by: v, .. }) = *m;
         let own = axes(cx, v, rank).map(<[Dim]>::to_vec).filter(|a| Some(a.len()) < cx.dims(v).map(<[Dim]>::len));
-        let v = match own.map(|own| shape_of(own.iter(), &[])) {
+        let mut v = match own.map(|own| shape_of(own.iter(), &[])) {
             None => v,
             Some(Some(shape)) => cx.reshape(v, &shape)?,
             Some(None) => return Ok(None),
         };
-        let m = match m {
-            Mask::Added(_) => Mask::Added(v),
-            Mask::Chosen { inverted, fill, .. } => Mask::Chosen { by: v, inverted, fill },
-        };
-        let next = match m {
-            Mask::Added(v) => (v, None),
-            Mask::Chosen { by, inverted: false, fill } => (by, Some(fill)),
-            Mask::Chosen { by, inverted: true, fill } => {
-                let not = Unary { f: UnaryFn::Op(UnaryOp::Not) };
-                let name = format!("{}.not", cx.graph().value(by).name);
-                (cx.edit.node(&name, Arc::new(not), vec![Some(by)], 1)?[0], Some(fill))
+        let fill = match *m {
+            Mask::Added(_) => None,
+            Mask::Chosen { inverted, fill, .. } => {
+                if inverted {
+                    let not = Unary { f: UnaryFn::Op(UnaryOp::Not) };
+                    let name = format!("{}.not", cx.graph().value(v).name);
+                    v = cx.edit.node(&name, Arc::new(not), vec![Some(v)], 1)?[0];
+                }
+                Some(fill)
             }
         };
-        let name = format!("{}.mask", cx.graph().value(next.0).name);
-        all = Some(match all {
-            None => next,
-            Some(have) => match (have, next) {
-                ((a, Some(f)), (b, Some(g))) if f == g => {
-                    let and = Arc::new(Binary::new(BinaryFn::And));
-                    (cx.edit.node(&name, and, vec![Some(a), Some(b)], 1)?[0], Some(f))
-                }
-                (a, b) => {
-                    let (a, b) = (as_added(cx, a, dtype)?, as_added(cx, b, dtype)?);
-                    let (Some(a), Some(b)) = (a, b) else { return Ok(None) };
-                    let add = Arc::new(Binary::new(BinaryFn::Add));
-                    (cx.edit.node(&name, add, vec![Some(a), Some(b)], 1)?[0], None)
-                }
-            },
-        });
+        // Sums are two streams to the kernel, unless more is to come.
+        match all.last().copied() {
+            Some((before, kind)) if kind == fill && (fill.is_some() || all.len() + i >= 2) => {
+                let join = if fill.is_some() { BinaryFn::And } else { BinaryFn::Add };
+                let name = format!("{}.mask", cx.graph().value(v).name);
+                let both = vec![Some(before), Some(v)];
+                all.pop();
+                all.push((cx.edit.node(&name, Arc::new(Binary::new(join)), both, 1)?[0], fill));
+            }
+            _ => all.push((v, fill)),
+        }
     }
-    Ok(all.map(|(v, fill)| match fill {
-        // A number so low that no score shows beside it, as where it takes the score's place.
-        Some(f) if f.is_finite() => (v, f32::MIN),
-        _ => (v, f32::NEG_INFINITY),
-    }))
-}
-
-/// A mask as numbers to add.
-fn as_added(cx: &mut PassCtx<'_, '_>, (v, fill): (ValueId, Option<f64>), dtype: DType) -> Result<Option<ValueId>> {
-    let Some(fill) = fill else { return Ok(Some(v)) };
-    if dtype != DType::F32 {
+    let mut fills = all.iter().filter_map(|m| m.1);
+    let fill = fills.next();
+    if all.len() > 2 || fills.next().is_some() {
         return Ok(None);
     }
-    // Half of the lowest: two of them can be added.
-    let low = if fill.is_finite() { f32::MIN / 2.0 } else { f32::NEG_INFINITY };
-    let zero = cx.edit.constant("zero", Tensor::scalar(0.0f32)?);
-    let low = cx.edit.constant("out", Tensor::scalar(low)?);
-    let name = format!("{}.added", cx.graph().value(v).name);
-    Ok(Some(cx.edit.node(&name, Arc::new(Where), vec![Some(v), Some(zero), Some(low)], 1)?[0]))
+    let narrow = |f: f64| if f.is_finite() { (f as f32).clamp(f32::MIN, f32::MAX) } else { f as f32 };
+    Ok(Some(Masks { values: all.iter().map(|m| m.0).collect(), fill: fill.map(narrow) }))
 }

@@ -74,6 +74,17 @@ struct Between {
     cap: f64,
 }
 
+impl Between {
+    /// Takes in a mask, above all that was met.
+    fn take(&mut self, m: Mask) -> std::result::Result<(), Stop> {
+        if (self.scale, self.cap) != (1.0, 0.0) {
+            return near("the mask is applied before the scale");
+        }
+        self.masks.push(m);
+        Ok(())
+    }
+}
+
 fn is_product(op: &MatMul) -> bool {
     op.activation == Activation::None && !op.trans_a
 }
@@ -167,11 +178,14 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         ..Attention::default()
     };
     let mut inputs = vec![None; 3];
-    if !causal && let Some((m, fill)) = mask::combined(cx, &b.masks, dtype, scores.len())? {
-        op.fill = fill;
+    let masks = if causal { &[][..] } else { &b.masks };
+    let Some(masks) = mask::combined(cx, masks, scores.len())? else {
+        return near("masks are of open sizes, or choose between more than one number");
+    };
+    (op.fill, op.replaces) = (masks.fill.unwrap_or(op.fill), masks.fill.is_some());
+    for (&m, place) in masks.values.iter().zip([Attention::MASK, Attention::SECOND_MASK]) {
+        inputs.resize(place, None);
         inputs.push(Some(m));
-    } else if !causal && !b.masks.is_empty() {
-        return near("masks of two kinds in a narrow type, or of open sizes");
     }
     // A transposition after it is only another order of the result's axes.
     let (mut result, mut order, mut last) = (out, roles.to_vec(), None);
@@ -212,8 +226,8 @@ fn place(
     let op: Arc<dyn crate::ir::Op> = Arc::new(op);
     let mut presents = [None, None];
     if let (Some((pk, k)), Some((pv, v))) = past {
-        inputs.resize(4, None);
-        inputs.extend([Some(pk), Some(pv)]);
+        inputs.resize(inputs.len().max(6), None);
+        (inputs[4], inputs[5]) = (Some(pk), Some(pv));
         presents = [Some(k), Some(v)];
     }
     let outputs = if presents[0].is_some() { 3 } else { 1 };
@@ -304,7 +318,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
             wide |= c.to == Some(DType::F64) && cx.dtype(x) != Some(DType::F64);
             s = x;
         } else if let Some((scores, m)) = mask::chosen(cx, id) {
-            b.masks.push(m);
+            b.take(m)?;
             s = scores;
         } else {
             match (binary(&*node.op), y) {
@@ -312,7 +326,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
                     let Some(scores) = [x, y].into_iter().find(|&v| leads_to_product(cx, v, &mut 32)) else {
                         return Err(Stop::No);
                     };
-                    b.masks.push(Mask::Added(if scores == x { y } else { x }));
+                    b.take(Mask::Added(if scores == x { y } else { x }))?;
                     s = scores;
                 }
                 (Some(f @ (BinaryFn::Mul | BinaryFn::Div)), Some(y)) => {
@@ -333,9 +347,6 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
                     }
                 }
                 _ => return Err(Stop::No),
-            }
-            if b.scale != 1.0 && b.masks.is_empty() && ends_in_mask(cx, s) {
-                return near("the mask is added before the scale");
             }
         }
         if b.masks.len() > 3 {
@@ -414,11 +425,6 @@ fn is_lead(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> bool {
     let n = a.len().min(b.len());
     let ones = |d: &[Dim]| d[..d.len() - n].iter().all(|d| d.known() == Some(1));
     ones(a) && ones(b) && same_shape(Some(&a[a.len() - n..]), Some(&b[b.len() - n..]))
-}
-
-/// Whether the next thing above is a mask.
-fn ends_in_mask(cx: &PassCtx<'_, '_>, s: ValueId) -> bool {
-    cx.made_by(s).is_some_and(|(id, n)| binary(&*n.op) == Some(BinaryFn::Add) || mask::chosen(cx, id).is_some())
 }
 
 /// Whether a test is true for rows of which every key is masked: NaN in the probabilities, or a mask of minus infinity alone.
