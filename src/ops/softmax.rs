@@ -90,7 +90,7 @@ impl Softmax {
 
 impl Softmax {
     /// The shape as outer x axis x inner.
-    fn lines(&self, shape: &[usize]) -> Result<[usize; 3]> {
+    pub(super) fn lines(&self, shape: &[usize]) -> Result<[usize; 3]> {
         let axis = self.split_at(shape.len())?;
         let end = if self.flatten { shape.len() } else { (axis + 1).min(shape.len()) };
         let size = |r: std::ops::Range<usize>| shape[r].iter().product::<usize>();

@@ -2,7 +2,7 @@
 
 use crate::alone;
 use crate::capi::{floats, ok, session_with};
-use crate::tiny::transformer;
+use crate::tiny::{Tiny, transformer};
 use ortx::capi::{binding::*, options::*, session::*, tensor::*, types::*, value::*};
 use ortx::{Environment, ModelSource, RunOptions, Session, SessionOptions, Tensor, Value};
 use std::ptr::{null, null_mut};
@@ -27,6 +27,11 @@ fn count() {
             rust(&digits, threads, inputs, &what);
             c(&digits, threads, shapes.map(|s| floats(&s.clone().map_i64(), &vec![0.5; s.iter().product()])), &what);
         }
+        let between = rows_between_programs().bytes();
+        for shapes in [[[3, 40], [5, 7]], [[900, 40], [2, 3]]] {
+            let inputs = shapes.map(|s| Tensor::zeroed(ortx::DType::F32, &s).unwrap());
+            rust(&between, threads, inputs, &format!("rows between programs {shapes:?}, {threads} threads"));
+        }
         for shapes in [[[1, 7], [2, 9]], [[4, 64], [1, 1]]] {
             let ids = |s: &[usize; 2]| (0..s[0] * s[1]).map(|i| (i * 7 % 40) as i64).collect::<Vec<_>>();
             let inputs = shapes.map(|s| Tensor::from_slice(&s, &ids(&s)).unwrap());
@@ -36,6 +41,23 @@ fn count() {
             c(&model, threads, shapes.map(|s| numbers(&s.to_vec().map_i64(), &ids(&s))), &what);
         }
     }
+}
+
+/// A softmax between programs of as many operands as programs have.
+fn rows_between_programs() -> Tiny {
+    let mut t = Tiny::new("rows").input("x", 1, &["rows", "n"]).numbers("axes", &[1], &[1]);
+    let mut last = "x".to_string();
+    // Numbers of each row, which no constant folds away.
+    let numbers = ["ReduceMax", "ReduceMin", "ReduceSum", "ReduceMean", "ReduceL1", "ReduceSumSquare", "Softmax"];
+    for (i, op) in numbers.into_iter().chain(["ReduceL2", "ReduceLogSumExp", "ReduceProd"]).enumerate() {
+        let (k, y) = (format!("k{i}"), format!("y{i}"));
+        t = match op {
+            "Softmax" => t.node(op, &[&last], &[&y]),
+            _ => t.node(op, &["x", "axes"], &[&k]).node("Add", &[&last, &k], &[&y]),
+        };
+        last = y;
+    }
+    t.output(&last)
 }
 
 trait MapI64 {

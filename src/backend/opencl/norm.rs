@@ -1,13 +1,12 @@
 //! Normalisation of lines: by layer, by instance, by groups of channels.
 
-use super::call::{Call, Slot, activation, int, ints};
+use super::call::{Call, Slot, int, ints};
 use super::device::Device;
 use super::driver::DeviceKind;
 use super::reduce::group_options;
 use crate::base::checked::product;
 use crate::ensure;
 use crate::error::Result;
-use crate::kernels::gemm::Activation;
 
 /// Lines of n elements are brought to mean 0 and variance 1 (RMS: to mean square 1), then scaled and shifted. Places: x, scale,
 /// shift, y; an absent shift takes any place. y may be x.
@@ -29,8 +28,6 @@ pub struct Normalise {
     pub shift: bool,
     /// Keeps the root from zero.
     pub epsilon: f32,
-    /// Applied last.
-    pub activation: Activation,
 }
 
 /// Makes the call.
@@ -47,11 +44,9 @@ fn with(device: &Device, c: &Normalise, cpu: bool) -> Result<Option<Call>> {
     let mut slots: Vec<Slot> = (0..4).map(|i| Slot::Tensor(i, 4)).collect();
     ints(&mut slots, &[c.n, c.period, c.per_line, c.step, c.shift.into()])?;
     slots.push(Slot::F32(c.epsilon));
-    let (epilogue, act) = activation(c.activation)?;
-    slots.extend(epilogue);
     let (options, g) = group_options(device, cpu);
     let rms = if c.rms { " -DRMS" } else { "" };
-    let kernel = device.kernel(SOURCE, &format!("{options}{rms}{act}"), "normalise")?;
+    let kernel = device.kernel(SOURCE, &format!("{options}{rms}"), "normalise")?;
     Ok(Some(Call::new(kernel, slots, [g, c.lines, 1], Some([g, 1, 1]))))
 }
 
@@ -74,7 +69,6 @@ mod tests {
             step: 1,
             shift: true,
             epsilon: 1e-5,
-            activation: Activation::None,
         };
         let cases = [
             (base.clone(), 37),
@@ -82,8 +76,7 @@ mod tests {
             (Normalise { rms: true, shift: false, ..base.clone() }, 37),
             (Normalise { step: 37, ..base.clone() }, 1),
             // Two images of three groups of two channels of 20 places.
-            (Normalise { n: 40, period: 3, per_line: 2, step: 20, ..base.clone() }, 6),
-            (Normalise { n: 40, period: 3, per_line: 2, step: 20, activation: Activation::Relu, ..base }, 6),
+            (Normalise { n: 40, period: 3, per_line: 2, step: 20, ..base }, 6),
         ];
         for (c, scales) in cases {
             let mut rng = Rng(17);
@@ -97,7 +90,7 @@ mod tests {
                     let k = line % c.period * c.per_line + i / c.step;
                     let v = (f64::from(*x) - mean) * factor * f64::from(scale[k]);
                     let v = v + if c.shift { f64::from(shift[k]) } else { 0.0 };
-                    want.push(if c.activation == Activation::Relu { v.max(0.0) } else { v } as f32);
+                    want.push(v as f32);
                 }
             }
             for cpu in [true, false] {

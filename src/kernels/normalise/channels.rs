@@ -5,8 +5,6 @@ use crate::base::checked;
 use crate::error::Result;
 use crate::kernels::convert::{load_strided, store_strided};
 use crate::kernels::elem::Elem;
-use crate::kernels::gemm::Activation;
-use crate::kernels::gemm::epilogue::activate;
 use crate::kernels::isa::Isa;
 use crate::kernels::reduce::rows::{Combine, Map, Row};
 use crate::kernels::simd::{F32, Kernel, dispatch};
@@ -25,7 +23,6 @@ pub struct GroupNorm {
     channels_a_group: usize,
     space: usize,
     epsilon: f64,
-    activation: Activation,
 }
 
 impl GroupNorm {
@@ -48,17 +45,7 @@ impl GroupNorm {
             "{channels} channels cannot be divided into {groups} groups"
         );
         checked::product(&[batch, channels, space])?;
-        let (channels_a_group, activation) = (channels / groups, Activation::None);
-        Ok(GroupNorm { isa, elem, batch, groups, channels_a_group, space, epsilon, activation })
-    }
-    /// With a function applied last, while a channel is in the cache.
-    pub fn then(self, activation: Activation) -> Result<GroupNorm> {
-        ensure!(
-            activation == Activation::None || self.elem != Elem::F64,
-            Unsupported,
-            "a normalisation of f64 with an activation"
-        );
-        Ok(GroupNorm { activation, ..self })
+        Ok(GroupNorm { isa, elem, batch, groups, channels_a_group: channels / groups, space, epsilon })
     }
     /// How many tasks there are.
     pub fn tasks(&self) -> usize {
@@ -127,9 +114,6 @@ impl GroupNorm {
         unsafe {
             let channel = |from, to: *mut f32, len| {
                 dispatch(isa, Affine { from, to, len, mean: mean as f32, factor: factor as f32, bias: bias as f32 });
-                if self.activation != Activation::None {
-                    activate(isa, self.activation, to, 1, len, len);
-                }
             };
             match self.elem {
                 Elem::F32 => channel(from.cast(), to.cast(), len),

@@ -9,6 +9,7 @@ use crate::kernels::elem::Elem;
 use crate::kernels::isa::Isa;
 use crate::kernels::reduce::rows::{Combine, Map, row};
 use crate::kernels::simd::{F32, Kernel, dispatch};
+use std::ops::Range;
 
 /// What is taken off and divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,12 +100,18 @@ impl LayerNorm {
     /// has `scratch_bytes()` bytes that nobody else uses.
     pub unsafe fn run(&self, task: usize, p: LayerNormPointers, scratch: *mut u8) {
         let first = task * self.rows_a_task;
-        let last = (first + self.rows_a_task).min(self.rows);
+        // SAFETY: the caller's contract.
+        unsafe { self.run_rows(first..(first + self.rows_a_task).min(self.rows), p, scratch) }
+    }
+    /// Normalises some of the rows.
+    /// # Safety
+    /// As for `run`; there are so many rows.
+    pub unsafe fn run_rows(&self, rows: Range<usize>, p: LayerNormPointers, scratch: *mut u8) {
         let (len, isa) = (self.len, self.isa);
-        // SAFETY: the rows first .. last, and the scratch memory cut in three.
+        // SAFETY: the rows, and the scratch memory cut in three.
         unsafe {
             if self.elem == Elem::F64 {
-                (first..last).for_each(|r| self.row_f64(r, p));
+                rows.for_each(|r| self.row_f64(r, p));
                 return;
             }
             let wide = self.elem == Elem::F32;
@@ -119,7 +126,7 @@ impl LayerNorm {
                 at
             };
             let (scale, bias) = (widened(p.scale), widened(p.bias));
-            for r in first..last {
+            for r in rows {
                 let at = r * len * self.elem.size();
                 let (from, to) = if wide {
                     (p.from.add(at).cast::<f32>(), p.to.add(at).cast::<f32>())

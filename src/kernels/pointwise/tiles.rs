@@ -246,6 +246,26 @@ impl Pointwise {
         }
     }
 
+    /// Computes `len` elements from `start` on, counted as in a dense array of the shape, whatever task they would be of.
+    /// # Safety
+    /// As for `run`; the elements lie within the shape.
+    pub unsafe fn span(
+        &self,
+        start: usize,
+        len: usize,
+        inputs: &[*const u8],
+        outputs: &[*mut u8],
+        scratch: *mut u8,
+    ) {
+        let (mut at, end) = (start, start + len);
+        while at < end {
+            let n = self.tile.min(self.row - at % self.row).min(end - at);
+            // SAFETY: the caller's contract. What repeats lies as in the first tile: all tiles but the last are of whole periods.
+            unsafe { self.run_tile(at, n, at == start, inputs, outputs, scratch.cast()) };
+            at += n;
+        }
+    }
+
     unsafe fn run_tile(
         &self,
         start: usize,

@@ -6,7 +6,6 @@ use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Fact, InferCtx, Op, ParseCtx, Spelling};
-use crate::kernels::gemm::Activation;
 use crate::kernels::normalise::GroupNorm;
 use crate::ops::steps::Phases;
 use crate::ops::types::need_elem;
@@ -23,14 +22,12 @@ pub struct ChannelNorm {
     pub by_group: bool,
     /// Keeps the root from zero.
     pub epsilon: f32,
-    /// Applied last.
-    pub activation: Activation,
 }
 
 impl ChannelNorm {
     /// Over so many groups, or each channel on its own.
     pub fn new(groups: Option<usize>, epsilon: f32) -> ChannelNorm {
-        ChannelNorm { groups, by_group: false, epsilon, activation: Activation::None }
+        ChannelNorm { groups, by_group: false, epsilon }
     }
 }
 
@@ -57,9 +54,6 @@ impl Op for ChannelNorm {
         7 * cx.elements(0)
     }
     fn to_onnx(&self, version: u32, _inputs: usize) -> Option<Spelling> {
-        if self.activation != Activation::None {
-            return None;
-        }
         let s = match self.groups {
             None => Spelling::since(6, version, "InstanceNormalization")?,
             Some(_) if self.by_group => return None,
@@ -100,8 +94,7 @@ fn bind(op: &ChannelNorm, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     if n == 0 || channels == 0 || space == 0 {
         return Ok(Phases::new("group_norm", 0).boxed());
     }
-    let kernel =
-        GroupNorm::new(cx.isa, elem, n, channels, space, groups, f64::from(op.epsilon))?.then(op.activation)?;
+    let kernel = GroupNorm::new(cx.isa, elem, n, channels, space, groups, f64::from(op.epsilon))?;
     let size = elem.size();
     if !op.by_group {
         return Ok(Phases::new("group_norm", 0)

@@ -3,6 +3,7 @@
 mod across;
 mod batch;
 mod channels;
+mod fused;
 mod layer;
 mod lp;
 #[cfg(feature = "opencl")]
@@ -11,6 +12,7 @@ mod opencl;
 pub use across::ChannelLayerNorm;
 pub use batch::BatchNormalization;
 pub use channels::ChannelNorm;
+pub use fused::{FusedNorm, Norm};
 pub use layer::LayerNormalization;
 pub use lp::{LocalResponse, LpNormalization, MeanVariance};
 
@@ -45,6 +47,7 @@ fn cpu(b: &mut CpuBindings) {
     across::cpu(b);
     batch::cpu(b);
     channels::cpu(b);
+    fused::cpu(b);
     layer::cpu(b);
     lp::cpu(b);
 }

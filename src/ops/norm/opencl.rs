@@ -1,26 +1,29 @@
 //! Normalisations on OpenCL devices.
 
-use super::{BatchNormalization, ChannelLayerNorm, ChannelNorm, LayerNormalization};
-use crate::backend::NodeView;
+use super::{BatchNormalization, ChannelLayerNorm, ChannelNorm, FusedNorm, LayerNormalization, Norm};
+use crate::backend::{self, NodeView};
 use crate::backend::opencl::OpenClBindings;
 use crate::backend::opencl::element::Type;
 use crate::backend::opencl::norm::Normalise;
 use crate::backend::opencl::pointwise::Operand;
 use crate::backend::opencl::recipe::{Arg, Recipe, Work};
 use crate::backend::opencl::shape::Part;
-use crate::ensure;
 use crate::error::Result;
+use crate::ir::Op;
 use crate::ir::op::resolve_axis;
-use crate::kernels::gemm::Activation;
 use crate::kernels::nd::dense_strides;
 use crate::kernels::pointwise::{BinaryOp, Program, ProgramBuilder, UnaryOp};
 use crate::ops::contrib::SkipNorm;
+use crate::ops::pointwise::add_program;
+use crate::ops::softmax::SoftmaxKind;
 use crate::tensor::DType;
+use crate::{bail, ensure};
 
 pub(super) fn add(b: &mut OpenClBindings) {
     b.recipe::<BatchNormalization>(batch);
     b.recipe::<LayerNormalization>(layer);
     b.recipe::<ChannelNorm>(channels);
+    b.recipe::<FusedNorm>(fused);
     b.recipe::<ChannelLayerNorm>(across);
     b.recipe::<SkipNorm>(skip);
 }
@@ -48,7 +51,6 @@ fn skip(op: &SkipNorm, node: &NodeView<'_>) -> Result<Recipe> {
         step: 1,
         shift: shift.is_some(),
         epsilon: op.epsilon,
-        activation: Activation::None,
     };
     Ok(Recipe::one(sum, [Arg::Input(0), Arg::Input(1), total.clone()])
         .then(Work::Normalise(norm), [total, Arg::Input(2), third, Arg::Output(0)]))
@@ -88,20 +90,67 @@ fn all_f32(node: &NodeView<'_>) -> Result<()> {
 fn layer(op: &LayerNormalization, node: &NodeView<'_>) -> Result<Recipe> {
     all_f32(node)?;
     ensure!(!node.has_output(1) && !node.has_output(2), Unsupported, "means of a layer normalisation on OpenCL");
-    let x = node.input(0)?;
+    let work = by_layer(op, node.input(0)?, node.input(1)?, node.opt_input(2))?;
+    let third = if work.shift { Arg::Input(2) } else { Arg::Output(0) };
+    Ok(Recipe::one(Work::Normalise(work), [Arg::Input(0), Arg::Input(1), third, Arg::Output(0)]))
+}
+
+fn by_layer(
+    op: &LayerNormalization,
+    x: &backend::Operand,
+    scale: &backend::Operand,
+    shift: Option<&backend::Operand>,
+) -> Result<Normalise> {
     let axis = resolve_axis(op.axis, x.shape.len())?;
     let (lines, n): (usize, usize) = (x.shape[..axis].iter().product(), x.shape[axis..].iter().product());
-    let shift = node.opt_input(2);
-    let scales = node.input(1)?.len();
+    let scales = scale.len();
     let fits = (scales == n || scales == 1) && shift.is_none_or(|s| s.len() == scales);
-    ensure!(fits && n > 0, Unsupported, "a scale of {:?} for {n} elements on OpenCL", node.input(1)?.shape);
+    ensure!(fits && n > 0, Unsupported, "a scale of {:?} for {n} elements on OpenCL", scale.shape);
     // One scale for all is one for as many neighbours as there are.
     let step = if scales == n { 1 } else { n };
-    let shift = shift.is_some();
-    let (rms, epsilon, activation) = (op.rms, op.epsilon, Activation::None);
-    let work = Normalise { lines, n, rms, period: 1, per_line: 0, step, shift, epsilon, activation };
-    let third = if shift { Arg::Input(2) } else { Arg::Output(0) };
-    Ok(Recipe::one(Work::Normalise(work), [Arg::Input(0), Arg::Input(1), third, Arg::Output(0)]))
+    let (rms, epsilon, shift) = (op.rms, op.epsilon, shift.is_some());
+    Ok(Normalise { lines, n, rms, period: 1, per_line: 0, step, shift, epsilon })
+}
+
+/// The programs and the normalisation one after the other, in the memory of the result.
+fn fused(op: &FusedNorm, node: &NodeView<'_>) -> Result<Recipe> {
+    let out = node.output(0)?;
+    ensure!(op.dtype == DType::F32 && !out.is_empty(), Unsupported, "{} of {} on OpenCL", op.name(), op.dtype);
+    let [rows, lists, rest] = op.parts(node.inputs.len())?;
+    let operands = |r: std::ops::Range<usize>| {
+        r.map(|i| node.input(i).map(|o| (Arg::Input(i), o, &o.shape[..]))).collect::<Result<Vec<_>>>()
+    };
+    let (mut recipe, mut from, y) = (Recipe::default(), Arg::Input(0), Arg::Output(0));
+    if let Some(p) = &op.before {
+        from = Arg::Output(usize::from(node.has_output(1)));
+        recipe = add_program(recipe, p.clone(), &operands(rows)?, &[(from.clone(), out)])?;
+    }
+    let (work, lists) = match &op.norm {
+        Norm::Softmax(s) => {
+            ensure!(s.kind != SoftmaxKind::Hard, Unsupported, "Hardmax on OpenCL");
+            (Work::Softmax(s.lines(&out.shape)?, s.kind == SoftmaxKind::Log), vec![])
+        }
+        norm => {
+            let list = |i: usize| lists.clone().nth(i).map(|i| node.input(i).map(|o| (Arg::Input(i), o))).transpose();
+            let (Some(scale), shift) = (list(0)?, list(1)?) else {
+                bail!(Internal, "{} without a scale", op.name())
+            };
+            let work = match norm {
+                Norm::Layer(l) => by_layer(l, out, scale.1, shift.as_ref().map(|s| s.1))?,
+                Norm::Channels(c) => by_channels(c, out)?,
+                Norm::Softmax(_) => bail!(Internal, "a softmax has no scale"),
+            };
+            (Work::Normalise(work), vec![scale.0, shift.map_or(y.clone(), |s| s.0)])
+        }
+    };
+    recipe = recipe.then(work, [&[from], &lists[..], &[y.clone()]].concat());
+    match &op.after {
+        Some(p) => {
+            let all = [vec![(y.clone(), out, &out.shape[..])], operands(rest)?].concat();
+            add_program(recipe, p.clone(), &all, &[(y, out)])
+        }
+        None => Ok(recipe),
+    }
 }
 
 /// Lines of channels in a temporary, normalised there and turned back.
@@ -114,8 +163,8 @@ fn across(op: &ChannelLayerNorm, node: &NodeView<'_>) -> Result<Recipe> {
     let part = |strides: [usize; 3]| Part { start: 0, strides: strides.map(|s| s as isize).to_vec() };
     let (image, line) = (part([n * space, 1, space]), part([n * space, n, 1]));
     let shift = node.opt_input(2).is_some();
-    let (lines, rms, epsilon, activation) = (images * space, op.rms, op.epsilon, Activation::None);
-    let work = Normalise { lines, n, rms, period: 1, per_line: 0, step: 1, shift, epsilon, activation };
+    let (lines, rms, epsilon) = (images * space, op.rms, op.epsilon);
+    let work = Normalise { lines, n, rms, period: 1, per_line: 0, step: 1, shift, epsilon };
     let mut recipe = Recipe::default();
     let turned = recipe.temporary(x.len() * size_of::<f32>());
     let third = if shift { Arg::Input(2) } else { turned.clone() };
@@ -129,18 +178,18 @@ fn across(op: &ChannelLayerNorm, node: &NodeView<'_>) -> Result<Recipe> {
 fn channels(op: &ChannelNorm, node: &NodeView<'_>) -> Result<Recipe> {
     all_f32(node)?;
     let x = node.input(0)?;
-    let (images, channels, space) = (x.shape[0], x.shape[1], x.shape[2..].iter().product::<usize>());
     ensure!(!x.is_empty(), Unsupported, "a normalisation of nothing on OpenCL");
-    let groups = op.groups.unwrap_or(channels);
-    ensure!(channels.is_multiple_of(groups), InvalidModel, "{groups} groups of {channels} channels");
-    let each = channels / groups;
+    let args: Vec<Arg> = (0..3).map(Arg::Input).chain([Arg::Output(0)]).collect();
+    Ok(Recipe::one(Work::Normalise(by_channels(op, x)?), args))
+}
+
+fn by_channels(op: &ChannelNorm, x: &backend::Operand) -> Result<Normalise> {
+    let (images, channels, space) = (x.shape[0], x.shape[1], x.shape[2..].iter().product::<usize>());
+    let period = op.groups.unwrap_or(channels);
+    ensure!(period > 0 && channels.is_multiple_of(period), InvalidModel, "{period} groups of {channels} channels");
+    let each = channels / period;
     let n = each * space;
     let (per_line, step) = if op.by_group { (1, n) } else { (each, space) };
-    let period = groups;
-    let (lines, rms, shift, epsilon, activation) = (images * groups, false, true, op.epsilon, op.activation);
-    let work = Normalise { lines, n, rms, period, per_line, step, shift, epsilon, activation };
-    Ok(Recipe::one(
-        Work::Normalise(work),
-        [0, 1, 2].map(Arg::Input).into_iter().chain([Arg::Output(0)]).collect::<Vec<_>>(),
-    ))
+    let (lines, epsilon) = (images * period, op.epsilon);
+    Ok(Normalise { lines, n, rms: false, period, per_line, step, shift: true, epsilon })
 }

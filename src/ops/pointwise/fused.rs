@@ -6,6 +6,7 @@ use crate::backend::{Layout, NodeLayouts, NodeView, Operand, Step, StepArgs};
 use crate::error::Result;
 use crate::ir::{Alias, Fact, InferCtx, Op, elements};
 use crate::kernels::elem::Elem;
+use crate::kernels::isa::Isa;
 use crate::kernels::nd::{Dims, Strides, broadcast_strides, dense_strides};
 use crate::kernels::pointwise::{Operand as KernelOperand, Pointwise as Kernel, Program, ProgramBuilder, Register};
 use crate::ops::infer::broadcast_all;
@@ -91,14 +92,49 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Binds what `write` writes over registers that hold the sources. Constant numbers become part of the program.
+/// A program over operands, as the kernel that computes it.
+pub struct Bound {
+    /// Over the physical axes of the outputs.
+    pub kernel: Kernel,
+    /// The sources that it reads, by their index; constant numbers are part of it.
+    pub reads: SmallVec<[usize; MAX_INPUTS]>,
+    /// Lanes of the outputs that must be made zero.
+    pad: Option<Pad>,
+}
+
+/// Inputs of a program at most: each is a stream that the kernel reads.
+pub const MAX_INPUTS: usize = 8;
+
+/// Binds what `write` writes over registers that hold the sources, as a step that makes all of a node's outputs.
 pub fn bind_program(
     cx: &CpuCtx<'_>,
     name: &'static str,
     sources: &[Source<'_>],
     write: impl FnOnce(&mut ProgramBuilder, &[Register]) -> Result<Vec<Register>>,
 ) -> Result<Box<dyn Step>> {
-    let out = cx.output(0)?;
+    let outs: SmallVec<[&Operand; 2]> = cx.outputs.iter().flatten().collect();
+    ensure!(outs.len() == cx.outputs.len(), Internal, "{name}: an output is not asked for");
+    let bound = bind_kernel(cx.isa, name, &outs, sources, write)?;
+    let sizes = outs.iter().map(|o| elem_of(name, o).map(Elem::size)).collect::<Result<_>>()?;
+    Ok(Box::new(ProgramStep { name, bound, sizes }))
+}
+
+fn elem_of(name: &str, o: &Operand) -> Result<Elem> {
+    match elem(o.dtype) {
+        Some(e) if e.is_f32_like() || matches!(e, Elem::Bool | Elem::U8 | Elem::I8) => Ok(e),
+        _ => bail!(Unsupported, "{name} of {}", o.dtype),
+    }
+}
+
+/// Binds what `write` writes over registers that hold the sources. Constant numbers become part of the program.
+pub fn bind_kernel(
+    isa: Isa,
+    name: &str,
+    outs: &[&Operand],
+    sources: &[Source<'_>],
+    write: impl FnOnce(&mut ProgramBuilder, &[Register]) -> Result<Vec<Register>>,
+) -> Result<Bound> {
+    let Some(out) = outs.first() else { bail!(Internal, "{name}: no output") };
     let numbers: Vec<Option<f32>> = sources.iter().map(Source::number).collect();
     let read: Vec<&Source<'_>> = sources.iter().zip(&numbers).filter(|(_, n)| n.is_none()).map(|(s, _)| s).collect();
     let mut b = ProgramBuilder::new(read.len());
@@ -117,35 +153,28 @@ pub fn bind_program(
     let program = b.finish(&results)?;
 
     let place = Physical::of(out)?;
-    let elem_of = |o: &Operand| match elem(o.dtype) {
-        Some(e) if e.is_f32_like() || matches!(e, Elem::Bool | Elem::U8 | Elem::I8) => Ok(e),
-        _ => bail!(Unsupported, "{name} of {}", o.dtype),
-    };
     let mut strides: Vec<(Elem, Strides)> = Vec::with_capacity(read.len());
     for s in &read {
         let Some(st) = place.strides(s.operand, &s.shape) else {
             bail!(Internal, "{name}: {:?} does not broadcast to {:?}", s.shape, out.shape)
         };
-        strides.push((elem_of(s.operand)?, st));
+        strides.push((elem_of(name, s.operand)?, st));
     }
-    let outs: Vec<&Operand> = cx.outputs.iter().flatten().collect();
-    ensure!(outs.len() == cx.outputs.len(), Internal, "{name}: an output is not asked for");
     let dense = dense_strides(&place.dims);
     let inputs: Vec<_> = strides.iter().map(|(elem, s)| KernelOperand { elem: *elem, strides: s }).collect();
     let outputs = outs
         .iter()
         .map(|o| {
             ensure!(o.shape == out.shape && o.layout == out.layout, Internal, "{name}: outputs of different shapes");
-            Ok(KernelOperand { elem: elem_of(o)?, strides: &dense })
+            Ok(KernelOperand { elem: elem_of(name, o)?, strides: &dense })
         })
         .collect::<Result<Vec<_>>>()?;
-    let kernel = Kernel::new(cx.isa, &program, &place.dims, &inputs, &outputs)?;
+    let kernel = Kernel::new(isa, &program, &place.dims, &inputs, &outputs)?;
     // Padding lanes hold zeros in every blocked input; what the program makes of them must be zero again.
     let blocked_only = read.iter().all(|s| s.operand.layout != Layout::Dense);
     let stays_zero = blocked_only && program.evaluate(&vec![0.0; read.len()]).iter().all(|&x| x == 0.0);
     let pad = place.pad.filter(|_| !stays_zero);
-    let sizes = outs.iter().map(|o| elem_of(o).map(Elem::size)).collect::<Result<_>>()?;
-    Ok(Box::new(ProgramStep { name, kernel, inputs: read.iter().map(|s| s.index).collect(), sizes, pad }))
+    Ok(Bound { kernel, reads: read.iter().map(|s| s.index).collect(), pad })
 }
 
 /// The axes of the memory behind an operand.
@@ -220,29 +249,27 @@ impl Physical {
 
 struct ProgramStep {
     name: &'static str,
-    kernel: Kernel,
-    inputs: SmallVec<[usize; 4]>,
+    bound: Bound,
     sizes: SmallVec<[usize; 2]>,
-    pad: Option<Pad>,
 }
 
 impl Step for ProgramStep {
     fn phases(&self) -> usize {
-        if self.pad.is_some() { 2 } else { 1 }
+        if self.bound.pad.is_some() { 2 } else { 1 }
     }
     fn tasks(&self, phase: usize) -> usize {
-        if phase == 0 { self.kernel.tasks() } else { 1 }
+        if phase == 0 { self.bound.kernel.tasks() } else { 1 }
     }
     fn scratch_bytes(&self) -> usize {
-        self.kernel.scratch_bytes()
+        self.bound.kernel.scratch_bytes()
     }
     unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
         let outputs: SmallVec<[*mut u8; 2]> = (0..self.sizes.len()).map(|i| args.output(i)).collect();
         if phase == 0 {
-            let inputs: SmallVec<[*const u8; 4]> = self.inputs.iter().map(|&i| args.input(i)).collect();
+            let inputs: SmallVec<[*const u8; MAX_INPUTS]> = self.bound.reads.iter().map(|&i| args.input(i)).collect();
             // SAFETY: the operands are those whose types, shapes and strides the kernel was made from; scratch as asked for.
-            unsafe { self.kernel.run(task, &inputs, &outputs, scratch) };
-        } else if let Some(p) = self.pad {
+            unsafe { self.bound.kernel.run(task, &inputs, &outputs, scratch) };
+        } else if let Some(p) = self.bound.pad {
             for (&out, size) in outputs.iter().zip(&self.sizes) {
                 for i in 0..p.outer {
                     for at in ((i + 1) * p.outer_len - p.block_len..(i + 1) * p.outer_len).step_by(p.lanes) {
@@ -292,13 +319,13 @@ pub fn follow(node: &NodeView<'_>) -> NodeLayouts {
     layouts
 }
 
-/// The operator as a program over its inputs, if it is elementwise and all its operands are computed in f32. Bounds and
-/// conditions count as inputs.
-pub fn program_of(op: &dyn Op, inputs: &[&Fact]) -> Option<Program> {
+/// The operator as a program over its inputs, if it is elementwise and all its operands are of `dtype`, which is computed in
+/// f32. Bounds and conditions count as inputs.
+pub fn program_of(op: &dyn Op, inputs: &[&Fact], dtype: DType) -> Option<Program> {
     use super::{Binary, Clip, Unary, UnaryFn, Variadic, Where};
-    let f32_like = |f: &Fact| f.dtype() == Some(DType::F32);
+    let f32_like = |f: &Fact| is_programs(dtype) && f.dtype() == Some(dtype);
     if let Some(p) = op.downcast::<Pointwise>() {
-        return (p.dtypes == [DType::F32]).then(|| p.program.clone());
+        return (p.dtypes == [dtype]).then(|| p.program.clone());
     }
     let is_where = op.is::<Where>();
     let plain = |(i, f): (usize, &&Fact)| f32_like(f) || is_where && i == 0 && f.dtype() == Some(DType::Bool);
@@ -338,7 +365,6 @@ mod tests {
     use super::*;
     use crate::backend::PackedCache;
     use crate::backend::cpu::run_now;
-    use crate::kernels::isa::Isa;
     use crate::kernels::pointwise::UnaryOp;
     use crate::tensor::Tensor;
 

@@ -10,12 +10,14 @@ mod unary;
 mod variadic;
 
 pub use binary::{Binary, BinaryFn};
-pub use fused::{Pointwise, is_programs, program_of};
+pub use fused::{Bound, MAX_INPUTS, Pointwise, Source, bind_kernel, is_programs, program_of};
 pub use unary::{Unary, UnaryFn};
 pub use variadic::{Clip, Variadic, VariadicFn, Where};
 
 #[cfg(feature = "opencl")]
 use binary::right_shape;
+#[cfg(feature = "opencl")]
+pub(super) use opencl::add_program;
 
 use super::Family;
 

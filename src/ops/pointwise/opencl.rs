@@ -9,7 +9,7 @@ use crate::backend::opencl::recipe::{Arg, Recipe, Work};
 use crate::backend::{self, NodeView};
 use crate::error::Result;
 use crate::kernels::nd::{broadcast_strides, dense_strides};
-use crate::kernels::pointwise::{ProgramBuilder, Register};
+use crate::kernels::pointwise::{Program, ProgramBuilder, Register};
 use crate::{bail, ensure, err};
 
 pub(super) fn add(b: &mut OpenClBindings) {
@@ -77,7 +77,6 @@ fn write(
     fold: bool,
     f: impl FnOnce(&mut ProgramBuilder, &[Register]) -> Result<Vec<Register>>,
 ) -> Result<Recipe> {
-    let out = node.output(0)?;
     let number = |s: &Source<'_>| s.number().filter(|_| fold);
     let read: Vec<&Source<'_>> = sources.iter().filter(|s| number(s).is_none()).collect();
     let mut b = ProgramBuilder::new(read.len());
@@ -94,21 +93,31 @@ fn write(
     }
     let results = f(&mut b, &registers)?;
     let program = b.finish(&results)?;
-    let mut args = Vec::new();
-    let mut inputs = Vec::new();
-    for s in &read {
-        let Some(strides) = broadcast_strides(&s.shape, &out.shape) else {
-            bail!(Internal, "{:?} does not broadcast to {:?}", s.shape, out.shape)
+    let inputs: Vec<_> = read.iter().map(|s| (Arg::Input(s.index), s.operand, &s.shape[..])).collect();
+    let outs = (0..node.outputs.len()).map(|i| Ok((Arg::Output(i), node.output(i)?))).collect::<Result<Vec<_>>>()?;
+    add_program(Recipe::default(), program, &inputs, &outs)
+}
+
+/// Adds a program over operands of the shapes told, which broadcast to that of the outputs.
+pub fn add_program(
+    recipe: Recipe,
+    program: Program,
+    sources: &[(Arg, &backend::Operand, &[usize])],
+    outs: &[(Arg, &backend::Operand)],
+) -> Result<Recipe> {
+    let Some((_, out)) = outs.first() else { bail!(Internal, "a program without outputs") };
+    let (mut args, mut inputs, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
+    for (arg, o, shape) in sources {
+        let Some(strides) = broadcast_strides(shape, &out.shape) else {
+            bail!(Internal, "{shape:?} does not broadcast to {:?}", out.shape)
         };
-        inputs.push(Operand { dtype: type_of(s.operand)?, strides: strides.to_vec() });
-        args.push(Arg::Input(s.index));
+        inputs.push(Operand { dtype: type_of(o)?, strides: strides.to_vec() });
+        args.push(arg.clone());
     }
-    let mut outputs = Vec::new();
-    for i in 0..node.outputs.len() {
-        let o = node.output(i)?;
+    for (arg, o) in outs {
         ensure!(o.shape == out.shape, Internal, "outputs of different shapes");
         outputs.push(Operand { dtype: type_of(o)?, strides: dense_strides(&o.shape).to_vec() });
-        args.push(Arg::Output(i));
+        args.push(arg.clone());
     }
-    Ok(Recipe::one(Work::Pointwise { program, dims: out.shape.to_vec(), inputs, outputs }, args))
+    Ok(recipe.then(Work::Pointwise { program, dims: out.shape.to_vec(), inputs, outputs }, args))
 }

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ir::{Dim, Fact, NodeId, ValueId};
 use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
-use crate::ops::pointwise::{Pointwise, program_of};
+use crate::ops::pointwise::{MAX_INPUTS, Pointwise, program_of};
 use crate::optimize::pass::same_shape;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
@@ -12,8 +12,6 @@ use std::sync::Arc;
 /// A producer of elementwise kind whose only user is another one becomes part of it.
 pub struct FusePointwise;
 
-/// Inputs of one program at most: each is a stream that the kernel reads.
-const MAX_INPUTS: usize = 8;
 /// Instructions of one program at most: registers live in L1.
 const MAX_INSTRUCTIONS: usize = 48;
 
@@ -30,7 +28,7 @@ impl Pass for FusePointwise {
 }
 
 /// The node as a program over its inputs, if it is elementwise and computed in f32, and the type in which it ends.
-fn as_program(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(Program, DType)> {
+pub(super) fn as_program(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(Program, DType)> {
     let node = cx.node(id)?;
     if let Some(Pointwise { program, dtypes }) = cx.op::<Pointwise>(id) {
         // What tests ends in bool: 0 and 1 stay what they are.
@@ -38,7 +36,7 @@ fn as_program(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(Program, DType)> {
     }
     let facts: Vec<&Fact> = cx.graph().input_facts(node).collect();
     let to = cx.dtype(node.outputs.first().copied()??)?;
-    Some((program_of(&*node.op, &facts)?, to))
+    Some((program_of(&*node.op, &facts, DType::F32)?, to))
 }
 
 /// A program whose result another one reads, instead of memory: 8-bit integers are rounded and kept within their bounds as

@@ -10,6 +10,7 @@ mod common;
 mod conv_affine;
 mod conv_epilogue;
 mod fold;
+mod fuse_norm;
 mod fuse_pointwise;
 mod identity;
 mod integer_products;
@@ -17,13 +18,11 @@ mod l2_norm;
 mod matmul_bias;
 mod matmul_epilogue;
 mod narrow;
-mod norm_epilogue;
 mod norms;
 mod product;
 mod products;
 mod quantised;
 mod rotary;
-mod skip_norm;
 mod softmax;
 mod transposes;
 mod window_pad;
@@ -45,7 +44,6 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(l2_norm::L2Norm),
         Box::new(norms::Norms),
         Box::new(narrow::Narrow),
-        Box::new(norm_epilogue::NormEpilogue),
         Box::new(rotary::Rotary),
         Box::new(attention::FuseAttention),
         Box::new(integer_products::IntegerProducts),
@@ -56,7 +54,7 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(conv_affine::ConvAffine),
         Box::new(conv_epilogue::ConvEpilogue),
         Box::new(fuse_pointwise::FusePointwise),
-        Box::new(skip_norm::AddNorm),
+        Box::new(fuse_norm::FuseNorm),
         Box::new(channels_last::ChannelsLast),
         Box::new(products::JoinProducts),
     ]

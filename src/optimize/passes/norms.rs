@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::ir::{Dim, NodeId, Op, ValueId};
-use crate::kernels::gemm::Activation;
 use crate::kernels::reduce::ReduceKind;
 use crate::ops::cast::Cast;
 use crate::ops::norm::{ChannelNorm, LayerNormalization};
@@ -75,7 +74,7 @@ fn formulas() -> Vec<Formula> {
 fn grouped() -> [P; 3] {
     let is_reshape = |o: &dyn Op| o.is::<Reshape>();
     let inner = |o: &dyn Op| {
-        o.downcast::<ChannelNorm>().is_some_and(|c| c.groups.is_none() && c.activation == Activation::None)
+        o.downcast::<ChannelNorm>().is_some_and(|c| c.groups.is_none())
             || o.downcast::<LayerNormalization>().is_some_and(|l| !l.rms)
     };
     let plain = node(is_reshape, node(inner, node(is_reshape, any(X))));

@@ -298,7 +298,7 @@ fn elementwise(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     let (maker, 0) = cx.graph().value(y).producer? else { return None };
     let node = cx.node(maker)?.clone();
     let facts: Vec<&Fact> = cx.graph().input_facts(&node).collect();
-    let (program, ends) = match program_of(&*node.op, &facts) {
+    let (program, ends) = match program_of(&*node.op, &facts, DType::F32) {
         Some(p) => (p, node.inputs.iter().map(|v| (*v)?.into()).collect::<Option<Vec<ValueId>>>()?),
         None => {
             // Between two scales.

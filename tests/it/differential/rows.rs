@@ -1,15 +1,16 @@
 //! Rows that are divided by their sum or length, sums that are normalised, norms between casts and before activations.
 
-use super::generator::{A, Gen, Id, fixed, rounding};
+use super::generator::{A, Gen, Id, SETS, fixed, rounding};
 use super::neural::count_along;
 use ortx::DType::*;
 
 pub fn rows(g: &mut Gen) -> Option<Id> {
-    match g.d.below(5) {
+    match g.d.below(7) {
         0 => softmax(g),
         1 => length(g),
         2 => between_casts(g),
         3 => activated(g),
+        4 | 5 => between(g),
         _ => sum(g),
     }
 }
@@ -87,6 +88,53 @@ fn activated(g: &mut Gen) -> Option<Id> {
         let op = g.d.pick(&["Relu", "Sigmoid", "LeakyRelu", "HardSwish"]);
         g.unary(op, y)
     })
+}
+
+/// A softmax or a norm of scaled or masked rows, and what is done to it.
+fn between(g: &mut Gen) -> Option<Id> {
+    let x = g.operand(1, 4, |v| v.full() && v.most() <= 8.0 && v.dims.last().is_some_and(fixed))?;
+    g.idiom(|g| {
+        let mut y = x;
+        for _ in 0..g.d.below(3) {
+            y = elementwise(g, y)?;
+        }
+        let v = g.get(y);
+        y = if g.d.flag() {
+            g.softmax(y, -1, v.most())?
+        } else {
+            let n = v.dims.last()?[0];
+            let (scale, shift) = (g.weights(v.dtype, &[n], 1.0), g.weights(v.dtype, &[n], 1.0));
+            let (most, error) = Gen::normalised(&v, n, 0.1);
+            let out = v.clone().bounds(-most - 1.0, most + 1.0, error + rounding(v.dtype, 2.0, most));
+            g.one("LayerNormalization", &[y, scale, shift], vec![("axis", A::I(-1)), ("epsilon", A::F(0.1))], out)?
+        };
+        if g.d.one_in(4) {
+            g.keep(y);
+        }
+        for _ in 0..g.d.below(3) {
+            y = elementwise(g, y)?;
+        }
+        Some(y)
+    })
+}
+
+/// A number for all, one for each place of a row, one for each row, or a function.
+fn elementwise(g: &mut Gen, x: Id) -> Option<Id> {
+    let v = g.get(x);
+    match g.d.below(4) {
+        0 => g.with("Mul", x, 0.5),
+        1 => {
+            let row = g.weights(v.dtype, &[v.dims.last()?[0]], 1.0);
+            g.add(x, row)
+        }
+        2 => {
+            let mut dims = v.dims.clone();
+            *dims.last_mut()? = [1; SETS];
+            let by_row = g.feed(v.dtype, &dims, -1.0, 1.0);
+            g.binary("Mul", x, by_row)
+        }
+        _ => g.unary("Sigmoid", x),
+    }
 }
 
 /// A sum, whose rows are normalised, and which goes on now and then.

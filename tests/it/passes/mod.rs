@@ -18,6 +18,7 @@ mod basic;
 mod branches;
 mod conv;
 mod decoder;
+mod fuse_norm;
 mod integers;
 mod matmul;
 mod models;
@@ -153,6 +154,7 @@ const TESTED: &[Tested] = &[
     ("conv_affine", conv::conv_takes_a_batch_norm, conv::conv_keeps_away_from_a_batch_norm_that_others_look_past),
     ("conv_epilogue", conv::conv_takes_a_residual_and_an_activation, conv::conv_leaves_a_residual_of_another_shape),
     ("fold", basic::fold_computes_constants, basic::fold_does_not_grow_a_model),
+    ("fuse_norm", fuse_norm::rows_between_programs, fuse_norm::rows_that_others_need_stay_apart),
     ("fuse_pointwise", basic::pointwise_chains_become_one, basic::pointwise_leaves_what_would_be_computed_twice),
     ("identity", basic::identity_goes, basic::what_is_no_identity_stays),
     ("integer_products", integers::sums_are_scaled_by_the_product, integers::what_scales_rows_stays),
@@ -164,7 +166,6 @@ const TESTED: &[Tested] = &[
         matmul::matmul_leaves_what_is_broadcast_or_used_twice,
     ),
     ("narrow", norms::narrow_rows_need_no_casts, norms::rows_that_do_not_fit_keep_their_casts),
-    ("norm_epilogue", norms::norms_by_channel_take_an_activation, norms::norms_that_others_read_keep_apart),
     ("norms", norms::layer_norm_in_its_forms, norms::what_is_nearly_a_norm_stays),
     ("products", matmul::products_of_one_operand_are_one_step, matmul::products_of_other_kinds_stay_apart),
     (
@@ -173,7 +174,6 @@ const TESTED: &[Tested] = &[
         quantised::a_relu_is_kept_where_a_products_integers_go_below_zero,
     ),
     ("rotary", rotary::heads_that_were_turned_before, rotary::what_is_nearly_rotary_stays),
-    ("skip_norm", norms::a_sum_is_normalised_at_once, norms::a_sum_of_other_shapes_stays),
     ("softmax", rows::softmax_of_its_parts, rows::what_is_nearly_a_softmax_stays),
     ("transposes", transposes::transpositions_meet, transposes::a_transposition_that_meets_none_stays),
     ("window_pad", conv::conv_pads_by_itself, conv::conv_leaves_other_borders),

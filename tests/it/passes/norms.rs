@@ -147,32 +147,6 @@ fn groups_in_their_forms() {
     assert!(report.misses[0].contains("not cut along the channels"), "{:?}", report.misses);
 }
 
-#[test]
-pub fn norms_by_channel_take_an_activation() {
-    let lists = |d: &mut Draft| (d.constant("w", &[6], 0.5, 1.5), d.constant("b", &[6], -1.0, 1.0));
-    for (op, attrs) in [("InstanceNormalization", vec![]), ("GroupNormalization", vec![("num_groups", Attr::Int(6))])] {
-        let mut d = Draft::new();
-        let x = d.input("x", &[2, 6, 5, 7]);
-        let (w, b) = lists(&mut d);
-        let n = d.op("n", op, &[x, w, b], attrs);
-        let y = d.op("y", "HardSwish", &[n], vec![]);
-        let (_, after, report) = d.check("norm_epilogue", vec![y]);
-        assert_eq!(after, [format!("y = {op}(%x, #w, #b)")], "{:?}", report.misses);
-    }
-}
-
-#[test]
-pub fn norms_that_others_read_keep_apart() {
-    let mut d = Draft::new();
-    let x = d.input("x", &[2, 6, 5, 7]);
-    let (w, b) = (d.constant("w", &[6], 0.5, 1.5), d.constant("b", &[6], -1.0, 1.0));
-    let n = d.op("n", "InstanceNormalization", &[x, w, b], vec![]);
-    let y = d.op("y", "Relu", &[n], vec![]);
-    let (before, after, report) = d.check("norm_epilogue", vec![y, n]);
-    assert_eq!(before, after);
-    assert!(report.misses[0].contains("CheckFailed: ") && report.misses[0].contains("other users"));
-}
-
 fn cast(d: &mut Draft, name: &str, x: ValueId, to: DType) -> ValueId {
     d.op(name, "Cast", &[x], vec![("to", Attr::Int(to as i64))])
 }
@@ -212,37 +186,6 @@ pub fn rows_that_do_not_fit_keep_their_casts() {
         assert_eq!(before, after);
         assert!(report.misses[0].contains("CheckFailed: ") && report.misses[0].contains("without rounding"));
     }
-}
-
-/// A residual that is normalised; the sum goes on, or does not.
-#[test]
-pub fn a_sum_is_normalised_at_once() {
-    for shift in [true, false] {
-        for also in [false, true] {
-            let mut d = Draft::new();
-            let [x, r] = ["x", "r"].map(|n| d.named_input(n, &["", "rows", ""], &[2, 5, 8]));
-            let (w, b) = (d.constant("w", &[8], 0.5, 1.5), d.constant("b", &[8], -1.0, 1.0));
-            let s = d.op("s", "Add", &[x, r], vec![]);
-            let lists = if shift { vec![s, w, b] } else { vec![s, w] };
-            let y = d.op("y", "LayerNormalization", &lists, vec![]);
-            let (_, after, report) = d.check("skip_norm", if also { vec![y, s] } else { vec![y] });
-            let inputs = if shift { "%x, %r, #w, #b" } else { "%x, %r, #w" };
-            assert_eq!(after.len(), 1, "{after:#?} {:?}", report.misses);
-            assert!(after[0].contains(&format!("SkipLayerNormalization({inputs}")), "{after:#?}");
-        }
-    }
-}
-
-/// One is a row for all.
-#[test]
-pub fn a_sum_of_other_shapes_stays() {
-    let mut d = Draft::new();
-    let (x, r, w) = (d.input("x", &[2, 5, 8]), d.input("r", &[1, 8]), d.constant("w", &[8], 0.5, 1.5));
-    let s = d.op("s", "Add", &[x, r], vec![]);
-    let y = d.op("y", "LayerNormalization", &[s, w], vec![]);
-    let (before, after, report) = d.check("skip_norm", vec![y]);
-    assert_eq!(before, after);
-    assert!(report.misses[0].contains("CheckFailed: ") && report.misses[0].contains("of one shape"));
 }
 
 #[test]

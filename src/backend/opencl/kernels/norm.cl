@@ -28,8 +28,7 @@ inline float sum_lanes(const vf v) {
 __kernel __attribute__((reqd_work_group_size(G, 1, 1))) void normalise(
     __global const float *x, const long x_off, __global const float *scale, const long scale_off,
     __global const float *shift, const long shift_off, __global float *y, const long y_off, const int n,
-    const int period, const int per_line, const int step, const int has_shift, const float epsilon,
-    const int act, const float act_p, const float act_q) {
+    const int period, const int per_line, const int step, const int has_shift, const float epsilon) {
     const int l = get_local_id(0), line = get_global_id(1);
     x += x_off + (long)line * n;
     y += y_off + (long)line * n;
@@ -74,14 +73,14 @@ __kernel __attribute__((reqd_work_group_size(G, 1, 1))) void normalise(
     if (step == 1 && per_line == 0) {
         if (has_shift)
             for (t = l; t < n; t += G)
-                y[t] = activate(MAD((x[t] - mean) * factor, scale[t], shift[t]), act, act_p, act_q);
+                y[t] = MAD((x[t] - mean) * factor, scale[t], shift[t]);
         else
-            for (t = l; t < n; t += G) y[t] = activate((x[t] - mean) * factor * scale[t], act, act_p, act_q);
+            for (t = l; t < n; t += G) y[t] = (x[t] - mean) * factor * scale[t];
     } else {
         for (t = l; t < n; t += G) {
             const int k = t / step;
             const float v = (x[t] - mean) * factor * scale[k];
-            y[t] = activate(has_shift ? v + shift[k] : v, act, act_p, act_q);
+            y[t] = has_shift ? v + shift[k] : v;
         }
     }
 }
