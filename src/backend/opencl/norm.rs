@@ -60,16 +60,8 @@ mod tests {
     #[test]
     fn normalises() {
         let Some(device) = device() else { return };
-        let base = Normalise {
-            lines: 6,
-            n: 37,
-            rms: false,
-            period: 1,
-            per_line: 0,
-            step: 1,
-            shift: true,
-            epsilon: 1e-5,
-        };
+        let base =
+            Normalise { lines: 6, n: 37, rms: false, period: 1, per_line: 0, step: 1, shift: true, epsilon: 1e-5 };
         let cases = [
             (base.clone(), 37),
             (Normalise { n: 3, ..base.clone() }, 3),

@@ -258,7 +258,11 @@ fn masks_and_caps() {
         for fill in [-1e4, f32::NEG_INFINITY] {
             let instead = Mask { fill, replaces: true, ..keep };
             check("replaced", &with(Some(instead), None), [false, false]);
-            check("added, then replaced", &with(Some(mask), Some(Mask { fill, replaces: true, ..by_key })), [false, false]);
+            check(
+                "added, then replaced",
+                &with(Some(mask), Some(Mask { fill, replaces: true, ..by_key })),
+                [false, false],
+            );
             check("replaced, then added", &with(Some(instead), Some(mask)), [false, false]);
         }
         check("one column", &with(None, Some(Mask { col: 0, ..keep })), [false, false]);

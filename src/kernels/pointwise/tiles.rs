@@ -249,14 +249,7 @@ impl Pointwise {
     /// Computes `len` elements from `start` on, counted as in a dense array of the shape, whatever task they would be of.
     /// # Safety
     /// As for `run`; the elements lie within the shape.
-    pub unsafe fn span(
-        &self,
-        start: usize,
-        len: usize,
-        inputs: &[*const u8],
-        outputs: &[*mut u8],
-        scratch: *mut u8,
-    ) {
+    pub unsafe fn span(&self, start: usize, len: usize, inputs: &[*const u8], outputs: &[*mut u8], scratch: *mut u8) {
         let (mut at, end) = (start, start + len);
         while at < end {
             let n = self.tile.min(self.row - at % self.row).min(end - at);

@@ -1,13 +1,13 @@
 //! Normalisations on OpenCL devices.
 
 use super::{BatchNormalization, ChannelLayerNorm, ChannelNorm, FusedNorm, LayerNormalization, Norm};
-use crate::backend::{self, NodeView};
 use crate::backend::opencl::OpenClBindings;
 use crate::backend::opencl::element::Type;
 use crate::backend::opencl::norm::Normalise;
 use crate::backend::opencl::pointwise::Operand;
 use crate::backend::opencl::recipe::{Arg, Recipe, Work};
 use crate::backend::opencl::shape::Part;
+use crate::backend::{self, NodeView};
 use crate::error::Result;
 use crate::ir::Op;
 use crate::ir::op::resolve_axis;
@@ -132,9 +132,7 @@ fn fused(op: &FusedNorm, node: &NodeView<'_>) -> Result<Recipe> {
         }
         norm => {
             let list = |i: usize| lists.clone().nth(i).map(|i| node.input(i).map(|o| (Arg::Input(i), o))).transpose();
-            let (Some(scale), shift) = (list(0)?, list(1)?) else {
-                bail!(Internal, "{} without a scale", op.name())
-            };
+            let (Some(scale), shift) = (list(0)?, list(1)?) else { bail!(Internal, "{} without a scale", op.name()) };
             let work = match norm {
                 Norm::Layer(l) => by_layer(l, out, scale.1, shift.as_ref().map(|s| s.1))?,
                 Norm::Channels(c) => by_channels(c, out)?,

@@ -242,12 +242,10 @@ fn with_a_key_of_nan(d: &mut Draft, dtype: DType) -> [ValueId; 3] {
 #[test]
 fn a_mask_of_where_takes_the_place_of_nan() {
     type Masks = fn(&mut Draft, ValueId, [ValueId; 3], DType) -> ValueId;
-    let low = |d: &mut Draft, dtype: DType| {
-        match dtype {
-            DType::F16 => d.b.constant("low", Tensor::scalar(half::f16::from_f32(-6e4)).unwrap()),
-            DType::F64 => d.b.constant("low", Tensor::scalar(-1e6f64).unwrap()),
-            _ => d.number(-1e6),
-        }
+    let low = |d: &mut Draft, dtype: DType| match dtype {
+        DType::F16 => d.b.constant("low", Tensor::scalar(half::f16::from_f32(-6e4)).unwrap()),
+        DType::F64 => d.b.constant("low", Tensor::scalar(-1e6f64).unwrap()),
+        _ => d.number(-1e6),
     };
     let cases: [(&str, Masks, usize); 4] = [
         ("alone", |d, s, [on, _, low], _| d.op("m", "Where", &[on, s, low], vec![]), 4),
@@ -295,7 +293,8 @@ fn a_mask_of_where_takes_the_place_of_nan() {
             let p = d.op("p", "Softmax", &[s], vec![]);
             let y = d.op("y", "MatMul", &[p, v], vec![]);
             // Scores of f16 are rounded where they are written out, to 1 in 2048 of ten and less.
-            let (_, after, report) = d.check_within(if dtype == DType::F16 { 2e-2 } else { 1e-5 }, "attention", vec![y]);
+            let (_, after, report) =
+                d.check_within(if dtype == DType::F16 { 2e-2 } else { 1e-5 }, "attention", vec![y]);
             assert_eq!(report.fired, 1, "{what}: {:?}", report.misses);
             let call = after.iter().find(|l| l.contains("= Attention(")).unwrap();
             assert_eq!(call.matches(',').count() + 1, inputs, "{what}: {call}");
