@@ -117,7 +117,7 @@ fn check(what: &str, s: &AttentionSpec, flags: [bool; 2]) {
         // Of a key that is masked for most rows: a number takes the place of what is none.
         let first = s.size.min(d.k.len());
         d.k[..first].fill(f32::INFINITY);
-        d.keep.iter_mut().step_by(s.keys.max(1)).skip(1).for_each(|k| *k = false);
+        d.keep.iter_mut().step_by(s.keys.max(1)).skip(1).for_each(|k| *k = 0);
     }
     let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
     if s.elem != Elem::F32 {
