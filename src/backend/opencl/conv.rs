@@ -220,6 +220,7 @@ mod tests {
             pad: [0, 0, 0],
             bias: false,
             residual: false,
+            residual_last: false,
             activation: Activation::None,
         }
     }

@@ -169,6 +169,7 @@ mod tests {
             pad: [0, 0, 0],
             bias: true,
             residual: false,
+            residual_last: false,
             activation: Activation::None,
         };
         for c in [

@@ -8,7 +8,7 @@ use super::{ConvPtrs, ConvSpec, inside};
 use crate::bail;
 use crate::base::checked::product;
 use crate::error::Result;
-use crate::kernels::gemm::epilogue::activate;
+use crate::kernels::gemm::epilogue::{activate, add};
 use crate::kernels::gemm::micro::LINE;
 use crate::kernels::gemm::task_flops;
 use crate::kernels::isa::Isa;
@@ -237,7 +237,7 @@ impl BlockedConv {
     /// Runs one task.
     /// # Safety
     /// The operands are valid by the spec's shapes in their layouts, weights packed, bias of `bias_len` values; the output overlaps none
-    /// of them, except that the residual may be the output itself. `scratch` is valid for `scratch_bytes` and no other task uses it
+    /// of them, except that a residual that is not added last may be the output itself. `scratch` is valid for `scratch_bytes` and no other task uses it
     /// meanwhile.
     pub unsafe fn run(&self, _phase: usize, task: usize, p: &ConvPtrs, _workspace: *mut u8, scratch: *mut u8) {
         let s = &self.spec;
@@ -312,14 +312,14 @@ impl BlockedConv {
                         y_block: out_size,
                         accumulate: i0 > 0,
                         bias: some(s.bias, p.bias, set_block * self.c),
-                        residual: some(s.residual, p.residual, y),
+                        residual: some(s.residual && !s.residual_last, p.residual, y),
                         clamp: if last { clamp } else { (f32::NEG_INFINITY, f32::INFINITY) },
                     };
                     // SAFETY: the tile's places, chunks and channels lie in the operands; edges keep it inside the input.
                     unsafe {
                         fns[mr - 1](&args);
                         if last {
-                            self.finish(args.y, set, nv, mr);
+                            self.finish(args.y, some(s.residual_last, p.residual, y), set, nv, mr);
                         }
                     }
                 }
@@ -342,13 +342,18 @@ impl BlockedConv {
         any
     }
 
-    /// What the tile kernels leave: activations that are no clamp, and zeros in the last block's padding lanes.
-    unsafe fn finish(&self, y: *mut f32, set: usize, nv: usize, mr: usize) {
+    /// What the tile kernels leave: activations that are no clamp, a residual (or null) after them, and zeros in the last block's
+    /// padding lanes.
+    unsafe fn finish(&self, y: *mut f32, residual: *const f32, set: usize, nv: usize, mr: usize) {
         let s = &self.spec;
         let block = s.out_size() * self.c;
         if !s.activation.is_clamp() {
             // SAFETY: the tile just written.
             unsafe { activate(self.isa, s.activation, y, nv, mr * self.c, block) };
+        }
+        if !residual.is_null() {
+            // SAFETY: as above, and the residual lies as the output does.
+            unsafe { add(self.isa, residual, y, nv, mr * self.c, block) };
         }
         let used = s.c_out / s.groups - (self.oc_blocks - 1) * self.c;
         // Always: an infinite or NaN input times a zero weight is NaN, and would spread to the next layer.

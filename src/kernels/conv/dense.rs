@@ -5,6 +5,7 @@ use super::im2col::Im2col;
 use super::{ConvPtrs, ConvSpec};
 use crate::bail;
 use crate::error::Result;
+use crate::kernels::gemm::epilogue::add;
 use crate::kernels::gemm::micro::{TileSet, tiles};
 use crate::kernels::gemm::multiply::{Job, k_block, multiply, scratch_len};
 use crate::kernels::gemm::task_flops;
@@ -73,8 +74,8 @@ impl DenseConv {
 
     /// Runs one task.
     /// # Safety
-    /// The operands are valid by the spec's shapes; the output overlaps none of them, except that the residual may be the output
-    /// itself. `scratch` is valid for `scratch_bytes` and no other task uses it meanwhile.
+    /// The operands are valid by the spec's shapes; the output overlaps none of them, except that a residual that is not
+    /// added last may be the output itself. `scratch` is valid for `scratch_bytes` and no other task uses it meanwhile.
     pub unsafe fn run(&self, _phase: usize, task: usize, ptrs: &ConvPtrs, _workspace: *mut u8, scratch: *mut u8) {
         let s = &self.spec;
         let per_item = self.tasks_m * self.tasks_n;
@@ -100,13 +101,20 @@ impl DenseConv {
             c_row: pixels,
             bias_col: std::ptr::null(),
             bias_row: some(s.bias, ptrs.bias, group * c_out + row0),
-            residual: some(s.residual, ptrs.residual, out),
+            residual: some(s.residual && !s.residual_last, ptrs.residual, out),
             residual_row: pixels,
             activation: s.activation,
             panels: tn * self.task_panels..pixels.div_ceil(self.set.panel).min((tn + 1) * self.task_panels),
         };
         let x = ptrs.x.wrapping_add(item * c_in * s.in_size());
         // SAFETY: the task's rows and panels lie in the operands, by the caller's contract.
-        unsafe { multiply(&job, &Im2col { spec: s, x, width: self.set.panel }, scratch.cast()) }
+        unsafe {
+            multiply(&job, &Im2col { spec: s, x, width: self.set.panel }, scratch.cast());
+            if s.residual_last {
+                let n0 = job.panels.start * self.set.panel;
+                let cols = pixels.min(job.panels.end * self.set.panel) - n0;
+                add(self.isa, ptrs.residual.add(out + n0), job.c.add(n0), job.m, cols, pixels);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::{ConvPtrs, ConvSpec};
 use crate::bail;
 use crate::base::checked::product;
 use crate::error::Result;
-use crate::kernels::gemm::epilogue::activate;
+use crate::kernels::gemm::epilogue::{activate, add};
 use crate::kernels::gemm::micro::unroll;
 use crate::kernels::isa::Isa;
 use crate::kernels::simd::{F32, Kernel, Mask, dispatch};
@@ -105,7 +105,7 @@ impl DepthwiseConv {
     /// Runs one task.
     /// # Safety
     /// The operands are valid by the spec's shapes, blocked, weights packed, bias of `bias_len` values; the output overlaps none of them,
-    /// except that the residual may be the output itself.
+    /// except that a residual that is not added last may be the output itself.
     pub unsafe fn run(&self, _phase: usize, task: usize, p: &ConvPtrs, _workspace: *mut u8, _scratch: *mut u8) {
         let split = self.spec.output[1].div_ceil(self.task_lines);
         let (first, l0) = (task / split * self.task_blocks, task % split * self.task_lines);
@@ -185,10 +185,14 @@ impl Kernel for Lines<'_> {
                     }
                     for (i, a) in acc.iter().enumerate().take(places) {
                         let mut v = *a;
-                        if s.residual {
-                            v = v + V::load(p.residual.add(o + i * V::LANES));
+                        let residual = if s.residual { V::load(p.residual.add(o + i * V::LANES)) } else { V::zero() };
+                        if s.residual && !s.residual_last {
+                            v = v + residual;
                         }
                         v = hi_v.min(lo_v.max(v));
+                        if s.residual_last && s.activation.is_clamp() {
+                            v = v + residual;
+                        }
                         if used < V::LANES {
                             v = V::select(V::M::first(used), v, V::zero());
                         }
@@ -202,6 +206,9 @@ impl Kernel for Lines<'_> {
                 // SAFETY: the line just written.
                 unsafe {
                     activate(isa, s.activation, y, 1, s.output[2] * V::LANES, 0);
+                    if s.residual_last {
+                        add(isa, p.residual.add(out + line * s.output[2] * V::LANES), y, 1, s.output[2] * V::LANES, 0);
+                    }
                     for i in 0..s.output[2] * V::LANES {
                         if i % V::LANES >= used {
                             *y.add(i) = 0.0;

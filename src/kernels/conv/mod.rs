@@ -43,9 +43,11 @@ pub struct ConvSpec {
     pub pad: [usize; 3],
     /// A bias of `c_out` values is added.
     pub bias: bool,
-    /// A residual of the output's shape and layout is added after the bias.
+    /// A residual of the output's shape and layout is added: after the bias, or last.
     pub residual: bool,
-    /// The function applied last.
+    /// The residual is added after the activation.
+    pub residual_last: bool,
+    /// The function applied last, or before the residual.
     pub activation: Activation,
 }
 
@@ -66,6 +68,7 @@ impl ConvSpec {
             pad: [0, pad, pad],
             bias: false,
             residual: false,
+            residual_last: false,
             activation: Activation::None,
         }
     }
@@ -146,6 +149,6 @@ pub struct ConvPtrs {
     pub y: *mut f32,
     /// Bias (padded with zeros to whole blocks where the kernel is blocked), or null where the spec has none.
     pub bias: *const f32,
-    /// Residual, or null where the spec has none; may be `y` itself.
+    /// Residual, or null where the spec has none; may be `y` itself, unless it is added last.
     pub residual: *const f32,
 }

@@ -39,7 +39,10 @@ pub(super) fn naive(s: &ConvSpec, x: &[f32], w: &[f32], bias: &[f32], res: &[f32
                 }
                 let b = if s.bias { bias[oc] as f64 } else { 0.0 };
                 let r = if s.residual { res[out.len()] as f64 } else { 0.0 };
-                out.push(scalar(s.activation, (sum + b + r) as f32));
+                out.push(match s.residual_last {
+                    true => scalar(s.activation, (sum + b) as f32) + r as f32,
+                    false => scalar(s.activation, (sum + b + r) as f32),
+                });
                 mag.push((abs + b.abs() + r.abs()) as f32);
             }
         }
@@ -73,10 +76,12 @@ pub(super) fn random_spec(rng: &mut Rng, dims: usize) -> ConvSpec {
     let groups = [1, 1, 1, 2, 3][rng.below(5)];
     let depthwise = rng.below(6) == 0;
     let (ci, co) = (1 + rng.below(20), 1 + rng.below(40));
+    let residual = rng.below(2) == 0;
     let mut s = ConvSpec {
         groups,
         bias: rng.below(2) == 0,
-        residual: rng.below(2) == 0,
+        residual,
+        residual_last: residual && rng.below(2) == 0,
         activation: [Activation::None, Activation::Relu, Activation::HardSwish, Activation::Sigmoid][rng.below(4)],
         ..ConvSpec::square(rng.below(3), [ci * groups, co * groups], [1, 1], 1, 1, 0)
     };
@@ -170,6 +175,8 @@ fn check_blocked(s: &ConvSpec, input: Input, rng: &mut Rng, at_end: bool, in_pla
         let bias = Guarded::new(&bias, at_end);
         let res = if s.residual { blocked(&d.res, s.c_out, s.out_size()) } else { Vec::new() };
         let (want, mag) = (blocked(&want, s.c_out, s.out_size()), blocked(&mag, s.c_out, s.out_size()));
+        // A residual that is added last is none that the result may take the place of.
+        let in_place = in_place && !s.residual_last;
         let y = if in_place && s.residual { res.clone() } else { vec![f32::NAN; want.len()] };
         let (y, res) = (Guarded::new(&y, at_end), Guarded::new(&res, at_end));
         let residual = if in_place { y.ptr } else { res.ptr };
@@ -248,9 +255,11 @@ fn depthwise_random_shapes() {
             bias.resize(if s.bias { conv.bias_len() } else { 0 }, 0.0);
             let bias = Guarded::new(&bias, at_end);
             let (want, mag) = (lay(&want, s.out_size()), lay(&mag, s.out_size()));
+            // The residual may be the output, unless it is added last.
             let y = if s.residual { lay(&d.res, s.out_size()) } else { vec![f32::NAN; want.len()] };
-            let y = Guarded::new(&y, at_end);
-            let p = ConvPtrs { x: x.ptr, w: packed.ptr, y: y.ptr, bias: bias.ptr, residual: y.ptr };
+            let (y, apart) = (Guarded::new(&y, at_end), Guarded::new(&y, at_end));
+            let residual = if s.residual_last { apart.ptr } else { y.ptr };
+            let p = ConvPtrs { x: x.ptr, w: packed.ptr, y: y.ptr, bias: bias.ptr, residual };
             for task in (0..conv.tasks(0)).rev() {
                 // SAFETY: the buffers have the lengths that the spec and the plan ask for.
                 unsafe { conv.run(0, task, &p, std::ptr::null_mut(), std::ptr::null_mut()) };
@@ -298,7 +307,7 @@ fn transposed_random_shapes() {
     let mut rng = Rng::new(51);
     for round in 0..150 {
         let mut s = random_spec(&mut rng, 1 + round % 3);
-        s.residual = false;
+        (s.residual, s.residual_last) = (false, false);
         for d in 0..3 {
             if s.kernel[d] * s.stride[d] * s.input[d] > 1 {
                 let full = s.input[d].saturating_sub(1) * s.stride[d] + (s.kernel[d] - 1) * s.dilation[d] + 1;

@@ -106,6 +106,34 @@ pub struct Epilogue {
     pub activation: Activation,
 }
 
+/// Adds `rows` rows of `cols` values to as many of `c`, which lie as they do.
+/// # Safety
+/// Both are valid for those rows.
+pub(crate) unsafe fn add(isa: Isa, residual: *const f32, c: *mut f32, rows: usize, cols: usize, row_stride: usize) {
+    struct Sum(*const f32, *mut f32, usize, usize, usize);
+    impl Kernel for Sum {
+        type Out = ();
+        #[inline(always)]
+        fn run<V: F32>(self) {
+            let Sum(residual, c, rows, cols, stride) = self;
+            for i in 0..rows {
+                for j in (0..cols).step_by(V::LANES) {
+                    let (n, at) = (V::LANES.min(cols - j), i * stride + j);
+                    // SAFETY: j + n <= cols, within the caller's row.
+                    unsafe {
+                        if n == V::LANES {
+                            (V::load(c.add(at)) + V::load(residual.add(at))).store(c.add(at));
+                        } else {
+                            (V::load_n(c.add(at), n) + V::load_n(residual.add(at), n)).store_n(c.add(at), n);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    dispatch(isa, Sum(residual, c, rows, cols, row_stride))
+}
+
 /// Applies an activation in place to `rows` rows of `cols` values.
 /// # Safety
 /// `c` is valid for reading and writing those rows.

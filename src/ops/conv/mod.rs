@@ -41,7 +41,7 @@ const OPS: &[OpDef] = &[
     OpDef { domain: "", name: "ConvTranspose", versions: &[1, 11, 22], parse: transpose::parse },
 ];
 
-/// `activation(conv(X, W) + B + residual)`: inputs X `[N, C, spatial...]`, W `[M, C / groups, kernel...]`, optionally
+/// `activation(conv(X, W) + B + residual)`, or `activation(conv(X, W) + B) + residual`: inputs X `[N, C, spatial...]`, W `[M, C / groups, kernel...]`, optionally
 /// B `[M]`, and a residual of the output's shape where `residual` says so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv {
@@ -49,8 +49,10 @@ pub struct Conv {
     pub window: Window,
     /// Groups of channels.
     pub groups: usize,
-    /// Input 3 is added before the activation.
+    /// Input 3 is added: before the activation, or after it.
     pub residual: bool,
+    /// After it.
+    pub residual_last: bool,
     /// Applied last.
     pub activation: Activation,
 }
@@ -67,7 +69,8 @@ pub(in crate::ops) fn parse_groups(cx: &ParseCtx<'_>) -> Result<usize> {
 pub(in crate::ops) fn parse_conv(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(2, 3)?;
     let window = Window::parse(cx)?;
-    Ok(Arc::new(Conv { window, groups: parse_groups(cx)?, residual: false, activation: Activation::None }))
+    let groups = parse_groups(cx)?;
+    Ok(Arc::new(Conv { window, groups, residual: false, residual_last: false, activation: Activation::None }))
 }
 
 /// Fails where both are known and differ.
@@ -211,6 +214,7 @@ pub(in crate::ops) fn sizes_of(window: &Window, groups: usize, [x, w, y]: [&Oper
         pad: g.pad,
         bias: false,
         residual: false,
+        residual_last: false,
         activation: Activation::None,
     })
 }
@@ -218,7 +222,8 @@ pub(in crate::ops) fn sizes_of(window: &Window, groups: usize, [x, w, y]: [&Oper
 fn spec_of(op: &Conv, node: &NodeView<'_>) -> Result<ConvSpec> {
     let sizes = sizes_of(&op.window, op.groups, [node.input(0)?, node.input(1)?, node.output(0)?])?;
     let bias = node.opt_input(2).is_some();
-    Ok(ConvSpec { bias, residual: op.residual, activation: op.activation, ..sizes })
+    let (residual, residual_last) = (op.residual, op.residual_last);
+    Ok(ConvSpec { bias, residual, residual_last, activation: op.activation, ..sizes })
 }
 
 /// The level whose vectors hold `c` floats; which instructions it has does not matter to what kernels support.

@@ -5,10 +5,13 @@ use crate::backend::NodeView;
 use crate::backend::opencl::OpenClBindings;
 use crate::backend::opencl::call;
 use crate::backend::opencl::conv::is_planar;
+use crate::backend::opencl::element::Type;
+use crate::backend::opencl::pointwise::Operand;
 use crate::backend::opencl::recipe::{Arg, Recipe, Work};
 use crate::ensure;
 use crate::error::Result;
 use crate::kernels::conv::ConvSpec;
+use crate::kernels::pointwise::{BinaryOp, Program};
 use crate::tensor::DType;
 
 pub(super) fn add(b: &mut OpenClBindings) {
@@ -25,6 +28,18 @@ fn bind(op: &Conv, node: &NodeView<'_>) -> Result<Recipe> {
     let mut args = vec![Arg::Input(0), Arg::Input(1), Arg::Output(0), Arg::Output(0), Arg::Output(0)];
     if spec.bias {
         args[2] = Arg::Input(2);
+    }
+    if spec.residual_last {
+        // Its kernels add before the activation.
+        let mut recipe = Recipe::default();
+        let y = node.output(0)?;
+        let result = recipe.temporary(DType::F32.byte_len(y.len())?);
+        args[4] = result.clone();
+        let dense = Operand { dtype: Type::F32, strides: vec![1] };
+        let (program, inputs) = (Program::binary(BinaryOp::Add), vec![dense.clone(), dense.clone()]);
+        let sum = Work::Pointwise { program, dims: vec![y.len()], inputs, outputs: vec![dense] };
+        let plain = ConvSpec { residual: false, residual_last: false, ..spec };
+        return Ok(recipe.then(Work::Conv(plain), args).then(sum, [result, Arg::Input(3), Arg::Output(0)]));
     }
     if spec.residual {
         args[3] = Arg::Input(3);
@@ -50,6 +65,7 @@ fn transposed(op: &ConvTranspose, node: &NodeView<'_>) -> Result<Recipe> {
         pad: c.pad,
         bias: node.opt_input(2).is_some(),
         residual: false,
+        residual_last: false,
         activation: op.activation,
     };
     ensure!(is_planar(&spec), Unsupported, "three spatial axes on OpenCL");

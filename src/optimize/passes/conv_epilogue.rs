@@ -10,7 +10,7 @@ use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
 use std::sync::Arc;
 
-/// `Conv + residual`, then an activation. Narrower types than f32 are rounded once, at the end.
+/// `Conv + residual`, then an activation, or the other way round. Narrower types than f32 are rounded once, at the end.
 pub struct ConvEpilogue;
 
 /// The types that kernels compute in f32.
@@ -30,10 +30,10 @@ impl Pass for ConvEpilogue {
     }
 }
 
-/// The convolution that makes a value, if it has no activation yet, and nobody else reads the value.
+/// The convolution that makes a value, if it has no residual yet, and nobody else reads the value.
 fn open_conv(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(NodeId, Conv)> {
     let (id, op) = cx.maker::<Conv>(v)?;
-    let free = op.activation == Activation::None && cx.used_once(v) && cx.dtype(v).is_some_and(|d| FLOATS.contains(&d));
+    let free = !op.residual && cx.used_once(v) && cx.dtype(v).is_some_and(|d| FLOATS.contains(&d));
     free.then(|| (id, op.clone()))
 }
 
@@ -46,7 +46,7 @@ fn residual(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     let pairs = if at(y) > at(x) { [(y, x), (x, y)] } else { [(x, y), (y, x)] };
     for (v, other) in pairs {
         let Some((conv, op)) = open_conv(cx, v) else { continue };
-        if op.residual || x == y {
+        if x == y {
             continue;
         }
         let dims = |v: ValueId| cx.graph().fact(v).as_tensor().and_then(|t| t.dims.clone());
@@ -61,7 +61,8 @@ fn residual(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
         let mut inputs = cx.node(conv)?.inputs.clone();
         inputs.resize(3, None);
         inputs.push(Some(other));
-        cx.absorb(conv, Arc::new(Conv { residual: true, ..op }), inputs, id, out);
+        let residual_last = op.activation != Activation::None;
+        cx.absorb(conv, Arc::new(Conv { residual: true, residual_last, ..op }), inputs, id, out);
         return Some(());
     }
     None

@@ -102,6 +102,49 @@ pub(super) fn conv_takes_a_residual_and_an_activation() {
 }
 
 #[test]
+fn conv_takes_a_residual_after_its_activation() {
+    // Dense, blocked, and channel by channel; functions that limit, and others.
+    for (channels, group) in [(3, 1), (32, 1), (32, 32)] {
+        for op in ["Relu", "HardSwish", "Tanh"] {
+            for first in [false, true] {
+                let mut d = Draft::new();
+                let x = d.input("x", &[2, channels, 6, 7]);
+                let r = d.input("r", &[2, channels, 6, 7]);
+                let w = d.constant("w", &[channels, channels / group, 3, 3], -0.5, 0.5);
+                let attrs = vec![("group", Attr::Int(group as i64)), ("pads", ints(&[1, 1, 1, 1]))];
+                let c = d.op("c", "Conv", &[x, w], attrs);
+                let a = d.op("a", op, &[c], vec![]);
+                let y = d.op("y", "Add", &if first { [a, r] } else { [r, a] }, vec![]);
+                let (_, after, report) = d.check("conv_epilogue", vec![y]);
+                assert_eq!(after, ["y = Conv(%x, #w, _, %r)"], "{op}");
+                assert_eq!(report.fired, 2);
+            }
+        }
+    }
+}
+
+#[test]
+fn conv_leaves_what_follows_a_residual_that_came_last() {
+    let mut d = Draft::new();
+    let (x, r) = (d.input("x", &[1, 4, 6, 6]), d.input("r", &[1, 8, 6, 6]));
+    let c = conv(&mut d, "c", x, 8);
+    let a = d.op("a", "Sigmoid", &[c], vec![]);
+    let s = d.op("s", "Add", &[a, r], vec![]);
+    let t = d.op("t", "Add", &[s, r], vec![]);
+    let y = d.op("y", "Relu", &[t], vec![]);
+    let (_, after, _) = d.check("conv_epilogue", vec![y]);
+    assert_eq!(after, ["s = Conv(%x, #w, #b, %r)", "t = Add(%s, %r)", "y = Relu(%t)"]);
+    // The activation's result is read twice.
+    let mut d = Draft::new();
+    let (x, r) = (d.input("x", &[1, 4, 6, 6]), d.input("r", &[1, 8, 6, 6]));
+    let c = conv(&mut d, "c", x, 8);
+    let a = d.op("a", "Sigmoid", &[c], vec![]);
+    let y = d.op("y", "Add", &[a, r], vec![]);
+    let (_, after, _) = d.check("conv_epilogue", vec![y, a]);
+    assert_eq!(after.len(), 2, "{after:?}");
+}
+
+#[test]
 pub(super) fn conv_leaves_a_residual_of_another_shape() {
     let mut d = Draft::new();
     let x = d.input("x", &[1, 4, 6, 6]);

@@ -261,7 +261,7 @@ fn product(cx: &PassCtx<'_, '_>, node: &Node, m: &MatMul, back: &[usize]) -> Opt
     let weights = Constant { tensor: w.reshaped(&shape).ok()?, perm: (!m.trans_b).then_some(swapped) };
     let window = Window { kernel: None, ..Window::over(&[]) };
     let residual = at(3).is_some();
-    let op = Conv { window, groups: 1, residual, activation: m.activation };
+    let op = Conv { window, groups: 1, residual, residual_last: false, activation: m.activation };
     let data = if residual { vec![0, 3] } else { vec![0] };
     Some(Turned { constants: vec![(1, weights)], ..Turned::with(node, op, data) })
 }
