@@ -1,6 +1,7 @@
 //! Adds columns back into an image: what a transposed convolution ends with, and ONNX's Col2Im.
 
 use super::elem::Number;
+use std::ops::Range;
 
 /// What can be added up: numbers, and truth values.
 pub trait Sum: Copy + Send + Sync + 'static {
@@ -48,7 +49,7 @@ pub struct Col2Im {
 impl Col2Im {
     /// Places that a tap keeps inside the image, along an axis.
     #[inline(always)]
-    fn inside(&self, d: usize, tap: usize) -> std::ops::Range<usize> {
+    fn inside(&self, d: usize, tap: usize) -> Range<usize> {
         // Place p lands at p * stride + shift - pad.
         let (shift, pad, step) = (tap * self.dilation[d], self.pad[d], self.stride[d]);
         let from = pad.saturating_sub(shift).div_ceil(step).min(self.places[d]);
@@ -83,23 +84,69 @@ impl Col2Im {
     /// As for `add`.
     pub unsafe fn add_part<T: Sum>(&self, columns: *const T, size: usize, image: *mut T) {
         let [_, ph, pw] = self.places;
-        let mut tap = 0;
-        for a in 0..self.kernel[0] {
-            for b in 0..self.kernel[1] {
-                for c in 0..self.kernel[2] {
-                    let xs = self.inside(2, c);
-                    for z in self.inside(0, a) {
-                        for y in self.inside(1, b) {
-                            let from = tap * size + (z * ph + y) * pw + xs.start;
-                            let line = (self.at(0, z, a) * self.image[1] + self.at(1, y, b)) * self.image[2];
-                            if !xs.is_empty() {
-                                let to = line + self.at(2, xs.start, c);
-                                // SAFETY: places inside the columns, and in the image by `inside`.
-                                unsafe { add_line(columns.add(from), image.add(to), xs.len(), self.stride[2]) };
-                            }
+        // Taps side by side that land in turns are added together: whole vectors of the image.
+        let pairs = self.stride[2] == 2 && self.dilation[2] == 1;
+        for (row, (a, b)) in (0..self.kernel[0]).flat_map(|a| (0..self.kernel[1]).map(move |b| (a, b))).enumerate() {
+            let mut c = 0;
+            while c < self.kernel[2] {
+                let xs = self.inside(2, c);
+                let second = (pairs && c + 1 < self.kernel[2]).then(|| self.inside(2, c + 1));
+                for (z, y) in self.inside(0, a).flat_map(|z| self.inside(1, b).map(move |y| (z, y))) {
+                    let line = (self.at(0, z, a) * self.image[1] + self.at(1, y, b)) * self.image[2];
+                    let from = columns.wrapping_add((row * self.kernel[2] + c) * size + (z * ph + y) * pw);
+                    let one = |tap: usize, xs: Range<usize>| {
+                        if !xs.is_empty() {
+                            let from = from.wrapping_add((tap - c) * size + xs.start);
+                            let to = image.wrapping_add(line + self.at(2, xs.start, tap));
+                            // SAFETY: places inside the columns, and in the image by `inside`.
+                            unsafe { add_line(from, to, xs.len(), self.stride[2]) };
                         }
+                    };
+                    let Some(ys) = second.clone() else {
+                        one(c, xs.clone());
+                        continue;
+                    };
+                    let both = xs.start.max(ys.start)..xs.end.min(ys.end).max(xs.start.max(ys.start));
+                    for (tap, of) in [(c, &xs), (c + 1, &ys)] {
+                        one(tap, of.start..both.start.min(of.end));
+                        one(tap, both.end.max(of.start)..of.end);
                     }
-                    tap += 1;
+                    if !both.is_empty() {
+                        let from = from.wrapping_add(both.start);
+                        let to = image.wrapping_add(line + self.at(2, both.start, c));
+                        // SAFETY: as above, of both taps.
+                        unsafe { add_pair(from, from.wrapping_add(size), to, both.len()) };
+                    }
+                }
+                c += if second.is_some() { 2 } else { 1 };
+            }
+        }
+    }
+    /// Adds columns `[places, taps]` of one channel, each place's `size` values behind those of the place before.
+    /// # Safety
+    /// As for `add`.
+    pub unsafe fn add_places<T: Sum>(&self, columns: *const T, size: usize, image: *mut T) {
+        let [_, ph, pw] = self.places;
+        for place in 0..self.places.iter().product::<usize>() {
+            let at = [place / pw / ph, place / pw % ph, place % pw];
+            let start: [isize; 3] = std::array::from_fn(|d| (at[d] * self.stride[d]) as isize - self.pad[d] as isize);
+            let step = self.dilation[2] as isize;
+            let lo = (-start[2]).max(0).unsigned_abs().div_ceil(self.dilation[2]).min(self.kernel[2]);
+            let left = (self.image[2] as isize - start[2]).max(0).unsigned_abs();
+            let hi = left.div_ceil(self.dilation[2]).clamp(lo, self.kernel[2]);
+            for (row, (a, b)) in (0..self.kernel[0]).flat_map(|a| (0..self.kernel[1]).map(move |b| (a, b))).enumerate()
+            {
+                let z = start[0] + (a * self.dilation[0]) as isize;
+                let y = start[1] + (b * self.dilation[1]) as isize;
+                if z as usize >= self.image[0] || y as usize >= self.image[1] || lo == hi {
+                    continue;
+                }
+                let line = (z as usize * self.image[1] + y as usize) * self.image[2];
+                let to = line.wrapping_add_signed(start[2] + lo as isize * step);
+                // SAFETY: the place's taps lo..hi of the row, which land in the image.
+                unsafe {
+                    let from = columns.add(place * size + row * self.kernel[2] + lo);
+                    add_line(from, image.add(to), hi - lo, self.dilation[2]);
                 }
             }
         }
@@ -148,6 +195,18 @@ impl Col2ImNd {
                     self.inner.add_part(from, row, image.add(at));
                 }
             }
+        }
+    }
+}
+
+/// `to[2 * i] += a[i]; to[2 * i + 1] += b[i]`
+#[inline(always)]
+unsafe fn add_pair<T: Sum>(a: *const T, b: *const T, to: *mut T, n: usize) {
+    // SAFETY: the caller's lines; the columns and the image are apart.
+    unsafe {
+        let (a, b) = (std::slice::from_raw_parts(a, n), std::slice::from_raw_parts(b, n));
+        for ((to, &a), &b) in std::slice::from_raw_parts_mut(to.cast::<[T; 2]>(), n).iter_mut().zip(a).zip(b) {
+            *to = [to[0].sum(a), to[1].sum(b)];
         }
     }
 }
@@ -202,6 +261,29 @@ mod tests {
         // SAFETY: as above.
         unsafe { s.add(columns.as_ptr(), image.as_mut_ptr()) };
         assert_eq!(image.map(|t| t.0), [0, 1, 1, 0, 1, 1]);
+        // Pairs of taps, odd ones, borders that cut them; in both orders.
+        for (kernel, pad, image) in [(4, 1, 10), (5, 2, 9), (3, 0, 11), (2, 0, 10), (2, 1, 3), (4, 3, 4)] {
+            let (places, kernel) = ([1, 2, 5], [1, 2, kernel]);
+            let s = Col2Im { places, image: [1, 5, image], kernel, stride: [1, 3, 2], dilation: one, pad: [0, 1, pad] };
+            let (taps, n) = (2 * kernel[2], 10);
+            let columns: Vec<i32> = (0..(taps * n) as i32).map(|i| i * i % 97).collect();
+            let turned: Vec<i32> = (0..taps * n).map(|i| columns[i % taps * n + i / taps]).collect();
+            let mut want = vec![0; 5 * image];
+            for (tap, place) in (0..taps).flat_map(|t| (0..n).map(move |p| (t, p))) {
+                let y = (place / 5 * 3 + tap / kernel[2]).wrapping_sub(1);
+                let x = (place % 5 * 2 + tap % kernel[2]).wrapping_sub(pad);
+                if y < 5 && x < image {
+                    want[y * image + x] += columns[tap * n + place];
+                }
+            }
+            let (mut a, mut b) = (vec![0; 5 * image], vec![0; 5 * image]);
+            // SAFETY: as many columns and values as the sizes say.
+            unsafe {
+                s.add(columns.as_ptr(), a.as_mut_ptr());
+                s.add_places(turned.as_ptr(), taps, b.as_mut_ptr());
+            }
+            assert_eq!((&a, &b), (&want, &want), "{s:?}");
+        }
         let far = Col2Im { places: one, image: one, kernel: one, stride: one, dilation: one, pad: [usize::MAX; 3] };
         assert!(!far.fits());
     }

@@ -8,7 +8,6 @@ mod plain;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tile;
-pub mod transposed;
 
 use crate::base::checked::product;
 use crate::error::Result;

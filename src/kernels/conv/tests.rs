@@ -3,7 +3,6 @@
 use super::blocked::{BlockedConv, Input};
 use super::dense::DenseConv;
 use super::depthwise::DepthwiseConv;
-use super::transposed::TransposedConv;
 use super::*;
 use crate::kernels::gemm::tests::{own, scalar};
 use crate::kernels::isa::Isa;
@@ -266,97 +265,5 @@ fn depthwise_random_shapes() {
             }
             assert_close(&format!("{s:?}"), isa, y.slice(), &want, |i| bound(&s) * mag[i] + own(s.activation));
         }
-    }
-}
-
-/// The transposed convolution in f64, scattering each input value; and the sum of magnitudes.
-fn naive_transposed(s: &ConvSpec, d: &Data) -> (Vec<f32>, Vec<f32>) {
-    let (ci, co) = (s.c_in / s.groups, s.c_out / s.groups);
-    let (mut sum, mut abs) = (vec![0f64; s.n * s.c_out * s.out_size()], vec![0f64; s.n * s.c_out * s.out_size()]);
-    let split = |i: usize, size: [usize; 3]| [i / size[2] / size[1], i / size[2] % size[1], i % size[2]];
-    for n in 0..s.n {
-        for c in 0..s.c_in {
-            for i in 0..s.in_size() {
-                for oc in 0..co {
-                    for t in 0..s.taps() {
-                        let (from, k) = (split(i, s.input), split(t, s.kernel));
-                        let o: [isize; 3] = std::array::from_fn(|d| {
-                            (from[d] * s.stride[d] + k[d] * s.dilation[d]) as isize - s.pad[d] as isize
-                        });
-                        if (0..3).any(|d| o[d] < 0 || o[d] >= s.output[d] as isize) {
-                            continue;
-                        }
-                        let o = (o[0] as usize * s.output[1] + o[1] as usize) * s.output[2] + o[2] as usize;
-                        let v =
-                            d.x[(n * s.c_in + c) * s.in_size() + i] as f64 * d.w[(c * co + oc) * s.taps() + t] as f64;
-                        let at = (n * s.c_out + c / ci * co + oc) * s.out_size() + o;
-                        sum[at] += v;
-                        abs[at] += v.abs();
-                    }
-                }
-            }
-        }
-    }
-    let bias = |i: usize| if s.bias { d.bias[i / s.out_size() % s.c_out] as f64 } else { 0.0 };
-    let out = sum.iter().enumerate().map(|(i, v)| scalar(s.activation, (v + bias(i)) as f32)).collect();
-    (out, abs.iter().enumerate().map(|(i, v)| (v + bias(i).abs()) as f32).collect())
-}
-
-#[test]
-fn transposed_random_shapes() {
-    let mut rng = Rng::new(51);
-    for round in 0..150 {
-        let mut s = random_spec(&mut rng, 1 + round % 3);
-        (s.residual, s.residual_last) = (false, false);
-        for d in 0..3 {
-            if s.kernel[d] * s.stride[d] * s.input[d] > 1 {
-                let full = s.input[d].saturating_sub(1) * s.stride[d] + (s.kernel[d] - 1) * s.dilation[d] + 1;
-                s.output[d] = full.saturating_sub(rng.below(3)) + rng.below(3);
-            }
-        }
-        if round == 0 {
-            s = ConvSpec { input: [1, 20, 20], output: [1, 40, 40], ..ConvSpec::square(1, [48, 40], [1, 1], 2, 2, 0) };
-        }
-        let d = data(&s, &mut rng);
-        let (want, mag) = naive_transposed(&s, &d);
-        let at_end = round % 2 == 0;
-        let [x, w, bias] = [&d.x, &d.w, &d.bias].map(|v| Guarded::new(v, at_end));
-        for isa in Isa::detect().levels() {
-            for constant in [false, true] {
-                let conv = TransposedConv::new(isa, s, constant).unwrap();
-                let (packed, work) =
-                    (Guarded::nan(conv.packed_bytes() / 4, true), Guarded::nan(conv.workspace_bytes() / 4, true));
-                if constant {
-                    // SAFETY: as long as the plan asks.
-                    unsafe { conv.pack(w.ptr, packed.ptr) };
-                }
-                let y = Guarded::nan(want.len(), at_end);
-                let weights = if constant { packed.ptr } else { w.ptr };
-                let p = ConvPtrs { x: x.ptr, w: weights, y: y.ptr, bias: bias.ptr, residual: std::ptr::null() };
-                for phase in 0..conv.phases() {
-                    for task in (0..conv.tasks(phase)).rev() {
-                        let scratch = Guarded::nan(conv.scratch_bytes() / 4, true);
-                        // SAFETY: the buffers have the lengths that the spec and the plan ask for.
-                        unsafe { conv.run(phase, task, &p, work.ptr.cast(), scratch.ptr.cast()) };
-                    }
-                }
-                assert_close(&format!("{s:?}"), isa, y.slice(), &want, |i| bound(&s) * mag[i] + own(s.activation));
-            }
-        }
-    }
-}
-
-#[test]
-fn impossible_sizes_are_errors() {
-    let ok = ConvSpec::square(1, [4, 4], [8, 8], 3, 1, 1);
-    for bad in [
-        ConvSpec { groups: 0, ..ok },
-        ConvSpec { groups: 3, ..ok },
-        ConvSpec { stride: [1, 0, 1], ..ok },
-        ConvSpec { input: [1 << 30, 1 << 30, 1 << 30], ..ok },
-        ConvSpec { dilation: [1, usize::MAX, 1], ..ok },
-        ConvSpec { pad: [0, usize::MAX, 0], ..ok },
-    ] {
-        assert!(DenseConv::new(Isa::SCALAR, bad).is_err(), "{bad:?}");
     }
 }

@@ -175,6 +175,8 @@ impl Op for ConvTranspose {
 struct TransposeStep<T> {
     columns: Col2Im,
     product: Columns,
+    /// Columns are `[places, taps]` of each channel, and the product's right operand is the weights: places are few.
+    by_places: bool,
     images: usize,
     groups: usize,
     c_in: usize,
@@ -216,16 +218,25 @@ fn bind_as<T: Number>(op: &ConvTranspose, cx: &CpuCtx<'_>) -> Result<Box<dyn Ste
     let (m, k) = (product(&[c_out / groups, taps])?, c_in / groups);
     let bytes = product(&[c_out, taps, places, size_of::<T>()])?;
     let mut weights = None;
-    let product = if x.dtype == DType::F32 {
+    // Fewer places than a product works on at a time would leave lanes without work.
+    let by_places = x.dtype == DType::F32 && places <= 2 * cx.isa.f32_lanes();
+    let batch = Batch { dims: [1, 1, 1, groups], c: [0, 0, 0, m * places], ..Batch::default() };
+    let product = if by_places {
+        let batch = Batch { a: [0, 0, 0, k * places], b: [0, 0, 0, m * k], ..batch };
+        let (a, b_constant) = (Strides::transposed(places), cx.constant(1).is_some());
+        let gemm = Gemm::new(cx.isa, GemmSpec { a, batch, b_constant, ..GemmSpec::dense(places, m, k) })?;
+        if let Some(t) = cx.constant(1) {
+            weights = Some(cx.cache.packed(t, &gemm.packed_format(), gemm.packed_bytes(), |to| {
+                // SAFETY: the constant has the sizes that the product was made from, the memory the size that was asked for.
+                unsafe { gemm.pack(t.data_ptr().cast(), to.cast()) };
+                Ok(())
+            })?);
+        }
+        Columns::Gemm(gemm)
+    } else if x.dtype == DType::F32 {
         // The left operand is the transposed weights; a constant is turned once.
         let a = if cx.constant(1).is_some() { Strides::rows_of(k) } else { Strides::transposed(m) };
-        let batch = Batch {
-            dims: [1, 1, 1, groups],
-            a: [0, 0, 0, m * k],
-            b: [0, 0, 0, k * places],
-            c: [0, 0, 0, m * places],
-            ..Batch::default()
-        };
+        let batch = Batch { a: [0, 0, 0, m * k], b: [0, 0, 0, k * places], ..batch };
         let gemm = Gemm::new(cx.isa, GemmSpec { a, batch, ..GemmSpec::dense(m, places, k) })?;
         if let Some(t) = cx.constant(1) {
             weights = Some(cx.cache.packed(t, &format!("conv_transpose g{groups} m{m} k{k}"), t.byte_len(), |to| {
@@ -247,6 +258,7 @@ fn bind_as<T: Number>(op: &ConvTranspose, cx: &CpuCtx<'_>) -> Result<Box<dyn Ste
     Ok(Box::new(TransposeStep::<T> {
         columns,
         product,
+        by_places,
         images: x.shape[0],
         groups,
         c_in,
@@ -317,7 +329,13 @@ impl<T: Number> Step for TransposeStep<T> {
                     for i in 0..size {
                         *y.add(i) = start;
                     }
-                    self.columns.add(columns.add(c * taps * places).cast_const(), y);
+                    if self.by_places {
+                        let m = self.c_out / self.groups * taps;
+                        let from = columns.add(c * taps / m * m * places + c * taps % m);
+                        self.columns.add_places(from.cast_const(), m, y);
+                    } else {
+                        self.columns.add(columns.add(c * taps * places).cast_const(), y);
+                    }
                     if self.activation != Activation::None {
                         // Only f32 is bound with one.
                         activate(self.isa, self.activation, y.cast(), 1, size, size);
@@ -328,13 +346,9 @@ impl<T: Number> Step for TransposeStep<T> {
         }
         match &self.product {
             Columns::Gemm(g) => {
-                let ptrs = GemmPtrs {
-                    a: w.cast(),
-                    b: x.cast(),
-                    c: columns.cast(),
-                    bias: std::ptr::null(),
-                    residual: std::ptr::null(),
-                };
+                let (a, b): (*const f32, *const f32) = (w.cast(), x.cast());
+                let (a, b) = if self.by_places { (b, a) } else { (a, b) };
+                let ptrs = GemmPtrs { a, b, c: columns.cast(), bias: std::ptr::null(), residual: std::ptr::null() };
                 let rest = args.workspace::<u8>().wrapping_add(round_up(self.bytes, ALIGN));
                 // SAFETY: the product was made from these operands' shapes; the workspace holds columns and what it needs.
                 unsafe { g.run(p, task, &ptrs, rest, scratch) };
@@ -371,6 +385,14 @@ pub(super) fn cases() -> Vec<Case> {
             .attr("strides", ints(&[2, 2]))
             .attr("pads", ints(&[1, 1, 1, 1]))
             .attr("output_padding", ints(&[1, 0])),
+        case("many_places", vec![x(&[2, 6, 9, 8]), w(&[6, 4, 4, 4]), w(&[8])])
+            .attr("group", Attr::Int(2))
+            .attr("strides", ints(&[2, 2]))
+            .attr("pads", ints(&[1, 1, 1, 1])),
+        case("few_places", vec![x(&[2, 6, 3, 2]), w(&[6, 4, 4, 4]), w(&[8])])
+            .attr("group", Attr::Int(2))
+            .attr("strides", ints(&[2, 2]))
+            .attr("pads", ints(&[1, 1, 1, 1])),
         case("groups", vec![x(&[2, 6, 9]), x(&[6, 2, 5])])
             .attr("group", Attr::Int(3))
             .attr("strides", ints(&[3]))
