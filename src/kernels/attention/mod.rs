@@ -58,6 +58,8 @@ pub struct Mask {
     pub elem: Elem,
     /// Over batch, heads, rows.
     pub lie: Lie,
+    /// Items of the batch after which it begins anew.
+    pub items: usize,
     /// Along the keys: 1 or 0.
     pub col: usize,
     /// How many keys it covers; those beyond are not attended.
@@ -66,6 +68,13 @@ pub struct Mask {
     pub fill: f32,
     /// False does not add: the fill, which is not 0, is the score, whatever that was.
     pub replaces: bool,
+}
+
+impl Mask {
+    /// The offset of a row.
+    fn at(&self, batch: usize, head: usize, row: usize) -> usize {
+        self.lie.at(batch % self.items, head, row)
+    }
 }
 
 /// Which stage of the scores is written out.
@@ -231,6 +240,7 @@ impl Attention {
         );
         for m in s.masks.iter().flatten() {
             ensure!(m.elem == Elem::Bool || m.elem.is_float(), Unsupported, "an attention mask of {:?}", m.elem);
+            ensure!(m.items > 0, Internal, "an attention mask of no items");
         }
         let set = tiles(isa);
         let group = s.heads / s.kv_heads;

@@ -87,7 +87,7 @@ unsafe fn rows_of<T: Stored>(
                 }
                 for (mask, &p) in s.masks.iter().zip(&p.masks) {
                     let Some(mask) = mask.filter(|m| j < m.cols) else { continue };
-                    let at = mask.lie.at(batch, head, row) + j * mask.col;
+                    let at = mask.at(batch, head, row) + j * mask.col;
                     let y = read(mask.elem, p, at, mask.fill);
                     match mask.replaces {
                         true if y != 0.0 => *x = y,

@@ -84,7 +84,7 @@ impl Rows<'_> {
         let s = &self.plan.spec;
         let m = s.masks[which].as_ref()?;
         let (head, i) = self.plan.place(self.item, row);
-        let at = m.lie.at(self.item / s.kv_heads, head, i) + (self.key + from) * m.col;
+        let at = m.at(self.item / s.kv_heads, head, i) + (self.key + from) * m.col;
         let p = self.p.masks[which].wrapping_add(at * m.elem.size());
         if m.elem == Elem::F32 && m.col == 1 {
             return Some((p.cast(), m));

@@ -246,11 +246,20 @@ fn masks_and_caps() {
     for dims in SHAPES {
         let s = spec(dims);
         let full = Lie { batch: s.heads * s.rows * s.keys, head: s.rows * s.keys, row: s.keys };
-        let mask = Mask { elem: Elem::F32, lie: full, col: 1, cols: s.keys, fill: 0.0, replaces: false };
+        let mask = Mask {
+            elem: Elem::F32,
+            lie: full,
+            items: s.batch.max(1),
+            col: 1,
+            cols: s.keys,
+            fill: 0.0,
+            replaces: false,
+        };
         let keep = Mask { elem: Elem::Bool, fill: f32::NEG_INFINITY, ..mask };
         let by_key = Mask { lie: Lie { batch: s.keys, head: 0, row: 0 }, fill: -2.0, ..keep };
         let with = |a: Option<Mask>, b: Option<Mask>| AttentionSpec { masks: [a, b], ..s.clone() };
         check("float mask", &with(Some(mask), None), [false, false]);
+        check("one item's", &with(Some(Mask { items: 1, ..mask }), None), [false, false]);
         check("bool mask", &with(Some(keep), None), [false, false]);
         check("both", &with(Some(mask), Some(by_key)), [false, false]);
         check("by key", &AttentionSpec { causal: true, ..with(Some(by_key), None) }, [true, false]);

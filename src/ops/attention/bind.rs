@@ -136,7 +136,9 @@ fn mask(op: &Attention, o: &Operand, n: &Known) -> Result<Mask> {
     let mut shape = [1; 4];
     shape[4 - o.shape.len()..].copy_from_slice(&o.shape);
     let [b, h, r, c] = shape;
-    for (have, full) in [(b, n.batch), (h, n.heads), (r, n.rows)] {
+    // Items may have their masks in turn.
+    let items = if broadcasts && b > 0 && n.batch.is_multiple_of(b) { b } else { n.batch };
+    for (have, full) in [(b, items), (h, n.heads), (r, n.rows)] {
         ensure!(have == 1 || have == full, InvalidModel, "a mask of shape {:?} for axes of {full}", o.shape);
     }
     ensure!(c <= n.keys, InvalidModel, "a mask over {c} keys, there are {}", n.keys);
@@ -145,7 +147,8 @@ fn mask(op: &Attention, o: &Operand, n: &Known) -> Result<Mask> {
     let (col, cols) = if broadcasts && c == 1 { (0, n.keys) } else { (1, c) };
     ensure!(!broadcasts || cols == n.keys, InvalidModel, "a mask over {cols} keys, there are {}", n.keys);
     let elem = need_elem(o.dtype, "an attention mask")?;
-    Ok(Mask { elem, lie, col, cols, fill: op.fill, replaces: op.replaces && elem == Elem::Bool })
+    let items = items.max(1);
+    Ok(Mask { elem, lie, items, col, cols, fill: op.fill, replaces: op.replaces && elem == Elem::Bool })
 }
 
 /// Keys that take part: `[batch, keys]` or `[batch, rows, keys]`; of a buffer's as many as may be valid.
@@ -164,7 +167,7 @@ fn key_mask(o: &Operand, n: &Known, fill: f32, buffer: bool) -> Result<Mask> {
         o.shape,
         n.keys
     );
-    Ok(Mask { elem: Elem::Bool, lie, col: 1, cols, fill, replaces: false })
+    Ok(Mask { elem: Elem::Bool, lie, items: n.batch.max(1), col: 1, cols, fill, replaces: false })
 }
 
 /// Past and new rows, and where both go.

@@ -78,7 +78,7 @@ pub struct Attention {
     pub stacked: bool,
     /// Where the operands and the result lie, where that is not said by `packing`.
     pub views: Option<Arc<Views>>,
-    /// Masks broadcast along the keys too; else one that is shorter leaves the rest out.
+    /// Masks broadcast along the keys too, and those of fewer items begin anew with every so many; else one that is shorter leaves the rest out.
     pub mask_broadcasts: bool,
 }
 

@@ -194,7 +194,46 @@ impl Gen<'_> {
         let y = self.reshape(x, vec![v.dims[0], v.dims[1], [h.n; SETS], [h.size; SETS]])?;
         self.transpose(y, &[0, 2, 1, 3])
     }
+    /// Neighbours turned by angles of their own: stack(a cos - b sin, b cos + a sin), or by angles that stand twice.
+    fn turn_neighbours(&mut self, x: Id) -> Option<Id> {
+        let v = self.get(x);
+        let (axis, n) = (v.rank() - 1, v.dims.last()?[0]);
+        let mut wide = v.dims.clone();
+        wide[axis] = [n / 2; SETS];
+        wide.push([2; SETS]);
+        let (a, b) = if self.d.flag() {
+            (self.slice(x, axis, 0, i64::MAX, 2)?, self.slice(x, axis, 1, i64::MAX, 2)?)
+        } else {
+            let r = self.reshape(x, wide)?;
+            let at = |g: &mut Self, i: i64| {
+                let i = g.int(i);
+                g.gather(r, i, axis + 1)
+            };
+            (at(self, 0)?, at(self, 1)?)
+        };
+        let stacked = |g: &mut Self, a: Id, b: Id, dims: Vec<Size>| {
+            let axis = g.val(a).rank();
+            let (a, b) = (g.unsqueeze(a, axis)?, g.unsqueeze(b, axis)?);
+            let s = g.concat(&[a, b], axis)?;
+            g.reshape(s, dims)
+        };
+        let [cos, sin] = [0, 1].map(|_| self.spread(v.dtype, &[n / 2], -1.0, 1.0));
+        if self.d.flag() {
+            let neg = self.unary("Neg", b)?;
+            let turned = stacked(self, neg, a, v.dims.clone())?;
+            let (cos, sin) = (stacked(self, cos, cos, vec![[n; SETS]])?, stacked(self, sin, sin, vec![[n; SETS]])?);
+            let (p, q) = (self.mul(x, cos)?, self.mul(turned, sin)?);
+            return self.add(p, q);
+        }
+        let (ac, bs, bc, sa) = (self.mul(a, cos)?, self.mul(b, sin)?, self.mul(b, cos)?, self.mul(a, sin)?);
+        let low = self.binary("Sub", ac, bs)?;
+        let high = self.add(bc, sa)?;
+        stacked(self, low, high, v.dims)
+    }
     fn turn(&mut self, x: Id) -> Option<Id> {
+        if self.d.one_in(3) {
+            return self.turn_neighbours(x);
+        }
         let v = self.get(x);
         let (axis, n) = (v.rank() - 1, v.dims.last()?[0]);
         let (left, right) = if self.d.flag() {

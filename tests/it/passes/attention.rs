@@ -412,24 +412,64 @@ fn triangles_after_a_past() {
     }
 }
 
-/// Swin: a bias of heads, then a mask of windows, for which the scores get an axis of images in front.
+/// Swin: a bias of heads, then a mask of windows, for which the scores get an axis of images in front, one or more.
 #[test]
 fn windows_with_a_bias_and_a_mask() {
-    let mut d = Draft::new();
-    let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[4, 3, 5, 8]));
-    let (bias, mask) = (d.constant("bias", &[1, 3, 5, 5], -1.0, 1.0), d.constant("mask", &[1, 4, 1, 5, 5], -9.0, 0.0));
-    let (five, four) = (d.ints("five", &[1, 4, 3, 5, 5]), d.ints("four", &[-1, 3, 5, 5]));
-    let kt = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
-    let s = d.op("s", "MatMul", &[q, kt], vec![]);
-    let s = d.op("biased", "Add", &[bias, s], vec![]);
-    let s = d.op("wide", "Reshape", &[s, five], vec![]);
-    let s = d.op("masked", "Add", &[s, mask], vec![]);
-    let s = d.op("back", "Reshape", &[s, four], vec![]);
-    let p = d.op("p", "Softmax", &[s], vec![]);
-    let y = d.op("y", "MatMul", &[p, v], vec![]);
-    let (_, after, report) = d.check("attention", vec![y]);
-    assert_eq!(report.fired, 1, "{:?}", report.misses);
-    assert_eq!(after.len(), 2, "{after:#?}");
-    assert!(after[0].starts_with("mask.axes = Reshape(#mask, "), "{after:#?}");
-    assert!(after[1].starts_with("y = Attention(%q, %k, %v, #bias, "), "{after:#?}");
+    for images in [1, 3] {
+        let mut d = Draft::new();
+        let name = if images == 1 { "" } else { "windows" };
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &[name, "", "", ""], &[4 * images, 3, 5, 8]));
+        let (bias, mask) =
+            (d.constant("bias", &[1, 3, 5, 5], -1.0, 1.0), d.constant("mask", &[1, 4, 1, 5, 5], -9.0, 0.0));
+        let (five, four) = (d.ints("five", &[-1, 4, 3, 5, 5]), d.ints("four", &[-1, 3, 5, 5]));
+        let kt = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+        let s = d.op("s", "MatMul", &[q, kt], vec![]);
+        let s = d.op("biased", "Add", &[bias, s], vec![]);
+        let s = d.op("wide", "Reshape", &[s, five], vec![]);
+        let s = d.op("masked", "Add", &[s, mask], vec![]);
+        let s = d.op("back", "Reshape", &[s, four], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![]);
+        let y = d.op("y", "MatMul", &[p, v], vec![]);
+        let (_, after, report) = d.check("attention", vec![y]);
+        assert_eq!(report.fired, 1, "{:?}", report.misses);
+        assert_eq!(after.len(), 2, "{after:#?}");
+        assert!(after[0].starts_with("mask.axes = Reshape(#mask, "), "{after:#?}");
+        assert!(after[1].starts_with("y = Attention(%q, %k, %v, #bias, "), "{after:#?}");
+    }
+}
+
+/// One head of keys for all, by Tile, by Expand, or by the product's own broadcasting; with ALiBi, and (1 - mask) * -1e4 of keys.
+#[test]
+fn one_head_of_keys_with_a_slope() {
+    for way in ["Tile", "Expand", "broadcast"] {
+        let mut d = Draft::new();
+        let q = d.named_input("q", &["batch", "", "seq", ""], &[2, 4, 5, 8]);
+        let [k, v] = ["k", "v"].map(|n| d.named_input(n, &["batch", "", "keys", ""], &[2, 1, 6, 8]));
+        let on = d.named_input("on", &["batch", "keys"], &[2, 6]);
+        let (four, one, low) = (d.ints("four", &[1, 4, 1, 1]), d.number(1.0), d.number(-1e4));
+        let [k, v] =
+            [("ks", k), ("vs", v)].map(|(n, x)| if way == "broadcast" { x } else { d.op(n, way, &[x, four], vec![]) });
+        // The slopes of heads, times the places of keys.
+        let slopes = d.b.constant("slopes", Tensor::from_slice(&[4, 1, 1], &[0.5f32, 0.25, 0.125, 0.0625]).unwrap());
+        let places = d.named_input("places", &["keys"], &[6]);
+        let alibi = d.op("alibi", "Mul", &[slopes, places], vec![]);
+        let axes = d.ints("axes", &[1, 2]);
+        let m = d.op("m", "Unsqueeze", &[on, axes], vec![]);
+        let m = d.op("off", "Sub", &[one, m], vec![]);
+        let m = d.op("low", "Mul", &[m, low], vec![]);
+        let kt = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+        let s = d.op("s", "MatMul", &[q, kt], vec![]);
+        let s = d.op("sloped", "Add", &[s, alibi], vec![]);
+        let s = d.op("masked", "Add", &[s, m], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![]);
+        let y = d.op("y", "MatMul", &[p, v], vec![]);
+        let (_, after, report) = d.check("attention", vec![y]);
+        assert_eq!(report.fired, 1, "{way}: {:?}", report.misses);
+        let last = after.last().unwrap();
+        assert!(last.starts_with("y = Attention(%q, %k") && last.contains(", %alibi, "), "{way}: {after:#?}");
+        assert!(
+            !after.iter().any(|l| l.contains("= Tile") || l.contains("= Expand") || l.contains("= Add")),
+            "{after:#?}"
+        );
+    }
 }

@@ -205,3 +205,36 @@ pub fn rows_that_others_need_stay_apart() {
     assert_eq!((after.len(), report.fired), (2, 1), "{after:#?}");
     assert!(report.misses.is_empty() || report.misses[0].contains("needs its rows"), "{:?}", report.misses);
 }
+
+/// BERT's embeddings: three tables, two sums, a normalisation, which is one step with the sums.
+#[test]
+fn embeddings_are_summed_and_normalised_at_once() {
+    let mut d = Draft::new();
+    let table = |d: &mut Draft, name: &str, at: &[i64], axes: &[&str], shape: &[usize]| {
+        let dims = axes.iter().zip(shape).map(|(a, &n)| if a.is_empty() { Dim::of(n) } else { Dim::symbol(a) });
+        d.inputs.push(Value::Tensor(Tensor::from_slice(shape, at).unwrap()));
+        let ids = d.b.input(&format!("{name}.ids"), Fact::tensor(DType::I64, dims.collect()));
+        let rows = d.constant(name, &[7, 8], -1.0, 1.0);
+        d.op(&format!("{name}.rows"), "Gather", &[rows, ids], vec![])
+    };
+    let words = table(&mut d, "words", &[3, 1, 4, 1, 5, 0], &["batch", "seq"], &[2, 3]);
+    let segments = table(&mut d, "segments", &[0, 0, 1, 1, 1, 0], &["batch", "seq"], &[2, 3]);
+    let places = table(&mut d, "places", &[0, 1, 2], &["", "seq"], &[1, 3]);
+    let s = d.op("s", "Add", &[words, segments], vec![]);
+    let s = d.op("t", "Add", &[s, places], vec![]);
+    let [w, b] = lists(&mut d, 8);
+    let y = d.op("y", "LayerNormalization", &[s, w, b], vec![]);
+    let before = d.b.finish(vec![y]).unwrap();
+    let mut after = before.clone();
+    let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+    optimize(&mut after, &cpu, &Options { strict: true, ..Options::default() }).unwrap();
+    let after_lines = lines(&after);
+    assert_eq!(after_lines.len(), 4, "{after_lines:#?}");
+    let last = after_lines.last().unwrap();
+    assert!(
+        last.starts_with("y = FusedLayerNormalization(%words.rows, %segments.rows, %places.rows, #w, #b)"),
+        "{last}"
+    );
+    let run = |g: Graph| run_graph(g, cpu_at(Isa::detect()), &d.inputs).unwrap();
+    close(&run(before)[0], &run(after)[0], 1e-5, 1e-5).unwrap();
+}

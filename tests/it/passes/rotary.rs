@@ -141,3 +141,130 @@ pub fn what_is_nearly_rotary_stays() {
     assert_eq!(before, after);
     assert!(report.misses[0].contains("other users"), "{:?}", report.misses);
 }
+
+/// Numbers of `x` at even and odd places: slices by two, or places of a last axis of two.
+fn neighbours(d: &mut Draft, x: ValueId, way: &str, wide: &[i64]) -> [ValueId; 2] {
+    if way == "slices" {
+        return [("even", 0), ("odd", 1)].map(|(name, start)| {
+            let [s, e, a, two] = [("s", start), ("e", i64::MAX), ("a", -1), ("two", 2)]
+                .map(|(what, n)| d.ints(&format!("{name}.{what}"), &[n]));
+            d.op(name, "Slice", &[x, s, e, a, two], vec![])
+        });
+    }
+    let shape = d.ints("wide", wide);
+    let r = d.op("r", "Reshape", &[x, shape], vec![]);
+    if way == "gathers" {
+        return [("even", 0i64), ("odd", 1)].map(|(name, at)| {
+            let at = d.b.constant(&format!("at{at}"), Tensor::scalar(at).unwrap());
+            d.op(name, "Gather", &[r, at], vec![("axis", Attr::Int(-1))])
+        });
+    }
+    let sizes = d.ints("sizes", &[1, 1]);
+    let parts = d.split("parts", r, sizes, -1, 2);
+    let last = d.ints("last", &[-1]);
+    [("even", parts[0]), ("odd", parts[1])].map(|(name, p)| d.op(name, "Squeeze", &[p, last], vec![]))
+}
+
+/// stack((a, b), -1).flatten(-2)
+fn stacked(d: &mut Draft, name: &str, [a, b]: [ValueId; 2], flat: &[i64]) -> ValueId {
+    let last = d.ints("stack", &[-1]);
+    let [a, b] = [("a", a), ("b", b)].map(|(n, x)| d.op(&format!("{name}.{n}"), "Unsqueeze", &[x, last], vec![]));
+    let s = d.op(&format!("{name}.s"), "Concat", &[a, b], vec![("axis", Attr::Int(-1))]);
+    let shape = d.ints(&format!("{name}.flat"), flat);
+    d.op(name, "Reshape", &[s, shape], vec![])
+}
+
+/// GPT-J: x cos + stack(-odd, even) sin, where each angle stands twice, rows before heads. A table, or angles that are repeated.
+#[test]
+fn neighbours_by_doubled_angles() {
+    for (way, angle) in [("slices", "table"), ("gathers", "expanded"), ("splits", "stacked")] {
+        let mut d = Draft::new();
+        let x = d.named_input("x", &["", "rows", "", ""], &[2, 5, 3, 8]);
+        let f = d.named_input("f", &["", "rows", ""], &[2, 5, 4]);
+        let cs = ["Cos", "Sin"].map(|op| {
+            let two = d.ints("two", &[2]);
+            let rows = d.op(&format!("{op}.f"), op, &[f], vec![]);
+            let one = d.op(&format!("{op}.u"), "Unsqueeze", &[rows, two], vec![]);
+            match angle {
+                "table" => {
+                    let t = random(DType::F32, &[1, 5, 1, 4], -1.0, 1.0, 3).unwrap();
+                    let twice: Vec<f32> = t.as_slice::<f32>().unwrap().iter().flat_map(|&v| [v, v]).collect();
+                    d.b.constant(op, Tensor::from_slice(&[1, 5, 1, 8], &twice).unwrap())
+                }
+                "expanded" => {
+                    let (last, twice, flat) =
+                        (d.ints("l", &[-1]), d.ints("t", &[1, 1, 1, 1, 2]), d.ints("fl", &[0, 0, 0, 8]));
+                    let u = d.op(&format!("{op}.w"), "Unsqueeze", &[one, last], vec![]);
+                    let t = d.op(&format!("{op}.t"), "Tile", &[u, twice], vec![]);
+                    d.op(&format!("{op}.r"), "Reshape", &[t, flat], vec![])
+                }
+                _ => stacked(&mut d, op, [one, one], &[0, 0, 0, 8]),
+            }
+        });
+        let axes: &[&str] = if angle == "table" { &["", "", "", ""] } else { &["", "rows", "", ""] };
+        let x = if angle == "table" { d.named_input("y", axes, &[2, 5, 3, 8]) } else { x };
+        let [even, odd] = neighbours(&mut d, x, way, &[0, 0, 3, 4, 2]);
+        let neg = d.op("neg", "Neg", &[odd], vec![]);
+        let turned = stacked(&mut d, "turned", [neg, even], &[0, 0, 3, 8]);
+        let a = d.op("a", "Mul", &[x, cs[0]], vec![]);
+        let b = d.op("b", "Mul", &[turned, cs[1]], vec![]);
+        let y = d.op("y", "Add", &[a, b], vec![]);
+        let (_, after, report) = d.check("rotary", vec![y]);
+        assert_eq!(report.fired, 1, "{way} {angle}: {after:#?} {:?}", report.misses);
+        only(&after, &["RotaryEmbedding"]);
+    }
+}
+
+/// ChatGLM: stack(a cos - b sin, b cos + a sin); the axes of heads may come with the same reshape.
+#[test]
+fn neighbours_on_their_own() {
+    for (way, flat) in [("slices", false), ("gathers", false), ("gathers", true), ("splits", true)] {
+        let mut d = Draft::new();
+        let x = match flat {
+            true => d.named_input("x", &["", "rows", ""], &[2, 5, 24]),
+            false => d.named_input("x", &["", "rows", "", ""], &[2, 5, 3, 8]),
+        };
+        let [cos, sin] = ["cos", "sin"].map(|n| d.named_input(n, &["", "rows", "", ""], &[1, 5, 1, 4]));
+        let [a, b] = neighbours(&mut d, x, way, &[0, -1, 3, 4, 2]);
+        let [ac, bs, bc, asn] = [("ac", a, cos), ("bs", b, sin), ("bc", b, cos), ("as", a, sin)]
+            .map(|(name, x, y)| d.op(name, "Mul", &[x, y], vec![]));
+        let low = d.op("low", "Sub", &[ac, bs], vec![]);
+        let high = d.op("high", "Add", &[bc, asn], vec![]);
+        let y = stacked(&mut d, "y", [low, high], &[0, 0, 3, 8]);
+        let (_, after, report) = d.check("rotary", vec![y]);
+        assert_eq!(report.fired, 1, "{way} {flat}: {after:#?} {:?}", report.misses);
+        only(&after, &["RotaryEmbedding"]);
+    }
+}
+
+#[test]
+fn what_turns_neighbours_nearly_stays() {
+    // The angles of halves.
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 5, 3, 8]);
+    let half = random(DType::F32, &[5, 1, 4], -1.0, 1.0, 3).unwrap();
+    let rows: Vec<f32> = half.as_slice::<f32>().unwrap().chunks(4).flat_map(|r| [r, r].concat()).collect();
+    let cs = ["cos", "sin"].map(|n| d.b.constant(n, Tensor::from_slice(&[5, 1, 8], &rows).unwrap()));
+    let [even, odd] = neighbours(&mut d, x, "slices", &[]);
+    let neg = d.op("neg", "Neg", &[odd], vec![]);
+    let turned = stacked(&mut d, "turned", [neg, even], &[2, 5, 3, 8]);
+    let a = d.op("a", "Mul", &[x, cs[0]], vec![]);
+    let b = d.op("b", "Mul", &[turned, cs[1]], vec![]);
+    let y = d.op("y", "Add", &[a, b], vec![]);
+    let (before, after, report) = d.check("rotary", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("neighbours of the angles"), "{:?}", report.misses);
+
+    // Neighbours that are put together as halves.
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 5, 3, 8]);
+    let [cos, sin] = ["cos", "sin"].map(|n| d.input(n, &[1, 5, 1, 4]));
+    let [a, b] = neighbours(&mut d, x, "slices", &[]);
+    let [ac, bs, bc, asn] = [("ac", a, cos), ("bs", b, sin), ("bc", b, cos), ("as", a, sin)]
+        .map(|(name, x, y)| d.op(name, "Mul", &[x, y], vec![]));
+    let low = d.op("low", "Sub", &[ac, bs], vec![]);
+    let high = d.op("high", "Add", &[bc, asn], vec![]);
+    let y = d.op("y", "Concat", &[low, high], vec![("axis", Attr::Int(-1))]);
+    let (before, after, _) = d.check("rotary", vec![y]);
+    assert_eq!(before, after);
+}

@@ -40,16 +40,23 @@ fn axes<'c>(cx: &'c PassCtx<'_, '_>, mask: ValueId, rank: usize) -> Option<&'c [
     lead.iter().all(|d| d.known() == Some(1)).then_some(own)
 }
 
-/// Whether the mask's axes broadcast to those of the scores without making them larger. The keys' axis is settled by the
-/// product with the values.
-pub fn broadcasts(cx: &PassCtx<'_, '_>, mask: ValueId, scores: &[Dim]) -> bool {
-    let Some(d) = axes(cx, mask, scores.len()) else { return false };
+/// Whether the mask's axes broadcast to those of the scores without making them larger, and are no more than `rank`. The keys'
+/// axis is settled by the product with the values.
+pub fn broadcasts(cx: &PassCtx<'_, '_>, mask: ValueId, scores: &[Dim], rank: usize) -> bool {
+    let Some(d) = axes(cx, mask, rank) else { return false };
     d.len() <= scores.len()
         && d.iter()
             .rev()
             .zip(scores.iter().rev())
             .skip(1)
             .all(|(m, s)| m.known() == Some(1) || m.same(s) || m.is_capped(s))
+}
+
+/// Whether two masks are of as many items, not one of windows and one of whole batches.
+fn in_step(cx: &PassCtx<'_, '_>, a: ValueId, b: ValueId) -> bool {
+    let items = |v: ValueId| cx.dims(v).and_then(|d| d.iter().rev().nth(3).cloned()).unwrap_or(Dim::Known(1));
+    let (a, b) = (items(a), items(b));
+    a.same(&b) || [a, b].iter().any(|n| n.known() == Some(1))
 }
 
 /// Whether a mask leaves row i the keys up to its own place, which is `past` keys further on, and no others.
@@ -98,6 +105,9 @@ pub fn combined(cx: &mut PassCtx<'_, '_>, masks: &[Mask], rank: usize) -> Result
         // Sums are two streams to the kernel, unless more is to come.
         match all.last().copied() {
             Some((before, kind)) if kind == fill && (fill.is_some() || all.len() + i >= 2) => {
+                if !in_step(cx, before, v) {
+                    return Ok(None);
+                }
                 let join = if fill.is_some() { BinaryFn::And } else { BinaryFn::Add };
                 let name = format!("{}.mask", cx.graph().value(v).name);
                 let both = vec![Some(before), Some(v)];

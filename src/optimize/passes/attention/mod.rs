@@ -69,18 +69,19 @@ fn near<T>(why: impl Into<String>) -> std::result::Result<T, Stop> {
 /// What lies between the two products.
 struct Between {
     scores: NodeId,
-    masks: Vec<Mask>,
+    /// Each with the scores that it is for, which may have another shape than the product.
+    masks: Vec<(Mask, ValueId)>,
     scale: f64,
     cap: f64,
 }
 
 impl Between {
-    /// Takes in a mask, above all that was met.
-    fn take(&mut self, m: Mask) -> std::result::Result<(), Stop> {
+    /// Takes in a mask of some scores, above all that was met.
+    fn take(&mut self, m: Mask, scores: ValueId) -> std::result::Result<(), Stop> {
         if (self.scale, self.cap) != (1.0, 0.0) {
             return near("the mask is applied before the scale");
         }
-        self.masks.push(m);
+        self.masks.push((m, scores));
         Ok(())
     }
 }
@@ -115,20 +116,22 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         let n = turned.len();
         turned.swap(n - 1, n - 2);
     }
-    // Batches and heads must not be broadcast; grouped heads are found by tracing.
+    // Batches must not be broadcast; keys that all heads share may be, and grouped heads are found by tracing.
     let lead = |x: ValueId| cx.dims(x).and_then(|d| Some(d.get(..d.len().checked_sub(2)?)?.to_vec()));
     let (Some(lq), Some(lk), Some(lv)) = (lead(q), lead(k), lead(v)) else {
         return near("an operand's rank is not known");
     };
     let same = |a: &[Dim], b: &[Dim]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b));
-    if lq.len() != roles.len() - 2 || !same(&lq, &lk) || !same(&lq, &lv) {
+    let shared = |i: usize| roles[i] == Role::Head && lk[i].known() == Some(1);
+    let met = lq.len() == lk.len() && (0..lq.len()).all(|i| lq[i].same(&lk[i]) || shared(i));
+    if lq.len() != roles.len() - 2 || !met || !same(&lk, &lv) {
         return near(format!("batches or heads are not known to be the same: {lq:?}, {lk:?}, {lv:?}"));
     }
     let mut found = [trace(cx, q, roles, false), trace(cx, k, &turned, true), trace(cx, v, roles, true)];
     if let [Some(_), Some(k_at), Some(v_at)] = &found {
         let pasts = [k_at.past, v_at.past].into_iter().flatten();
         let presents: Vec<ValueId> = pasts.clone().map(|p| p.1).collect();
-        let masks = b.masks.iter().map(|m| match *m {
+        let masks = b.masks.iter().map(|m| match m.0 {
             Mask::Added(v) => v,
             Mask::Chosen { by, .. } => by,
         });
@@ -148,14 +151,15 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     if v_at.scale != 1.0 {
         return near("the values are scaled");
     }
-    for m in &b.masks {
+    for (m, to) in &b.masks {
         let v = match *m {
             Mask::Added(v) => v,
             Mask::Chosen { by, .. } => by,
         };
-        if !mask::broadcasts(cx, v, &scores) {
+        let to = cx.dims(*to).unwrap_or(&scores);
+        if !mask::broadcasts(cx, v, to, scores.len()) {
             let have = cx.dims(v).map(|d| format!("{d:?}")).unwrap_or_default();
-            return near(format!("a mask of {have} is not known to broadcast to the scores' {scores:?}"));
+            return near(format!("a mask of {have} is not known to broadcast to the scores' {to:?}"));
         }
         if matches!(m, Mask::Added(v) if !cx.dtype(*v).is_some_and(is_float)) {
             return near("a mask is not of floats");
@@ -163,7 +167,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     }
     // A triangle need be neither read nor computed. Rows come after the past.
     let past = k_at.past.map_or(Some(Dim::Known(0)), |(past, _)| cx.dims(past)?.get(2).cloned());
-    let causal = matches!((&b.masks[..], &past), (&[m], Some(past)) if mask::is_causal(cx, m, past));
+    let causal = matches!((&b.masks[..], &past), (&[(m, _)], Some(past)) if mask::is_causal(cx, m, past));
     let scale = b.scale * f64::from(product.alpha) * q_at.scale * k_at.scale;
     // A narrow type rounds the usual scale; the operator knows it exactly.
     let digits = if dtype == DType::F16 { 1e-3 } else { 8e-3 };
@@ -178,8 +182,8 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         ..Attention::default()
     };
     let mut inputs = vec![None; 3];
-    let masks = if causal { &[][..] } else { &b.masks };
-    let Some(masks) = mask::combined(cx, masks, scores.len())? else {
+    let masks: Vec<Mask> = b.masks.iter().map(|m| m.0).filter(|_| !causal).collect();
+    let Some(masks) = mask::combined(cx, &masks, scores.len())? else {
         return near("masks are of open sizes, or choose between more than one number");
     };
     (op.fill, op.replaces) = (masks.fill.unwrap_or(op.fill), masks.fill.is_some());
@@ -318,7 +322,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
             wide |= c.to == Some(DType::F64) && cx.dtype(x) != Some(DType::F64);
             s = x;
         } else if let Some((scores, m)) = mask::chosen(cx, id) {
-            b.take(m)?;
+            b.take(m, scores)?;
             s = scores;
         } else {
             match (binary(&*node.op), y) {
@@ -326,7 +330,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
                     let Some(scores) = [x, y].into_iter().find(|&v| leads_to_product(cx, v, &mut 32)) else {
                         return Err(Stop::No);
                     };
-                    b.take(Mask::Added(if scores == x { y } else { x }))?;
+                    b.take(Mask::Added(if scores == x { y } else { x }), scores)?;
                     s = scores;
                 }
                 (Some(f @ (BinaryFn::Mul | BinaryFn::Div)), Some(y)) => {
@@ -419,10 +423,15 @@ fn leads_to_product(cx: &PassCtx<'_, '_>, v: ValueId, left: &mut usize) -> bool 
     node.inputs.get(ways).unwrap_or_default().iter().flatten().any(|&x| leads_to_product(cx, x, left))
 }
 
-/// Whether a view only puts axes of 1 in front, or takes them away.
+/// Whether a view only puts axes of 1 in front, or takes them away, or cuts the batch of four axes in two (windows of images), or
+/// joins it again.
 fn is_lead(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> bool {
     let (Some(a), Some(b)) = (cx.dims(x), cx.dims(view)) else { return false };
     let n = a.len().min(b.len());
+    if n == 4 && a.len().max(b.len()) == 5 {
+        // As many elements as before, in as many rows of heads.
+        return same_shape(Some(&a[a.len() - 3..]), Some(&b[b.len() - 3..]));
+    }
     let ones = |d: &[Dim]| d[..d.len() - n].iter().all(|d| d.known() == Some(1));
     ones(a) && ones(b) && same_shape(Some(&a[a.len() - n..]), Some(&b[b.len() - n..]))
 }
@@ -445,5 +454,5 @@ fn guards(cx: &PassCtx<'_, '_>, test: ValueId, b: &Between) -> bool {
     let Some((_, reduce)) = cx.made_by(most) else { return false };
     let is_most = reduce.op.downcast::<Reduce>().is_some_and(|r| r.kind == ReduceKind::Max);
     let of = reduce.inputs.first().copied().flatten();
-    is_most && matches!((&b.masks[..], of), ([Mask::Added(m)], Some(v)) if *m == v)
+    is_most && matches!((&b.masks[..], of), ([(Mask::Added(m), _)], Some(v)) if *m == v)
 }

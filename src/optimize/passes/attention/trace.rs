@@ -6,7 +6,7 @@
 
 use crate::ir::{Dim, ValueId};
 use crate::ops::attention::{Axis, Role, View};
-use crate::ops::movement::{Concat, Expand, Gather, Slice, Split, Transpose};
+use crate::ops::movement::{Concat, Expand, Gather, Slice, Split, Tile, Transpose};
 use crate::ops::pointwise::BinaryFn;
 use crate::ops::shape::{Identity, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::PassCtx;
@@ -164,7 +164,7 @@ impl Trace<'_, '_, '_> {
         if let Some(c) = op.downcast::<Concat>() {
             return self.join(c.axis, x, second.filter(|_| node.inputs.len() == 2)?);
         }
-        if op.is::<Expand>() {
+        if op.is::<Expand>() || op.is::<Tile>() {
             return self.repeat(x);
         }
         let rank = self.cx.dims(x)?.len();
