@@ -59,6 +59,9 @@ fn refused(cx: &PassCtx<'_, '_>, id: NodeId, f: &Found) -> Option<String> {
         let long = |&v: &ValueId| cx.dims(v).is_some_and(|d| Dim::product(d).same(&Dim::product(own)));
         typed && lists.iter().all(long) && lists.len() + 1 == f.inputs.len()
     };
+    if let Some(n) = row(&f.op.norm, dims).filter(|&n| n > LONGEST) {
+        return Some(format!("a row of {n} numbers does not stay in the cache"));
+    }
     match &f.op.norm {
         Norm::Softmax(s) if s.flatten || s.axis == -1 || s.axis == rank - 1 => None,
         Norm::Softmax(s) => Some(format!("its rows lie apart, along axis {} of {rank}", s.axis)),
@@ -73,6 +76,20 @@ fn refused(cx: &PassCtx<'_, '_>, id: NodeId, f: &Found) -> Option<String> {
             (!own.is_some_and(each)).then(|| "its scale or shift has not a number a channel".into())
         }
     }
+}
+
+/// Numbers of a row at most: a mebibyte. Longer ones come from memory each time, which more tasks share without the row.
+const LONGEST: i64 = 256 * 1024;
+
+/// Numbers of a row, where they are known.
+fn row(norm: &Norm, dims: &[Dim]) -> Option<i64> {
+    let (axis, groups) = match norm {
+        Norm::Softmax(s) => (s.axis, 1),
+        Norm::Layer(l) => (l.axis, 1),
+        Norm::Channels(c) => (1, c.groups.map_or_else(|| dims.get(1)?.size(), Some)?),
+    };
+    let first = usize::try_from(if axis < 0 { axis + dims.len() as i64 } else { axis }).ok()?;
+    Some(Dim::product(dims.get(first..)?).known()? / i64::try_from(groups.max(1)).ok()?)
 }
 
 /// The node as a program whose result is of a type. A narrow type is rounded between operators, as it would be: one operator then.

@@ -153,7 +153,12 @@ fn narrow_rows_to_the_same_bits() {
 pub fn rows_that_others_need_stay_apart() {
     type Make = fn(&mut Draft, ValueId) -> Vec<ValueId>;
     let row = |d: &mut Draft| d.constant("row", &[8], -1.0, 1.0);
-    let cases: [(&str, Make); 5] = [
+    let cases: [(&str, Make); 6] = [
+        ("does not stay in the cache", |d, _| {
+            let x = d.input("long", &[1, 300_000]);
+            let n = d.op("n", "Softmax", &[x], vec![]);
+            vec![d.op("y", "Sqrt", &[n], vec![])]
+        }),
         ("other users", |d, x| {
             let n = d.op("n", "Softmax", &[x], vec![]);
             vec![d.op("y", "Relu", &[n], vec![]), n]
