@@ -61,27 +61,9 @@ impl Attention {
             return unsafe { plain::rows(self, item, first, count, p, scratch.cast()) };
         }
         let (batch, head) = (item / s.kv_heads, item % s.kv_heads);
-        let at = |n: usize| scratch.wrapping_add(n);
-        let room = &self.room;
-        let (q, scores, values) = (at(room.q), at(room.s), at(room.o));
-        let (top, sum) = (at(room.top), at(room.sum));
-        let mut rows = Rows {
-            plan: self,
-            p,
-            item,
-            first,
-            count,
-            key: 0,
-            keys: 0,
-            scores,
-            bias: at(room.bias),
-            top,
-            sum,
-            was: at(room.was),
-            alike: None,
-            queries: q,
-            values: null_mut(),
-        };
+        let mut rows = self.rows(item, first, count, p, scratch);
+        let (q, scores, top, sum) = (rows.queries, rows.scores, rows.top, rows.sum);
+        let values = scratch.wrapping_add(self.room.o);
         // SAFETY: rows first..first + count of the item; the scratch was measured for a block.
         unsafe {
             self.load_queries(&rows);
@@ -347,14 +329,17 @@ impl Attention {
         }
     }
 
-    /// Puts the parts of a block of rows together.
-    pub(super) unsafe fn merge(&self, block: usize, p: &AttentionPtrs, ws: *mut f32, scratch: *mut f32) {
-        let s = &self.spec;
-        let (item, row_block) = (block / self.row_blocks, block % self.row_blocks);
-        let first = row_block * self.block_rows;
-        let count = self.block_rows.min(self.shared_rows - first);
+    /// Some rows of an item with their places in the scratch, before the first block of keys.
+    fn rows<'a>(
+        &'a self,
+        item: usize,
+        first: usize,
+        count: usize,
+        p: &'a AttentionPtrs,
+        scratch: *mut f32,
+    ) -> Rows<'a> {
         let (room, at) = (&self.room, |n: usize| scratch.wrapping_add(n));
-        let rows = Rows {
+        Rows {
             plan: self,
             p,
             item,
@@ -362,15 +347,25 @@ impl Attention {
             count,
             key: 0,
             keys: 0,
-            scores: null_mut(),
-            bias: null_mut(),
+            scores: at(room.s),
+            bias: at(room.bias),
             top: at(room.top),
             sum: at(room.sum),
-            was: null_mut(),
+            was: at(room.was),
             alike: None,
-            queries: null_mut(),
-            values: at(room.o),
-        };
+            queries: at(room.q),
+            values: null_mut(),
+        }
+    }
+
+    /// Puts the parts of a block of rows together.
+    pub(super) unsafe fn merge(&self, block: usize, p: &AttentionPtrs, ws: *mut f32, scratch: *mut f32) {
+        let s = &self.spec;
+        let (item, row_block) = (block / self.row_blocks, block % self.row_blocks);
+        let first = row_block * self.block_rows;
+        let count = self.block_rows.min(self.shared_rows - first);
+        let mut rows = self.rows(item, first, count, p, scratch);
+        rows.values = scratch.wrapping_add(self.room.o);
         // SAFETY: the parts that the phase before wrote.
         unsafe {
             std::ptr::write_bytes(rows.values, 0, count * s.value_size);
