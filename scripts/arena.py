@@ -1,18 +1,22 @@
-"""Working memory of models, ours beside onnxruntime's: python scripts/arena.py MODEL.onnx INPUTS.npz [...] (pairs), as a table.
+"""Working memory of the bench models, ours beside onnxruntime's: `python scripts/arena.py`, for some of them `NAME...`; `--write`
+puts the table into docs/performance.md. ORTX names the command, target/release/ortx otherwise; BENCH_MODELS the models' folder.
 
 Ours is what `ortx inspect --plan` says of the arena. onnxruntime's is by how much its arena grows in the first run, where
 each tensor is allocated by itself, or in the second, where its memory pattern asks for one block, whichever is less; it
 extends the arena by what is asked for, and says so in its log. Weights are in neither, outputs are in onnxruntime's.
-Arrays are named as the inputs are, or in__NAME.
 """
 
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
 
 ORTX = os.environ.get("ORTX", "target/release/ortx")
+MODELS = pathlib.Path(os.environ.get("BENCH_MODELS", "~/.cache/ortx-bench/models")).expanduser()
+TABLE = pathlib.Path(__file__).resolve().parent.parent / "docs/performance.md"
+HEAD = "| model | arena | largest live set | ratio | largest workspace | scratch a thread | onnxruntime |\n|---|---|---|---|---|---|---|\n"
 
 
 def arrays(npz):
@@ -55,18 +59,35 @@ def onnxruntimes(model, npz):
     return min(g for g in grown if g > 0 or g == grown[0])
 
 
-def main():
-    print("| model | arena | largest live set | ratio | workspace | scratch a thread | onnxruntime |")
-    print("|---|---|---|---|---|---|---|")
-    names = sys.argv[1:]
-    for model, npz in zip(names[::2], names[1::2]):
-        arena, live, workspace, scratch = ours(model, npz)
-        kib = [f"{n / 1024:,.0f}" for n in (arena, live, workspace, scratch, onnxruntimes(model, npz))]
-        name = os.path.basename(os.path.dirname(os.path.abspath(model)))
-        print(f"| {name} | {kib[0]} | {kib[1]} | {arena / max(live, 1):.2f} | {' | '.join(kib[2:])} |", flush=True)
+def row(folder, npz, several):
+    model = str(folder / "model.onnx")
+    arena, live, workspace, scratch = ours(model, str(npz))
+    kib = [f"{n / 1024:,.0f}" for n in (arena, live, workspace, scratch, onnxruntimes(model, str(npz)))]
+    name = folder.name
+    if several:
+        tokens = arrays(npz)["input_ids"].shape[-1]
+        name += ", a token" if tokens == 1 else f", {tokens} tokens"
+    return f"| {name} | {kib[0]} | {kib[1]} | {arena / max(live, 1):.2f} | {' | '.join(kib[2:])} |\n"
+
+
+def main(names):
+    rows = HEAD
+    print(HEAD, end="", flush=True)
+    for folder in sorted(f for f in MODELS.iterdir() if not names or f.name in names):
+        inputs = sorted(folder.glob("io_*.npz"))
+        for npz in inputs:
+            rows += row(folder, npz, len(inputs) > 1)
+            print(rows.splitlines()[-1], flush=True)
+    return rows
 
 
 if sys.argv[1:2] == ["--child"]:
     child(*sys.argv[2:])
+elif sys.argv[1:] == ["--write"]:
+    table = re.compile(re.escape(HEAD.split(" ratio ")[0]) + r".*\n(?:\|.*\n)+")
+    rows = main([])
+    text, count = table.subn(lambda _: rows, TABLE.read_text())
+    assert count == 1, f"{count} tables of working memory in {TABLE}"
+    TABLE.write_text(text)
 else:
-    main()
+    main(sys.argv[1:])

@@ -63,6 +63,7 @@ fn segment(program: &Program, s: &Segment, number: usize, of: usize) -> (String,
         total.read += cost.read;
         total.written += cost.written;
         let (name, op) = node.map_or(("", ""), |n| (&*n.name, n.op.name()));
+        let workspace = if let Item::Step(x) = item { x.step.workspace_bytes() } else { 0 };
         let (backend, slots): (&str, Vec<u32>) = match item {
             Item::Step(x) => (target.backend(x.backend).name(), x.outputs.to_vec()),
             Item::CopyIn { backend, to, .. } | Item::CopyOut { backend, to, .. } => {
@@ -95,6 +96,7 @@ fn segment(program: &Program, s: &Segment, number: usize, of: usize) -> (String,
             "flops": cost.flops,
             "bytes_read": cost.read,
             "bytes_written": cost.written,
+            "workspace_bytes": workspace,
             "results": results.iter().map(Placed::json).collect::<Vec<_>>(),
         }));
     }

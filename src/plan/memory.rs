@@ -83,7 +83,7 @@ pub fn plan(items: &mut [Item], slots: &mut [Slot], pinned: &[u32], spaces: usiz
 }
 
 /// By slot: the items that use it, `pinned` ones to the end.
-fn lives(items: &[Item], slots: usize, pinned: impl Iterator<Item = u32>) -> Vec<Life> {
+pub fn lives(items: &[Item], slots: usize, pinned: impl Iterator<Item = u32>) -> Vec<Life> {
     let mut lives = vec![Life { first: usize::MAX, last: 0 }; slots];
     for (i, item) in items.iter().enumerate() {
         visit(item, |s, is_output| {
@@ -152,51 +152,64 @@ pub fn visit(item: &Item, mut f: impl FnMut(u32, bool)) {
 }
 
 /// How many pairs of blocks are compared at most beyond the first try: a fraction of a millisecond.
-const PATIENCE: usize = 1 << 18;
+const PATIENCE: usize = 1 << 17;
 
 /// Gives each block an offset; returns the bytes of each space.
 ///
 /// Blocks go one after the other to the lowest gap among those placed before them and alive at the same time: the largest
-/// first. Where that takes more than what is alive at one time, other orders are tried: by lifetime, then the best so far with
-/// one block moved to another turn, over and over. Nothing but the blocks decides, so that equal plans stay equal.
+/// first. Where that takes more than what is alive at one time, other orders are tried: by lifetime, then the best so far
+/// with one block moved to another turn, over and over: any, and in between one that reaches too far, to an earlier turn.
+/// Nothing but the blocks decides, so that equal plans stay equal.
 fn place(blocks: &mut [Block], spaces: usize) -> Vec<usize> {
     let mut sizes = vec![0usize; spaces + 1];
-    let mut placed = Vec::with_capacity(blocks.len());
+    let mut gaps = Vec::new();
     for (space, size) in sizes.iter_mut().enumerate() {
         let mut order: Vec<usize> = (0..blocks.len()).filter(|&i| blocks[i].space as usize == space).collect();
+        let near = Neighbours::of(blocks, &order);
         order.sort_by_key(|&i| (Reverse(blocks[i].bytes), blocks[i].from));
-        *size = fit(blocks, &order, &mut placed);
+        *size = fit(blocks, &order, &near, &mut gaps);
         let bound = largest_live(blocks, &order);
-        let tries = PATIENCE / (order.len() * order.len()).max(1);
+        let tries = PATIENCE / near.list.len().max(1);
         if *size <= bound || tries == 0 {
             continue;
         }
         let of = order.clone();
         let offsets = |blocks: &[Block]| of.iter().map(|&i| blocks[i].offset).collect::<Vec<_>>();
-        let (mut best, mut best_order) = (offsets(blocks), order.clone());
+        let reaches_too_far = |blocks: &[Block], i: usize| blocks[i].offset + blocks[i].bytes > bound;
+        let too_far = |blocks: &[Block], order: &[usize]| {
+            let turns = order.iter().enumerate().filter(|&(_, &i)| reaches_too_far(blocks, i));
+            turns.map(|(turn, _)| turn).collect::<Vec<_>>()
+        };
+        let (mut best, mut best_order, mut far) = (offsets(blocks), order.clone(), too_far(blocks, &order));
         let life = |b: &Block| b.to - b.from + 1;
         let mut seed = 1u64;
-        let mut turn = || {
+        let mut below = |n: usize| {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) as usize % of.len()
+            (seed >> 33) as usize % n
         };
         for k in 0..tries {
+            order.clone_from(&best_order);
             match k {
                 0 => order.sort_by_key(|&i| Reverse(blocks[i].bytes.saturating_mul(life(&blocks[i])))),
                 1 => order.sort_by_key(|&i| Reverse(life(&blocks[i]))),
                 _ => {
-                    order.clone_from(&best_order);
-                    let moved = order.remove(turn());
-                    order.insert(turn(), moved);
+                    let (from, to) = match k % 2 {
+                        0 => (below(of.len()), of.len()),
+                        _ => {
+                            let from = far[below(far.len())];
+                            (from, from + 1)
+                        }
+                    };
+                    let moved = order.remove(from);
+                    order.insert(below(to), moved);
                 }
             }
-            let new = fit(blocks, &order, &mut placed);
+            let new = fit(blocks, &order, &near, &mut gaps);
             // Moves that change nothing are taken too: others become possible by them.
             if new <= *size {
+                (far, best) = (too_far(blocks, &order), offsets(blocks));
                 best_order.clone_from(&order);
-            }
-            if new < *size {
-                (*size, best) = (new, offsets(blocks));
+                *size = new;
             }
             if *size <= bound {
                 break;
@@ -207,27 +220,67 @@ fn place(blocks: &mut [Block], spaces: usize) -> Vec<usize> {
     sizes
 }
 
+/// For each block those that are alive at the same time, as one list.
+struct Neighbours {
+    /// By block: where its part begins; one more entry for the end.
+    starts: Vec<usize>,
+    list: Vec<u32>,
+}
+
+impl Neighbours {
+    /// Among blocks of one space.
+    fn of(blocks: &[Block], of: &[usize]) -> Neighbours {
+        let mut by_time = of.to_vec();
+        by_time.sort_unstable_by_key(|&i| blocks[i].from);
+        let each_pair = |f: &mut dyn FnMut(usize, usize)| {
+            for (k, &i) in by_time.iter().enumerate() {
+                let later = by_time[k + 1..].iter().take_while(|&&j| blocks[j].from <= blocks[i].to);
+                later.for_each(|&j| f(i, j));
+            }
+        };
+        let mut starts = vec![0; blocks.len() + 1];
+        each_pair(&mut |i, j| {
+            starts[i] += 1;
+            starts[j] += 1;
+        });
+        let mut end = 0;
+        for s in &mut starts {
+            end += *s;
+            *s = end;
+        }
+        // Filled from behind: each part's end becomes its beginning.
+        let mut list = vec![0; end];
+        each_pair(&mut |i, j| {
+            for (own, other) in [(i, j), (j, i)] {
+                starts[own] -= 1;
+                list[starts[own]] = other as u32;
+            }
+        });
+        Neighbours { starts, list }
+    }
+    fn of_block(&self, i: usize) -> &[u32] {
+        &self.list[self.starts[i]..self.starts[i + 1]]
+    }
+}
+
 /// Gives the blocks offsets in this order; returns the bytes they take.
-fn fit(blocks: &mut [Block], order: &[usize], placed: &mut Vec<usize>) -> usize {
-    placed.clear();
+fn fit(blocks: &mut [Block], order: &[usize], near: &Neighbours, taken: &mut Vec<(usize, usize)>) -> usize {
+    const NOWHERE: usize = usize::MAX;
+    order.iter().for_each(|&i| blocks[i].offset = NOWHERE);
     let mut size = 0;
     for &i in order {
-        let (bytes, from, to) = (blocks[i].bytes, blocks[i].from, blocks[i].to);
-        let mut offset = 0;
-        // `placed` is kept in order of offset, so the first fitting gap is the lowest.
-        for &j in placed.iter() {
-            let b = &blocks[j];
-            if b.to < from || to < b.from {
-                continue;
-            }
-            if offset + bytes <= b.offset {
+        taken.clear();
+        let others = near.of_block(i).iter().map(|&j| &blocks[j as usize]);
+        taken.extend(others.filter(|b| b.offset != NOWHERE).map(|b| (b.offset, b.offset + b.bytes)));
+        taken.sort_unstable();
+        let (mut offset, bytes) = (0, blocks[i].bytes);
+        for &(from, to) in taken.iter() {
+            if offset + bytes <= from {
                 break;
             }
-            offset = offset.max(b.offset + b.bytes);
+            offset = offset.max(to);
         }
         blocks[i].offset = offset;
-        let at = placed.partition_point(|&j| blocks[j].offset < offset);
-        placed.insert(at, i);
         size = size.max(offset + bytes);
     }
     size

@@ -114,29 +114,99 @@ impl Families {
     }
 }
 
-/// Lets the tensors of nodes share memory where that is right and saves some. Tells it for each part of each joint.
-///
-/// A slot that is a graph output counts as the arena's here: plans for other sizes come with their outputs marked already.
-pub fn share(slots: &mut [Slot], joints: &[Joint]) -> Vec<bool> {
+/// The memory that is alive at each item.
+struct Load {
+    /// Of each root: its family's life.
+    lives: Vec<Life>,
+    /// By item.
+    bytes: Vec<usize>,
+}
+
+impl Load {
+    fn of(slots: &[Slot], lives: &[Life]) -> Load {
+        let end = lives.iter().map(|l| l.last + 1).max().unwrap_or(0);
+        let mut this = Load { lives: lives.to_vec(), bytes: vec![0; end] };
+        for (s, &life) in slots.iter().zip(lives) {
+            if s.within.is_none() && is_arena(s) {
+                this.count(life, s.bytes, usize::wrapping_add);
+            }
+        }
+        this
+    }
+    fn count(&mut self, life: Life, bytes: usize, add: fn(usize, usize) -> usize) {
+        let alive = self.bytes.iter_mut().take(life.last + 1).skip(life.first);
+        alive.for_each(|n| *n = add(*n, bytes));
+    }
+    /// What changes when a family moves into another.
+    fn move_into(&mut self, slots: &[Slot], root: u32, part: u32) {
+        let (whole, own) = (self.lives[root as usize], self.lives[part as usize]);
+        self.lives[root as usize] = whole.with(own);
+        let (all, part) = (&slots[root as usize], &slots[part as usize]);
+        if is_arena(part) {
+            self.count(own, part.bytes, usize::wrapping_sub);
+        }
+        if is_arena(all) {
+            self.count(whole, all.bytes, usize::wrapping_sub);
+            self.count(whole.with(own), all.bytes, usize::wrapping_add);
+        }
+    }
+    /// Whether there was more at some time than at any now, if these moved into another.
+    fn grows(&self, slots: &[Slot], root: u32, parts: &[(u32, usize)]) -> bool {
+        let all = || parts.iter().map(|p| p.0).chain([root]);
+        let life = all().map(|s| self.lives[s as usize]).fold(self.lives[root as usize], Life::with);
+        let alive = |t: usize| {
+            all().filter(move |&s| (self.lives[s as usize].first..=self.lives[s as usize].last).contains(&t))
+        };
+        let now = |t: usize| alive(t).map(|s| slots[s as usize].bytes).sum::<usize>();
+        let peak = self.peak();
+        (life.first..=life.last).any(|t| self.bytes[t] + slots[root as usize].bytes > peak + now(t))
+    }
+    fn peak(&self) -> usize {
+        self.bytes.iter().copied().max().unwrap_or(0)
+    }
+}
+
+/// Whether a slot's memory is planned, or could be. A graph output's counts as the arena's here: plans for other sizes come with
+/// their outputs marked already.
+fn is_arena(s: &Slot) -> bool {
+    matches!(s.kind, SlotKind::Arena(_) | SlotKind::Output(_))
+}
+
+/// Lets the tensors of nodes share memory where that is right and saves some. Tells it for each part of each joint. `lives`
+/// are those of the slots by themselves.
+pub fn share(slots: &mut [Slot], joints: &[Joint], lives: &[Life]) -> Vec<bool> {
     let mut families = Families::of(slots);
+    let mut load = Load::of(slots, lives);
     let mut shared = Vec::with_capacity(joints.len());
-    let is_arena = |s: &Slot| matches!(s.kind, SlotKind::Arena(_) | SlotKind::Output(_));
     for j in joints {
         if j.sharing == Sharing::Joined {
-            for &(part, offset) in &j.parts {
-                let fits = part != NO_VALUE && {
-                    let root = Slot::place(slots, part).root;
-                    let (own, all, whole) = (&slots[part as usize], &slots[root as usize], &slots[j.whole as usize]);
-                    // It has its memory for itself, and that is not somebody else's part already.
-                    is_arena(all) && all.bytes == own.bytes && all.space == whole.space && root != j.whole
-                };
-                let is_empty = part != NO_VALUE && slots[part as usize].bytes == 0;
-                let joins = is_empty || fits && offset.is_some();
-                if let Some(offset) = offset.filter(|_| joins && !is_empty) {
-                    let root = Slot::place(slots, part).root;
-                    families.absorb(slots, root, Within { root: j.whole, offset });
+            let mut joined = SmallVec::<[(u32, usize); 8]>::new();
+            let mut fits = |&(part, offset): &(u32, Option<usize>)| {
+                if part == NO_VALUE || slots[part as usize].bytes == 0 {
+                    return part != NO_VALUE;
                 }
-                shared.push(joins);
+                let root = Slot::place(slots, part).root;
+                let (own, all, whole) = (&slots[part as usize], &slots[root as usize], &slots[j.whole as usize]);
+                // It has its memory for itself, and that is not somebody else's part already.
+                let is_own = is_arena(all) && all.bytes == own.bytes && all.space == whole.space && root != j.whole;
+                match offset.filter(|_| is_own && !joined.iter().any(|p| p.0 == root)) {
+                    Some(offset) => joined.push((root, offset)),
+                    None => return false,
+                }
+                true
+            };
+            let first = shared.len();
+            shared.extend(j.parts.iter().map(&mut fits));
+            // All of the whole is alive from the first part on: not where that is more than there is at any time now.
+            if load.grows(slots, j.whole, &joined) {
+                let is_empty = |p: &(u32, Option<usize>)| p.0 != NO_VALUE && slots[p.0 as usize].bytes == 0;
+                shared.truncate(first);
+                shared.extend(j.parts.iter().map(is_empty));
+                joined.clear();
+            }
+            for (root, offset) in joined {
+                load.move_into(slots, j.whole, root);
+                families.absorb(slots, root, Within { root: j.whole, offset });
             }
             continue;
         }
@@ -153,6 +223,7 @@ pub fn share(slots: &mut [Slot], joints: &[Joint]) -> Vec<bool> {
         for &(part, offset) in &j.parts {
             if let Some(offset) = offset.filter(|_| joins) {
                 let at = Slot::place(slots, j.whole);
+                load.move_into(slots, at.root, part);
                 families.absorb(slots, part, Within { root: at.root, offset: at.offset + offset });
             }
             shared.push(joins);

@@ -7,7 +7,7 @@ mod variants;
 
 pub use again::{Recipe, again};
 
-use super::memory;
+use super::memory::{self, Life};
 use super::program::Program;
 use super::segment::{DynamicItem, Item, Segment, Slot, SlotKind, Tail};
 use super::share::{Joint, Sharing, share};
@@ -90,6 +90,8 @@ pub(super) struct Specialiser<'p> {
     reorders: Vec<usize>,
     /// Nodes whose tensors may share memory, in their order.
     joints: Vec<Joint>,
+    /// By slot: the items that use it, before any was dropped.
+    lives: Vec<Life>,
     /// For each part of each joint: whether it does.
     shared: Vec<bool>,
 }
@@ -118,6 +120,7 @@ impl<'p> Specialiser<'p> {
             item_of: vec![NO_ITEM; nodes],
             reorders: Vec::new(),
             joints: Vec::new(),
+            lives: Vec::new(),
             shared: Vec::new(),
         }
     }
@@ -153,7 +156,8 @@ impl<'p> Specialiser<'p> {
             let node = graph.node(id);
             self.at = at;
             let flow = self.node(id, node).context(|| self.describe(node))?;
-            if let Flow::Cut(watch) = flow {
+            if let Flow::Cut(mut watch) = flow {
+                self.add_late(&mut watch, at);
                 ensure!(at > self.start || !self.items.is_empty() || !watch.is_empty(), Internal, "an empty segment");
                 tail = Some(Tail { at, watch, facts: Vec::new(), id: self.program.new_tail() });
                 break;
@@ -162,6 +166,22 @@ impl<'p> Specialiser<'p> {
         self.share();
         self.bind_all(threads)?;
         self.finish(tail, want_recipe)
+    }
+
+    /// Adds to what a cut watches the other values made by now whose shapes later steps wait for: one cut serves all.
+    fn add_late(&self, watch: &mut Vec<(ValueId, bool)>, at: usize) {
+        let graph = &self.program.graph;
+        let bindings = self.program.target.cpu.bindings();
+        for &id in &graph.order()[at..] {
+            let node = graph.node(id);
+            for &v in node.inputs.iter().flatten().filter(|_| bindings.has_step(&*node.op)) {
+                let (made, fact) = (self.made[v.index()], &self.facts[v.index()]);
+                let is_plain = fact.as_tensor().is_some_and(|t| t.dtype != DType::String);
+                if made == Made::Dynamic && is_plain && !fact.is_concrete() && !watch.iter().any(|w| w.0 == v) {
+                    watch.push((v, false));
+                }
+            }
+        }
     }
 
     fn describe(&self, node: &Node) -> String {
@@ -243,7 +263,8 @@ impl<'p> Specialiser<'p> {
         let Fact::Tensor(t) = &self.facts[v.index()] else { return false };
         let Some(shape) = t.shape() else { return false };
         let n: usize = shape.iter().product();
-        let kind = (t.dtype.is_int() || t.dtype == DType::Bool) && n <= MAX_LIST || t.dtype == DType::F32 && n <= 16;
+        let is_float = matches!(t.dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16);
+        let kind = (t.dtype.is_int() || t.dtype == DType::Bool) && n <= MAX_LIST || is_float && n <= 16;
         kind && shape.len() <= 1 && t.tensor().is_none()
     }
 
@@ -311,7 +332,8 @@ impl<'p> Specialiser<'p> {
 
     /// Lets tensors share memory; steps that would only copy have nothing to do any more, and are dropped in the end.
     fn share(&mut self) {
-        self.shared = share(&mut self.slots, &self.joints);
+        self.lives = memory::lives(&self.items, self.slots.len(), std::iter::empty());
+        self.shared = share(&mut self.slots, &self.joints, &self.lives);
         let mut shared = &self.shared[..];
         for j in &self.joints {
             let (own, rest) = shared.split_at(j.parts.len());
@@ -422,6 +444,7 @@ impl<'p> Specialiser<'p> {
             reorders: self.reorders.iter().map(|&i| kept[i]).filter(|&i| i != NO_ITEM).collect(),
             slots: parts.slots.iter().map(|s| Slot { within: None, ..s.clone() }).collect(),
             joints: self.joints,
+            lives: self.lives,
             shared: self.shared,
             pinned: parts.pinned.clone(),
         });

@@ -11,12 +11,14 @@ macro_rules! models {
             check(stringify!($name));
         })*
 
+        pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
         #[test]
         fn every_model_of_the_table_has_a_test() {
             let table = std::fs::read_to_string("tests/models.toml").unwrap();
             let named: Vec<&str> =
                 table.lines().filter_map(|l| l.strip_prefix("[models.")?.strip_suffix(']')).collect();
-            assert_eq!(named, [$(stringify!($name)),*]);
+            assert_eq!(named, NAMES);
         }
     };
 }

@@ -325,7 +325,9 @@ fn parts_of_blocked_layouts_are_blocks() {
     for (batch, first, in_place) in [(1usize, c, true), (2, c, false), (1, c + c / 2, true)] {
         let all = 3 * c;
         let t = Tiny::new("blocks").input("x", F32, &["?", "3", "8", "8"]);
-        let t = conv(conv(t, "x", "stem", 3, all), "stem", "wide", all, all)
+        // So much that what is joined later never is the most that is alive.
+        let t = conv(conv(t, "x", "early", 3, 4 * all), "early", "stem", 4 * all, all);
+        let t = conv(t, "stem", "wide", all, all)
             .numbers("lengths", &[2], &[first, all - first])
             .node("Split", &["wide", "lengths"], &["a", "b"])
             .int("axis", 1);
@@ -377,4 +379,24 @@ fn an_output_that_is_a_part_is_copied() {
     let plan = c.plan();
     let owned: Vec<_> = plan.slots.iter().filter(|s| matches!(s.kind, SlotKind::Output(_))).map(|s| s.bytes).collect();
     assert_eq!(owned, [64]);
+}
+
+/// The whole is alive from its first part on: not where there would be more at one time than without.
+#[test]
+fn a_concat_does_not_raise_the_peak() {
+    for early in [true, false] {
+        let t = Tiny::new("peak").input("x", F32, &["4"]).input("z", F32, &["20", "20"]);
+        let first = |t: Tiny| t.node("Neg", &["x"], &["a"]);
+        let t = if early { first(t) } else { t };
+        let t = t.node("Abs", &["z"], &["m0"]).numbers("flat", &[1], &[-1]);
+        let t = (0..4).fold(t, |t, i| t.node("Transpose", &[&format!("m{i}")], &[&format!("m{}", i + 1)]));
+        let t = if early { t } else { first(t) };
+        let t = t.node("Reshape", &["m4", "flat"], &["b"]);
+        let t = t.node("Concat", &["a", "b"], &["c"]).int("axis", 0).node("Neg", &["c"], &["y"]).output("y");
+        let c = case(t, &[&[4], &[20, 20]]);
+        let want = [counting(4), map(&counting(400), |v| -v)].concat();
+        assert_eq!((c.has("concat"), c.run()), (early, vec![want]), "early: {early}, {:?}", c.kernels());
+        let segment = c.plan();
+        assert_eq!(segment.arena[0], segment.needed().live);
+    }
 }

@@ -11,6 +11,7 @@ use crate::backend::{Layout, Operand};
 use crate::base::parallel::Parallel;
 use crate::ir::build::infer_op;
 use crate::ir::{Fact, TensorFact, ValueId};
+use crate::plan::memory::Life;
 use crate::plan::program::Program;
 use crate::plan::segment::{Item, Segment, Slot, SlotKind};
 use crate::plan::share::{Joint, Sharing, share};
@@ -50,6 +51,8 @@ pub struct Recipe {
     pub(super) joints: Vec<Joint>,
     /// For each part of each joint: whether it does.
     pub(super) shared: Vec<bool>,
+    /// The lives of the slots then.
+    pub(super) lives: Vec<Life>,
     /// Slots that are needed after the last item.
     pub(super) pinned: Vec<u32>,
 }
@@ -187,7 +190,7 @@ fn slots(recipe: &Recipe, joints: &[Joint], old: &Segment, facts: &Facts<'_>) ->
         }
     }
     // The same tensors must share memory, and the same of them be the caller's.
-    let is_same = share(&mut slots, joints) == recipe.shared
+    let is_same = share(&mut slots, joints, &recipe.lives) == recipe.shared
         && old.direct_outputs.iter().zip(&old.output_slots).all(|(&(_, root), &(_, seen))| {
             Slot::place(&slots, seen).root == root && slots[root as usize].bytes == slots[seen as usize].bytes
         })
