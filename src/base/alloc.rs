@@ -1,7 +1,7 @@
 //! Aligned memory whose allocation can fail without harm.
 
 use super::budget::Charge;
-use crate::{bail, error::Result};
+use crate::{bail, err, error::Result};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
@@ -50,6 +50,25 @@ pub fn try_gathered<T>(items: impl Iterator<Item = Result<T>>) -> Result<Vec<T>>
         v.push(x?);
     }
     Ok(v)
+}
+
+/// Empties a list that is there, and sees to it that it has room for `n` elements; or gives an `OutOfMemory` error.
+pub fn emptied<T>(list: &mut Vec<T>, n: usize) -> Result<()> {
+    list.clear();
+    list.try_reserve(n).map_err(|_| err!(OutOfMemory, "cannot allocate {n} elements of {} bytes", size_of::<T>()))
+}
+
+/// Puts other items into a list that is there. Only where its room is too small is there other memory, or an `OutOfMemory`
+/// error.
+pub fn refill<T>(list: &mut Vec<T>, items: impl Iterator<Item = T>) -> Result<()> {
+    emptied(list, items.size_hint().0)?;
+    for x in items {
+        if list.len() == list.capacity() && list.try_reserve(1).is_err() {
+            bail!(OutOfMemory, "cannot allocate more than {} elements of {} bytes", list.len(), size_of::<T>());
+        }
+        list.push(x);
+    }
+    Ok(())
 }
 
 /// `n` copies of `x`, or an `OutOfMemory` error.

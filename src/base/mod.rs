@@ -14,3 +14,4 @@ pub mod pages;
 pub mod parallel;
 mod park;
 pub mod pool;
+pub mod trylock;

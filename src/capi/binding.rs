@@ -3,14 +3,16 @@
 use super::args::{get, get_mut, out_ptr};
 use super::guard::{guard, guard_or};
 use super::handle::{self, handle};
-use super::run::{check_input, kept, ortx_run_options, preallocated, run_options, with_defaults};
+use super::run::{check_input, ortx_run_options, preallocated, run_options, with_defaults};
 use super::session::{self, no_such, ortx_session};
 use super::status::ortx_status;
 use super::value::ortx_value;
+use crate::base::trylock::{Locked, TryLock};
 use crate::error::{Context, Result};
+use crate::plan::Output;
 use crate::tensor::{Tensor, Value};
 use crate::{bail, ensure, err};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::Arc;
 
 /// The inputs and outputs of repeated runs. One thread at a time may use it; make one for each thread.
 pub struct ortx_binding {
@@ -21,7 +23,7 @@ handle!(ortx_binding, State, b"bind");
 /// A session's inputs and outputs.
 pub struct State {
     session: Arc<session::State>,
-    slots: Mutex<Slots>,
+    slots: TryLock<Slots>,
 }
 
 struct Slots {
@@ -30,21 +32,15 @@ struct Slots {
     /// What runs are given, once it is made of `inputs` and defaults; empty after one of those was changed.
     all: Vec<Value>,
     /// What the runs write to.
-    outputs: Vec<Option<Value>>,
-    /// The host's tensors of outputs that it set.
+    outputs: Vec<Output>,
+    /// The host's tensors of outputs that it set, which keep their memory.
     given: Vec<Option<Tensor>>,
 }
 
 impl State {
-    fn slots(&self) -> Result<MutexGuard<'_, Slots>> {
-        match self.slots.try_lock() {
-            Ok(s) => Ok(s),
-            // A panic while running leaves the slots as they were: they change after everything that can fail.
-            Err(TryLockError::Poisoned(p)) => Ok(p.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                bail!(InvalidArgument, "the binding is in use by another thread: make one for each thread")
-            }
-        }
+    fn slots(&self) -> Result<Locked<'_, Slots>> {
+        let used = || err!(InvalidArgument, "the binding is in use by another thread: make one for each thread");
+        self.slots.try_lock().ok_or_else(used)
     }
 }
 
@@ -68,10 +64,10 @@ pub unsafe extern "C" fn ortx_binding_create(
         let slots = Slots {
             inputs: vec![None; ins],
             all: Vec::with_capacity(ins),
-            outputs: vec![None; outs],
+            outputs: (0..outs).map(|_| Output::Own(None)).collect(),
             given: vec![None; outs],
         };
-        binding.set(handle::create(State { session, slots: Mutex::new(slots) }))
+        binding.set(handle::create(State { session, slots: TryLock::new(slots) }))
     })
 }
 
@@ -152,15 +148,15 @@ pub unsafe extern "C" fn ortx_binding_set_output(
         let io = outs.get(index).ok_or_else(|| no_such("output", index, outs.len()))?;
         let mut slots = state.slots()?;
         if tensor.is_null() {
-            (slots.outputs[index], slots.given[index]) = (None, None);
+            (slots.outputs[index], slots.given[index]) = (Output::Own(None), None);
             return Ok(());
         }
         let v = get_mut!(tensor);
         let mut others = super::run::regions(slots.given.iter().enumerate().filter(|g| g.0 != index));
-        let made =
+        let lent =
             preallocated(v, slots.inputs.iter().flatten(), &mut others).context(|| format!("output '{}'", io.name))?;
         let given = v.as_tensor()?.clone();
-        (slots.outputs[index], slots.given[index]) = (Some(Value::Tensor(made)), Some(given));
+        (slots.outputs[index], slots.given[index]) = (Output::Lent(lent), Some(given));
         Ok(())
     })
 }
@@ -185,34 +181,19 @@ pub unsafe extern "C" fn ortx_binding_run(
         // SAFETY: the function's contract.
         let options = unsafe { run_options(options) }?;
         let mut slots = state.slots()?;
-        let Slots { inputs, all, outputs, given } = &mut *slots;
+        let Slots { inputs, all, outputs, .. } = &mut *slots;
         for (io, v) in session.inputs().iter().chain(session.overridable_inputs()).zip(inputs.iter()) {
             // Its memory may have changed since it was set.
             v.as_ref().map_or(Ok(()), |v| check_input(io, v))?;
         }
         if all.is_empty() {
-            let filled = with_defaults(session, inputs.iter().map(Option::as_ref), all);
+            let filled = with_defaults(session, inputs.iter().map(Option::as_ref), |v| all.push(v.clone()));
             if filled.is_err() {
                 all.clear();
             }
             filled?;
         }
-        session.run_values(all, outputs, &options)?;
-        for (i, g) in given.iter().enumerate() {
-            let Some(g) = g else { continue };
-            let made = outputs[i].as_ref().ok_or_else(|| err!(Internal, "an output was not made"))?;
-            if let Err(e) = kept(g, made) {
-                // The next run gets the host's tensor again, and fails again unless its inputs fit.
-                let again = preallocated(
-                    &mut Value::Tensor(g.clone()),
-                    [].iter(),
-                    &mut super::run::regions(std::iter::empty()),
-                );
-                outputs[i] = again.ok().map(Value::Tensor);
-                return Err(e.context(format!("output '{}'", session.outputs()[i].name)));
-            }
-        }
-        Ok(())
+        session.run_into(all, outputs, &options, None)
     })
 }
 
@@ -238,8 +219,8 @@ pub unsafe extern "C" fn ortx_binding_output(
         let slots = state.slots()?;
         let v = match (&slots.given[index], &slots.outputs[index]) {
             (Some(g), _) => Value::Tensor(g.clone()),
-            (None, Some(v)) => v.clone(),
-            (None, None) => bail!(InvalidArgument, "output '{}' is not there: the binding did not run yet", io.name),
+            (None, Output::Own(Some(v))) => v.clone(),
+            (None, _) => bail!(InvalidArgument, "output '{}' is not there: the binding did not run yet", io.name),
         };
         value.set(handle::create(v))
     })

@@ -9,9 +9,10 @@ use super::tensor::{check_bools, writable};
 use super::value::ortx_value;
 use crate::base::cancel::CancelToken;
 use crate::error::{Context, Result};
+use crate::plan::{Lent, Output};
 use crate::session::{Io, RunOptions, Session};
 use crate::tensor::{Tensor, Value};
-use crate::{bail, ensure, err};
+use crate::{bail, ensure};
 use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
@@ -174,7 +175,7 @@ pub unsafe extern "C" fn ortx_session_run(
         let input_places = places(array!(input_indices, if input_indices.is_null() { 0 } else { input_count }));
         let output_places = places(array!(output_indices, if output_indices.is_null() { 0 } else { output_count }));
 
-        let mut given: Many<Option<Value>> = smallvec::smallvec![None; ins.len() + open.len()];
+        let mut given: Many<Option<&Value>> = smallvec::smallvec![None; ins.len() + open.len()];
         for (k, &value) in array!(inputs, input_count).iter().enumerate() {
             let i = input_places(k);
             let io = ins.iter().chain(open).nth(i).ok_or_else(|| no_such("input", i, given.len()))?;
@@ -182,13 +183,13 @@ pub unsafe extern "C" fn ortx_session_run(
             let v = unsafe { handle::get(value, "inputs") }.context(|| format!("input '{}'", io.name))?;
             ensure!(given[i].is_none(), InvalidArgument, "input '{}' is given twice", io.name);
             check_input(io, v)?;
-            given[i] = Some(v.clone());
+            given[i] = Some(v);
         }
-        let mut all: Many<Value> = Many::new();
-        with_defaults(session, given.iter().map(Option::as_ref), &mut all)?;
+        let mut all: Many<&Value> = Many::new();
+        with_defaults(session, given.iter().copied(), |v| all.push(v))?;
 
         let handles = array!(outputs, output_count);
-        let mut results: Many<Option<Value>> = smallvec::smallvec![None; outs.len()];
+        let mut results: Many<Output> = outs.iter().map(|_| Output::Own(None)).collect();
         let mut asked: Many<bool> = smallvec::smallvec![false; outs.len()];
         let mut own: Many<Region> = Many::new();
         for (k, &output) in handles.iter().enumerate() {
@@ -203,28 +204,21 @@ pub unsafe extern "C" fn ortx_session_run(
             if !output.is_null() {
                 // SAFETY: the function's contract.
                 let value = unsafe { handle::get_mut(output, "outputs") };
-                let made = value.and_then(|v| preallocated(v, all.iter(), &mut own));
-                results[i] = Some(Value::Tensor(made.context(|| format!("output '{}'", io.name))?));
+                let lent = value.and_then(|v| preallocated(v, all.iter().copied(), &mut own));
+                results[i] = Output::Lent(lent.context(|| format!("output '{}'", io.name))?);
             }
         }
-        session.run_values(&all, &mut results, &options)?;
+        session.run_into(&all, &mut results, &options, None)?;
 
         // First all checks, then the handles: so that a failure leaves no new ones behind.
-        let mut made: Many<Option<Value>> = Many::new();
-        for (k, &output) in handles.iter().enumerate() {
-            let i = output_places(k);
-            let value = results[i].take().ok_or_else(|| err!(Internal, "an output was not made"))?;
-            if output.is_null() {
-                made.push(Some(value));
-            } else {
-                // SAFETY: checked above.
-                let expected = unsafe { handle::get(output, "outputs") }?;
-                kept(expected.as_tensor()?, &value).context(|| format!("output '{}'", outs[i].name))?;
-                made.push(None);
-            }
+        for k in 0..handles.len() {
+            let made = !matches!(results[output_places(k)], Output::Own(None));
+            ensure!(made, Internal, "output '{}' was not made", outs[output_places(k)].name);
         }
-        for (k, value) in made.into_iter().enumerate() {
-            if let Some(v) = value {
+        for k in 0..handles.len() {
+            if let Output::Own(v @ Some(_)) = &mut results[output_places(k)]
+                && let Some(v) = v.take()
+            {
                 // SAFETY: k is below output_count, for which the array has room.
                 unsafe { outputs.add(k).write(handle::create(v)) };
             }
@@ -235,25 +229,24 @@ pub unsafe extern "C" fn ortx_session_run(
 
 /// What a run is given: all inputs, and where one that has a default is among them, all that have.
 pub(super) fn with_defaults<'a>(
-    session: &Session,
+    session: &'a Session,
     given: impl Iterator<Item = Option<&'a Value>> + Clone,
-    all: &mut impl Extend<Value>,
+    mut give: impl FnMut(&'a Value),
 ) -> Result<()> {
     let ins = session.inputs();
     let overridden = given.clone().skip(ins.len()).any(|v| v.is_some());
     for (i, v) in given.take(if overridden { usize::MAX } else { ins.len() }).enumerate() {
-        let v = match (v, i.checked_sub(ins.len())) {
-            (Some(v), _) => v.clone(),
-            (None, Some(k)) => session.defaults()[k].clone(),
+        give(match (v, i.checked_sub(ins.len())) {
+            (Some(v), _) => v,
+            (None, Some(k)) => &session.defaults()[k],
             (None, None) => bail!(InvalidArgument, "input '{}' ({}) is not set", ins[i].name, ins[i].fact),
-        };
-        all.extend(std::iter::once(v));
+        });
     }
     Ok(())
 }
 
-/// As many as models usually have of inputs and outputs, without allocating.
-pub(super) type Many<T> = SmallVec<[T; 8]>;
+/// As many as models usually have of inputs and outputs, decoders with a cache included, without allocating.
+pub(super) type Many<T> = SmallVec<[T; 32]>;
 
 /// The place in the model's order of the k-th entry.
 fn places(indices: &[usize]) -> impl Fn(usize) -> usize {
@@ -312,29 +305,19 @@ fn touches(v: &Value, r: Region) -> bool {
     }
 }
 
-/// A tensor over the memory of a host's output, which counts as nobody else's: so the run writes in place. The host's own
-/// handle keeps the memory.
+/// The memory of a host's tensor, for an output. The host's own handle keeps it, or the caller here.
 pub(super) fn preallocated<'a>(
     v: &mut Value,
     mut inputs: impl Iterator<Item = &'a Value>,
     others: &mut Many<Region>,
-) -> Result<Tensor> {
+) -> Result<Lent> {
     let Value::Tensor(t) = v else { bail!(InvalidArgument, "only tensors can be given; give NULL for {}", v.kind()) };
     let ptr = writable(t)?;
     let r = region(t);
     ensure!(!inputs.any(|i| touches(i, r)), InvalidArgument, "its memory overlaps that of an input");
     ensure!(!others.iter().any(|&o| overlap(o, r)), InvalidArgument, "its memory overlaps that of another output");
     others.push(r);
-    // SAFETY: the tensor's own memory, kept alive by the clone; writing is allowed as `writable` tells, and that nobody
-    // reads it meanwhile is the host's part.
-    unsafe { Tensor::borrow_raw(t.dtype(), t.shape(), ptr, true, Some(Box::new(t.clone()))) }
-}
-
-/// Fails unless the run wrote to the tensor that it was given.
-pub(super) fn kept(given: &Tensor, result: &Value) -> Result<()> {
-    match result {
-        Value::Tensor(t) if t.data_ptr() == given.data_ptr() && t.shape() == given.shape() => Ok(()),
-        Value::Tensor(t) => bail!(InvalidArgument, "the model gives {t:?}, the tensor to write to is {given:?}"),
-        v => bail!(InvalidArgument, "the model gives {}, not a tensor", v.kind()),
-    }
+    // SAFETY: the tensor's own memory, which may be written as `writable` tells; that nobody reads it meanwhile, and that it
+    // stays, is the host's part, or that of a binding, which holds the tensor.
+    Ok(unsafe { Lent::new(t, ptr) })
 }

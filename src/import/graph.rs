@@ -481,7 +481,9 @@ impl Importer<'_> {
         let mut captures = Vec::new();
         let outer = Outer { names, builder: b, captures: &mut captures };
         let (graph, _) = self.graph(g, scope, Some(outer))?;
-        Ok(Subgraph { formal_inputs: graph.inputs().len() - captures.len(), graph: Arc::new(graph), captures })
+        let formal_inputs = graph.inputs().len() - captures.len();
+        let declared = g.output.iter().map(|v| fact_from_type(v.r#type.as_ref()).unwrap_or(Fact::Unknown)).collect();
+        Ok(Subgraph { formal_inputs, graph: Arc::new(graph), captures, declared })
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Subgraph {
     pub formal_inputs: usize,
     /// The values of the outer graph that feed the other inputs, in their order.
     pub captures: Vec<ValueId>,
+    /// What the file says of its outputs, true or not.
+    pub declared: Vec<Fact>,
 }
 
 /// A node on its way from a file into a graph.
@@ -157,6 +159,13 @@ impl<'a> ParseCtx<'a> {
             self.inputs.len() - 1
         });
         Ok((sub.graph, places.collect()))
+    }
+    /// What the file says of an output of a graph attribute.
+    pub fn declared(&self, name: &str, output: usize) -> Option<&Fact> {
+        match self.attr(name) {
+            Some(Attr::Graph(g)) => g.declared.get(output),
+            _ => None,
+        }
     }
     /// Adds the nodes of a graph attribute before this one, its formal inputs fed by `inputs`. Returns its outputs.
     pub fn inline(&mut self, name: &str, inputs: &[ValueId]) -> Result<Vec<ValueId>> {

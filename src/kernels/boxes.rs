@@ -2,13 +2,8 @@
 
 use super::isa::Isa;
 use super::simd::{F32, Kernel, Mask, dispatch};
-use crate::err;
+use crate::base::alloc::emptied;
 use crate::error::Result;
-
-/// Room for `n` more, or an error.
-fn reserve<T>(v: &mut Vec<T>, n: usize) -> Result<()> {
-    v.try_reserve_exact(n).map_err(|_| err!(OutOfMemory, "{n} boxes"))
-}
 
 /// Boxes as one list a side.
 #[derive(Clone, Debug, Default)]
@@ -21,18 +16,18 @@ pub struct Boxes {
 }
 
 impl Boxes {
-    fn with_capacity(n: usize) -> Result<Boxes> {
-        let mut b = Boxes::default();
-        for v in [&mut b.x0, &mut b.x1, &mut b.y0, &mut b.y1, &mut b.area] {
-            reserve(v, n)?;
+    fn empty(&mut self, n: usize) -> Result<()> {
+        for v in [&mut self.x0, &mut self.x1, &mut self.y0, &mut self.y1, &mut self.area] {
+            emptied(v, n)?;
         }
-        Ok(b)
+        Ok(())
     }
-    /// From four numbers a box: centre (x, y), width and height if `center`, else any two opposite corners (y, x).
-    pub fn new(numbers: &[f32], center: bool) -> Result<Boxes> {
-        let mut all = Boxes::with_capacity(numbers.len() / 4)?;
+    /// Other boxes in the same memory, from four numbers a box: centre (x, y), width and height if `center`, else any two
+    /// opposite corners (y, x).
+    pub fn fill(&mut self, numbers: &[f32], center: bool) -> Result<()> {
+        self.empty(numbers.len() / 4)?;
         for b in numbers.chunks_exact(4) {
-            all.push(if center {
+            self.push(if center {
                 let (w, h) = (b[2] / 2.0, b[3] / 2.0);
                 [b[0] - w, b[0] + w, b[1] - h, b[1] + h]
             } else {
@@ -41,7 +36,7 @@ impl Boxes {
                 [x0, x1, y0, y1]
             });
         }
-        Ok(all)
+        Ok(())
     }
     fn push(&mut self, [x0, x1, y0, y1]: [f32; 4]) {
         self.x0.push(x0);
@@ -64,14 +59,14 @@ impl Boxes {
 }
 
 /// Boxes from the best to the worst, equals in their order; those that score too low are left out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Order(Vec<u64>);
 
 impl Order {
-    /// `lowest` is the score that a box must pass.
-    pub fn new(scores: &[f32], lowest: Option<f32>) -> Result<Order> {
-        let mut keys = Vec::new();
-        reserve(&mut keys, scores.len())?;
+    /// Another order in the same memory; `lowest` is the score that a box must pass.
+    pub fn fill(&mut self, scores: &[f32], lowest: Option<f32>) -> Result<()> {
+        let keys = &mut self.0;
+        emptied(keys, scores.len())?;
         for (i, &s) in scores.iter().enumerate() {
             if lowest.is_none_or(|t| s > t) {
                 // The bits of a float as an integer of the same order, -0 like 0, NaN last; then downwards.
@@ -81,7 +76,7 @@ impl Order {
             }
         }
         keys.sort_unstable();
-        Ok(Order(keys))
+        Ok(())
     }
     /// The boxes.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
@@ -89,40 +84,48 @@ impl Order {
     }
 }
 
-/// At most `most` boxes in the given order, each of which overlaps none before it by more than `overlap` (the area they share
-/// over the area they cover together).
-pub fn choose(isa: Isa, boxes: &Boxes, order: &Order, most: usize, overlap: f32) -> Result<Vec<u32>> {
-    let room = most.min(order.0.len());
-    let mut chosen = Vec::new();
-    reserve(&mut chosen, room)?;
-    let taken = Boxes::with_capacity(room)?;
-    Ok(dispatch(isa, Choose { boxes, order, most, overlap, taken, chosen }))
+/// What a thread chooses with.
+#[derive(Clone, Debug, Default)]
+pub struct Chooser {
+    /// Boxes in the order in which they are looked at.
+    pub order: Order,
+    taken: Boxes,
+}
+
+impl Chooser {
+    /// Fills `chosen` with at most `most` boxes in the order, each of which overlaps none before it by more than `overlap`
+    /// (the area they share over the area they cover together).
+    pub fn choose(&mut self, isa: Isa, boxes: &Boxes, most: usize, overlap: f32, chosen: &mut Vec<u32>) -> Result<()> {
+        emptied(chosen, most.min(self.order.0.len()))?;
+        self.taken.empty(most.min(boxes.len()))?;
+        dispatch(isa, Choose { boxes, most, overlap, with: self, chosen });
+        Ok(())
+    }
 }
 
 struct Choose<'a> {
     boxes: &'a Boxes,
-    order: &'a Order,
     most: usize,
     overlap: f32,
-    taken: Boxes,
-    chosen: Vec<u32>,
+    with: &'a mut Chooser,
+    chosen: &'a mut Vec<u32>,
 }
 
 impl Kernel for Choose<'_> {
-    type Out = Vec<u32>;
+    type Out = ();
     #[inline(always)]
-    fn run<V: F32>(mut self) -> Vec<u32> {
-        for i in self.order.iter() {
+    fn run<V: F32>(self) {
+        let Chooser { order, taken } = self.with;
+        for i in order.iter() {
             if self.chosen.len() >= self.most {
                 break;
             }
             let b = self.boxes.get(i as usize);
-            if !overlaps::<V>(b, self.boxes.area[i as usize], &self.taken, self.overlap) {
-                self.taken.push(b);
+            if !overlaps::<V>(b, self.boxes.area[i as usize], taken, self.overlap) {
+                taken.push(b);
                 self.chosen.push(i);
             }
         }
-        self.chosen
     }
 }
 
@@ -150,6 +153,24 @@ fn overlaps<V: F32>([x0, x1, y0, y1]: [f32; 4], area: f32, others: &Boxes, limit
 mod tests {
     use super::*;
     use crate::kernels::testing::Rng;
+
+    fn order_of(scores: &[f32], lowest: Option<f32>) -> Order {
+        let mut o = Order::default();
+        o.fill(scores, lowest).unwrap();
+        o
+    }
+
+    fn boxes_of(numbers: &[f32], center: bool) -> Boxes {
+        let mut b = Boxes::default();
+        b.fill(numbers, center).unwrap();
+        b
+    }
+
+    fn choose(isa: Isa, boxes: &Boxes, order: &Order, most: usize, overlap: f32) -> Vec<u32> {
+        let (mut with, mut chosen) = (Chooser { order: order.clone(), ..Chooser::default() }, vec![9; 5]);
+        with.choose(isa, boxes, most, overlap, &mut chosen).unwrap();
+        chosen
+    }
 
     /// One pair of boxes at a time, sorted corners, in f64: products of these numbers are exact in both.
     fn naive(boxes: &[[f64; 4]], scores: &[f32], most: usize, overlap: f64) -> Vec<u32> {
@@ -195,11 +216,11 @@ mod tests {
                 .collect();
             for most in [0, 3, 1000] {
                 for isa in Isa::detect().levels() {
-                    let order = Order::new(&scores, None).unwrap();
+                    let order = order_of(&scores, None);
                     let want = naive(&wide, &scores, most, 0.25);
                     for (numbers, center) in [(&corners, false), (&centers, true)] {
-                        let boxes = Boxes::new(numbers, center).unwrap();
-                        assert_eq!(choose(isa, &boxes, &order, most, 0.25).unwrap(), want, "{n} boxes");
+                        let boxes = boxes_of(numbers, center);
+                        assert_eq!(choose(isa, &boxes, &order, most, 0.25), want, "{n} boxes");
                     }
                 }
             }
@@ -208,18 +229,18 @@ mod tests {
 
     #[test]
     fn order_is_by_score_then_by_place_with_nan_last() {
-        let o = Order::new(&[0.5, -0.0, f32::NAN, 0.0, 0.5, f32::INFINITY, -3.0], None).unwrap();
+        let o = order_of(&[0.5, -0.0, f32::NAN, 0.0, 0.5, f32::INFINITY, -3.0], None);
         assert_eq!(o.iter().collect::<Vec<_>>(), [5, 0, 4, 1, 3, 6, 2]);
-        let o = Order::new(&[0.5, 0.25, f32::NAN, 0.75], Some(0.25)).unwrap();
+        let o = order_of(&[0.5, 0.25, f32::NAN, 0.75], Some(0.25));
         assert_eq!(o.iter().collect::<Vec<_>>(), [3, 0]);
     }
 
     #[test]
     fn boxes_without_area_suppress_nothing() {
-        let boxes = Boxes::new(&[0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, f32::NAN, 1.0], false).unwrap();
-        let order = Order::new(&[3.0, 2.0, 1.0], None).unwrap();
+        let boxes = boxes_of(&[0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, f32::NAN, 1.0], false);
+        let order = order_of(&[3.0, 2.0, 1.0], None);
         for isa in Isa::detect().levels() {
-            assert_eq!(choose(isa, &boxes, &order, 9, 0.0).unwrap(), [0, 1, 2]);
+            assert_eq!(choose(isa, &boxes, &order, 9, 0.0), [0, 1, 2]);
         }
     }
 }

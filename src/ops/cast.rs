@@ -7,7 +7,7 @@ use super::Family;
 use super::case::{Case, CaseInput};
 use super::steps::Phases;
 use super::types::elem;
-use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
+use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx, Values};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Operand, Step};
 use crate::base::alloc::{filled, gathered, try_gathered};
@@ -19,6 +19,7 @@ use crate::kernels::nd::dense_strides;
 use crate::kernels::pointwise::Cast as Kernel;
 use crate::tensor::{DType, Tensor, TensorView, Value, decode_narrow, encode_narrow, unpack_bits};
 use crate::{bail, ensure, err};
+use smallvec::smallvec;
 use std::sync::Arc;
 
 pub(super) const FAMILY: Family = Family {
@@ -303,7 +304,7 @@ fn encode_phase(step: Phases, op: Cast, to: DType, n: usize, from_int: bool) -> 
 }
 
 /// To and from strings.
-fn eager(op: &Cast, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn eager(op: &Cast, _cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let Some(x) = args.first() else { bail!(InvalidModel, "Cast needs an input") };
     let x = x.tensor()?;
     let to = match (op.to, args.get(1)) {
@@ -317,7 +318,7 @@ fn eager(op: &Cast, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> 
         (_, DType::String) => Tensor::from_strings(x.shape(), format_all(x)?)?,
         (a, b) => bail!(Internal, "Cast of {a} to {b} should have been planned"),
     };
-    Ok(vec![Value::Tensor(t)])
+    Ok(smallvec![Value::Tensor(t)])
 }
 
 /// Strings as numbers.

@@ -3,7 +3,7 @@
 use super::Family;
 use crate::bail;
 use crate::error::Result;
-use crate::ir::{Dim, Fact, Graph, InferCtx, Op, OpDef, ParseCtx};
+use crate::ir::{Dim, Fact, Graph, InferCtx, Op, OpDef, ParseCtx, ValueId};
 use std::fmt;
 use std::sync::Arc;
 
@@ -180,8 +180,20 @@ fn parse_loop(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     if body.inputs().len() != 2 + state + captures.len() {
         bail!(InvalidModel, "the body takes {} values for {state} state values", body.inputs().len() - captures.len());
     }
-    let scan_facts = body.outputs()[1 + state..].iter().map(|&v| body.fact(v).without_contents()).collect();
+    let scan_facts = scan_facts(cx, &body, 1 + state);
     Ok(Arc::new(Loop { body, state, scans, scan_facts, captures }))
+}
+
+/// What is known of the body's outputs from this one on, or, where that is no rank, what the file says of them: it counts
+/// only where no iteration makes one.
+fn scan_facts(cx: &ParseCtx<'_>, body: &Graph, from: usize) -> Vec<Fact> {
+    let is_ranked = |f: &Fact| f.as_tensor().is_some_and(|t| t.dims.is_some());
+    let told = |(k, &v): (usize, &ValueId)| {
+        let own = body.fact(v).without_contents();
+        let declared = cx.declared("body", k).filter(|d| !is_ranked(&own) && is_ranked(d));
+        declared.filter(|d| own.dtype().is_none_or(|t| d.dtype() == Some(t))).cloned().unwrap_or(own)
+    };
+    body.outputs().iter().enumerate().skip(from).map(told).collect()
 }
 
 impl Op for Scan {
@@ -236,7 +248,7 @@ fn parse_scan(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
             state + scan_inputs
         );
     }
-    let scan_facts = body.outputs()[state..].iter().map(|&v| body.fact(v).without_contents()).collect();
+    let scan_facts = scan_facts(cx, &body, state);
     Ok(Arc::new(Scan {
         body,
         state,

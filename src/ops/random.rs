@@ -5,7 +5,7 @@
 use super::Family;
 use super::case::{Case, CaseInput};
 use super::types::need_elem;
-use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx, run_now};
+use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx, Values, run_now};
 use crate::backend::{FnStep, NodeView, Operand, PackedCache, Step};
 use crate::base::checked::product;
 use crate::error::Result;
@@ -165,7 +165,7 @@ fn bind_fill(op: &Fill, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 }
 
 /// In the shape of strings.
-fn fill_like_strings(op: &Fill, _: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn fill_like_strings(op: &Fill, _: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let ([x], Some(dtype)) = (args, op.dtype) else { bail!(InvalidModel, "{} of this shape needs a dtype", op.name()) };
     let mut y = [Tensor::uninit(dtype, x.tensor()?.shape())?];
     let outputs = [Some(Operand::dense(dtype, y[0].shape()))];

@@ -1,12 +1,13 @@
 //! Sequences and optionals.
 
 use super::Family;
-use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
+use crate::backend::cpu::{Arg, CpuBindings, EagerCtx, Values};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
 use crate::tensor::{DType, SequenceValue, Tensor, Value, join};
 use crate::{bail, ensure, err};
+use smallvec::smallvec;
 use std::sync::Arc;
 
 pub(super) const FAMILY: Family = Family { name: "sequences and optionals", ops: OPS, cpu, ..Family::EMPTY };
@@ -129,9 +130,9 @@ fn position(a: &Arg<'_>, n: usize, max: usize) -> Result<usize> {
         .ok_or_else(|| err!(Run, "position {} is outside a sequence of {n}", v[0]))
 }
 
-fn run(op: &Sequence, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run(op: &Sequence, _cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let second = args.get(1).filter(|a| a.is_given());
-    Ok(vec![match op {
+    Ok(smallvec![match op {
         Sequence::At => {
             let s = items(&args[0])?;
             ensure!(!s.is_empty(), Run, "the sequence is empty");
@@ -239,14 +240,14 @@ impl Op for Optional {
     }
 }
 
-fn run_optional(op: &Optional, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_optional(op: &Optional, _cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let given = args.first().filter(|a| a.is_given());
     let inside = match given {
         Some(Arg::Value(Value::Optional(o))) => o.as_deref().cloned(),
         Some(a) => Some(a.to_value()?),
         None => None,
     };
-    Ok(vec![match op {
+    Ok(smallvec![match op {
         Optional::Make(_) => Value::Optional(given.map(Arg::to_value).transpose()?.map(Box::new)),
         Optional::Get => inside.ok_or_else(|| err!(Run, "the optional is empty"))?,
         Optional::Has => Value::Tensor(Tensor::scalar(inside.is_some())?),

@@ -1,15 +1,17 @@
 //! Strings: StringConcat, StringNormalizer, StringSplit, RegexFullMatch, TfIdfVectorizer.
 
 use super::Family;
-use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
-use crate::base::alloc::{gathered, reserved};
+use crate::backend::cpu::{Arg, CpuBindings, EagerCtx, Values};
+use crate::base::alloc::{gathered, refill, reserved};
 use crate::base::checked;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
-use crate::tensor::{DType, Tensor, Value};
+use crate::tensor::{DType, Dims, Tensor, Value};
 use crate::{bail, ensure, err};
 use regex::Regex;
+use smallvec::smallvec;
 use std::collections::{HashMap, HashSet};
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 pub(super) const FAMILY: Family = Family { name: "strings", ops: OPS, cpu, ..Family::EMPTY };
@@ -48,10 +50,10 @@ impl Op for RegexFullMatch {
     }
 }
 
-fn run_regex(op: &RegexFullMatch, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_regex(op: &RegexFullMatch, _cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
     let found = t.as_strings()?.iter().map(|s| op.0.is_match(s));
-    Ok(vec![Value::Tensor(Tensor::gathered(t.shape(), found)?)])
+    Ok(smallvec![Value::Tensor(Tensor::gathered(t.shape(), found)?)])
 }
 
 /// Joins strings element by element, broadcasting (ONNX StringConcat-20).
@@ -117,7 +119,7 @@ impl Op for StringConcat {
     }
 }
 
-fn run_concat(_: &StringConcat, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_concat(_: &StringConcat, _cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let (a, b) = (args[0].tensor()?, args[1].tensor()?);
     let known = |s: &[usize]| s.iter().map(|&n| Dim::of(n)).collect::<Vec<_>>();
     let shape = super::infer::broadcast(&known(a.shape()), &known(b.shape()))?;
@@ -137,7 +139,7 @@ fn run_concat(_: &StringConcat, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<
         index
     };
     let joined = gathered((0..n).map(|i| format!("{}{}", x[at(a.shape(), i)], y[at(b.shape(), i)])))?;
-    Ok(vec![Value::Tensor(Tensor::from_strings(&shape, joined)?)])
+    Ok(smallvec![Value::Tensor(Tensor::from_strings(&shape, joined)?)])
 }
 
 fn parse_normalizer(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -170,7 +172,7 @@ impl Op for StringNormalizer {
     }
 }
 
-fn run_normalizer(op: &StringNormalizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_normalizer(op: &StringNormalizer, _cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
     let rows = match t.shape() {
         [_] => false,
@@ -190,7 +192,7 @@ fn run_normalizer(op: &StringNormalizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -
         out.push(String::new());
     }
     let shape = if rows { vec![1, out.len()] } else { vec![out.len()] };
-    Ok(vec![Value::Tensor(Tensor::from_strings(&shape, out)?)])
+    Ok(smallvec![Value::Tensor(Tensor::from_strings(&shape, out)?)])
 }
 
 fn parse_split(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -216,7 +218,7 @@ impl Op for StringSplit {
     }
 }
 
-fn run_split(op: &StringSplit, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_split(op: &StringSplit, _cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
     let split = |s: &str| -> Vec<String> {
         match (&op.delimiter, op.max_split) {
@@ -248,7 +250,7 @@ fn run_split(op: &StringSplit, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<V
         flat.resize(full, String::new());
     }
     let shape: Vec<usize> = t.shape().iter().copied().chain([width]).collect();
-    Ok(vec![Value::Tensor(Tensor::from_strings(&shape, flat)?), Value::Tensor(counts)])
+    Ok(smallvec![Value::Tensor(Tensor::from_strings(&shape, flat)?), Value::Tensor(counts)])
 }
 
 fn parse_tfidf(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
@@ -303,38 +305,41 @@ impl Op for TfIdf {
     }
 }
 
-fn run_tfidf(op: &TfIdf, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_tfidf(op: &TfIdf, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
-    let tokens: Vec<Token> = match t.dtype() {
-        DType::String => gathered(t.as_strings()?.iter().cloned().map(Token::Text))?,
-        _ => gathered(t.to_i64s()?.into_iter().map(Token::Int))?,
-    };
-    let (rows, cols, shape) = match t.shape() {
-        [c] => (1, *c, vec![op.width]),
-        [r, c] => (*r, *c, vec![*r, op.width]),
-        [] => (1, 1, vec![op.width]),
+    let mut lists = cx.lists::<(Vec<Token>, Vec<Token>, Vec<f32>)>();
+    let (tokens, gram, weight) = &mut *lists;
+    match t.dtype() {
+        DType::String => refill(tokens, t.as_strings()?.iter().cloned().map(Token::Text))?,
+        DType::I64 => refill(tokens, t.as_slice::<i64>()?.iter().copied().map(Token::Int))?,
+        _ => refill(tokens, t.as_slice::<i32>()?.iter().map(|&x| Token::Int(x.into())))?,
+    }
+    let (rows, cols, shape): (_, _, Dims) = match t.shape() {
+        [c] => (1, *c, smallvec![op.width]),
+        [r, c] => (*r, *c, smallvec![*r, op.width]),
+        [] => (1, 1, smallvec![op.width]),
         s => bail!(Run, "TfIdfVectorizer takes one or two axes, not {s:?}"),
     };
-    let mut y = Tensor::zeroed(DType::F32, &shape)?;
-    let (out, mut weight) = (y.as_mut_slice::<f32>()?, reserved(op.width)?);
+    let mut y = cx.tensor(DType::F32, &shape)?;
+    let out = y.as_mut_slice::<f32>()?;
+    out.fill(0.0);
     for r in 0..rows {
         let (line, counts) = (&tokens[r * cols..(r + 1) * cols], &mut out[r * op.width..(r + 1) * op.width]);
-        weight.clear();
-        weight.resize(op.width, 1f32);
+        refill(weight, repeat_n(1f32, op.width))?;
         for len in op.min_len..=op.max_len {
             // A single token cannot skip anything.
             for skip in 0..=(if len == 1 { 0 } else { op.max_skip }) {
                 let reach = (len - 1).saturating_mul(skip + 1);
                 for start in 0..cols.saturating_sub(reach) {
-                    let gram: Vec<Token> = (0..len).map(|i| line[start + i * (skip + 1)].clone()).collect();
-                    if let Some(&(at, place)) = op.grams.get(&gram) {
+                    refill(gram, (0..len).map(|i| line[start + i * (skip + 1)].clone()))?;
+                    if let Some(&(at, place)) = op.grams.get(&gram[..]) {
                         counts[at] += 1.0;
                         weight[at] = op.weights.as_ref().and_then(|w| w.get(place)).copied().unwrap_or(1.0);
                     }
                 }
             }
         }
-        for (c, w) in counts.iter_mut().zip(&weight) {
+        for (c, w) in counts.iter_mut().zip(&*weight) {
             *c = match op.mode {
                 Mode::Tf => *c,
                 Mode::Idf => {
@@ -348,7 +353,8 @@ fn run_tfidf(op: &TfIdf, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Val
             };
         }
     }
-    Ok(vec![Value::Tensor(y)])
+    cx.keep(lists);
+    Ok(smallvec![Value::Tensor(y)])
 }
 
 fn cpu(b: &mut CpuBindings) {

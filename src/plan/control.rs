@@ -4,27 +4,32 @@
 //! writes into what the one before gave. Captures are read where they lie. Scan outputs go straight to their places in one
 //! tensor, which is made at once where the number of iterations is known.
 
-use super::dynamic::give_output;
+use super::output::Receiver;
 use super::program::Program;
 use super::run::RunCtx;
-use super::stack::{Stack, element, stacked};
-use crate::backend::cpu::Arg;
+use super::stack::{Stack, element};
+use crate::backend::cpu::{Arg, Memory};
 use crate::error::{Context, Result};
 use crate::ir::op::resolve_axis;
 use crate::ir::{Fact, NodeId};
 use crate::ops::control::{If, Loop, Scan, SequenceMap};
-use crate::tensor::{DType, Tensor, TensorView, Value, join};
+use crate::tensor::{DType, TensorView, Value};
 use crate::{bail, ensure, err};
+use smallvec::SmallVec;
 use std::mem::{swap, take};
 use std::sync::Arc;
 
-/// What a node with subgraphs keeps from run to run, so that known sizes allocate nothing.
+/// What a node that works on values keeps from run to run, so that known sizes allocate nothing.
 #[derive(Default)]
 pub struct Kept {
-    /// The node's results.
-    pub results: Vec<Option<Value>>,
     /// For the node's arguments; empty between runs.
     pub list: Vec<Arg<'static>>,
+    /// An eager operator's.
+    pub memory: Memory,
+    /// The results of a node with subgraphs.
+    pub results: Vec<Option<Value>>,
+    /// Those of one item of a batch.
+    item: Vec<Option<Value>>,
     /// For a subgraph's arguments; empty between runs.
     args: Vec<Arg<'static>>,
     /// What the body gave in the last iteration.
@@ -33,12 +38,16 @@ pub struct Kept {
     next: Vec<Option<Value>>,
     /// Elements of sequences that do not lie together.
     elements: Vec<Option<Value>>,
+    /// Items of a batch of such.
+    parts: Vec<Option<Value>>,
 }
 
 impl Kept {
     /// Lets go of what others hold too, and of what is no memory of ours.
     pub fn end_run(&mut self) {
-        let lists = [&mut self.results, &mut self.last, &mut self.next, &mut self.elements];
+        self.memory.end_run();
+        let lists =
+            [&mut self.results, &mut self.item, &mut self.last, &mut self.next, &mut self.elements, &mut self.parts];
         for v in lists.into_iter().flatten() {
             let is_own = match v {
                 Some(Value::Tensor(t)) => t.lent_ptr().is_none() && t.data_mut_ptr().is_some(),
@@ -69,7 +78,7 @@ pub fn run(program: &Program, cx: &RunCtx<'_>, id: NodeId, args: &[Arg<'_>], kep
         list.extend(captures.iter().map(|&i| args[i].clone()));
         kept.results.resize(inner[which].graph().outputs().len(), None);
         inner[which]
-            .run_args(cx, &list, &mut kept.results)
+            .run(cx, &list, &mut kept.results)
             .context(|| if cond { "then_branch".into() } else { "else_branch".into() })?;
         kept.args = recycled(list);
         return Ok(());
@@ -83,7 +92,10 @@ pub fn run(program: &Program, cx: &RunCtx<'_>, id: NodeId, args: &[Arg<'_>], kep
         } else {
             let (state, rest) = args.split_at(op.state);
             let scanned = Scanned { state, sequences: &rest[..op.scan_inputs], args, batched: false };
-            scan(op, &inner[0], cx, &scanned, None, kept)
+            let mut results = take(&mut kept.results);
+            let done = scan(op, &inner[0], cx, &scanned, None, &mut results, kept);
+            kept.results = results;
+            done
         };
     }
     if let Some(op) = node.op.downcast::<SequenceMap>() {
@@ -129,7 +141,7 @@ fn run_loop(op: &Loop, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>], kept: 
     let room = usize::try_from(trips).unwrap_or(0);
     let room = if is_counted { room } else { room.min(Stack::FIRST) };
     let (finals, scans) = results.split_at_mut(op.state);
-    let mut stacks: smallvec::SmallVec<[Stack<'_>; 4]> = scans.iter_mut().map(|s| Stack::new(s, 0, room)).collect();
+    let mut stacks: SmallVec<[Stack<'_>; 8]> = scans.iter_mut().map(|s| Stack::new(s, 0, room)).collect();
     let mut i = 0i64;
     while cond && i < trips {
         cx.stop.check()?;
@@ -145,7 +157,7 @@ fn run_loop(op: &Loop, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>], kept: 
             _ => list.extend(last[1..1 + op.state].iter().map(arg)),
         }
         list.extend(op.captures.iter().map(|&k| args[k].clone()));
-        body.run_args(cx, &list, next).context(|| format!("loop body, iteration {i}"))?;
+        body.run(cx, &list, next).context(|| format!("loop body, iteration {i}"))?;
         *spare = recycled(list);
         swap(last, next);
         cond = truth(&arg(&last[0]))?;
@@ -174,7 +186,7 @@ fn ended(results: &mut [Option<Value>], first: &[Arg<'_>], last: &mut [Option<Va
     for ((result, first), last) in results.iter_mut().zip(first).zip(last) {
         match ran {
             true => swap(result, last),
-            false => give_output(result, first)?,
+            false => result.give(first)?,
         }
     }
     Ok(())
@@ -191,23 +203,28 @@ struct Scanned<'a, 'b> {
 /// Each item of the batch for itself; the scan outputs of short sequences are filled up with zeros.
 fn run_batch(op: &Scan, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>], kept: &mut Kept) -> Result<()> {
     let given = op.state + op.scan_inputs;
-    let tensors = args[..given].iter().map(|a| a.tensor()?.to_tensor()).collect::<Result<Vec<_>>>()?;
-    let Some(&batch) = tensors.last().and_then(|t| t.shape().first()) else {
+    let batch_of = |a: &Arg<'_>| -> Result<Option<usize>> { Ok(a.tensor()?.shape().first().copied()) };
+    let Some(batch) = args[..given].last().map(batch_of).transpose()?.flatten() else {
         bail!(InvalidModel, "a Scan of version 8 without a batch")
     };
-    for t in &tensors {
-        ensure!(t.shape().first() == Some(&batch), InvalidModel, "a batch of {batch} with {t:?}");
+    for a in &args[..given] {
+        ensure!(batch_of(a)? == Some(batch), InvalidModel, "a batch of {batch} with {:?}", a.tensor()?.shape());
     }
     let lengths = match args.get(given) {
         None | Some(Arg::Absent) => None,
-        Some(a) => Some(a.tensor()?.to_i64s()?),
+        Some(a) => Some(a.tensor()?.as_slice::<i64>()?),
     };
-    let mut results: Vec<Vec<Tensor>> = vec![Vec::new(); op.state + op.scan_outputs];
+    let (mut results, mut one, mut own) = (take(&mut kept.results), take(&mut kept.item), take(&mut kept.parts));
+    results.resize(op.state + op.scan_outputs, None);
+    own.resize(given, None);
+    let mut stacks: SmallVec<[Stack<'_>; 8]> = results.iter_mut().map(|r| Stack::new(r, 0, batch)).collect();
     for item in 0..batch {
-        let parts = tensors.iter().map(|t| join::index(t, 0, item)).collect::<Result<Vec<_>>>()?;
-        let parts: Vec<Arg<'_>> = parts.iter().map(|t| Arg::Tensor(t.as_view())).collect();
+        let mut parts: SmallVec<[Arg<'_>; 8]> = SmallVec::new();
+        for (a, own) in args.iter().zip(&mut own) {
+            parts.push(Arg::Tensor(element(a.tensor()?, 0, item, own)?));
+        }
         let (state, sequences) = parts.split_at(op.state);
-        let length = match &lengths {
+        let length = match lengths {
             None => None,
             Some(l) => match l.get(item).and_then(|&n| usize::try_from(n).ok()) {
                 Some(n) => Some(n),
@@ -215,16 +232,14 @@ fn run_batch(op: &Scan, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>], kept:
             },
         };
         let scanned = Scanned { state, sequences, args, batched: true };
-        scan(op, body, cx, &scanned, length, kept).context(|| format!("item {item} of the batch"))?;
-        for (r, v) in results.iter_mut().zip(&mut kept.results) {
-            // Taken: the next item must not overwrite it.
-            r.extend(v.take().map(|v| v.as_tensor().cloned()).transpose()?);
+        scan(op, body, cx, &scanned, length, &mut one, kept).context(|| format!("item {item} of the batch"))?;
+        for (stack, v) in stacks.iter_mut().zip(&one) {
+            stack.put(arg(v).tensor()?, item)?;
         }
     }
-    let nothing = Fact::Unknown;
-    for (r, v) in results.iter().zip(&mut kept.results) {
-        *v = Some(Value::Tensor(stacked(r, 0, &nothing)?));
-    }
+    let empty = Fact::Unknown;
+    stacks.into_iter().try_for_each(|s| s.finish(batch, batch, &empty))?;
+    (kept.results, kept.item, kept.parts) = (results, one, own);
     Ok(())
 }
 
@@ -235,6 +250,7 @@ fn scan(
     cx: &RunCtx<'_>,
     values: &Scanned<'_, '_>,
     length: Option<usize>,
+    results: &mut Vec<Option<Value>>,
     kept: &mut Kept,
 ) -> Result<()> {
     let axis = |k: usize, t: &TensorView<'_>| match values.batched {
@@ -255,7 +271,7 @@ fn scan(
     let Some(all) = all.flatten() else { bail!(InvalidModel, "a Scan without scan inputs") };
     let n = length.unwrap_or(all);
     ensure!(n <= all, InvalidModel, "a sequence of length {n} in {all} elements");
-    let Kept { results, args: spare, last, next, elements, .. } = kept;
+    let Kept { args: spare, last, next, elements, .. } = kept;
     last.resize(op.state + op.scan_outputs, None);
     next.resize(op.state + op.scan_outputs, None);
     results.resize(op.state + op.scan_outputs, None);
@@ -263,7 +279,7 @@ fn scan(
     let (finals, scans) = results.split_at_mut(op.state);
     let room = if length.is_some() { all } else { n };
     let axes = |k: usize| op.output_axes.get(k).copied().unwrap_or(0);
-    let mut stacks: smallvec::SmallVec<[Stack<'_>; 4]> =
+    let mut stacks: SmallVec<[Stack<'_>; 8]> =
         scans.iter_mut().enumerate().map(|(k, s)| Stack::new(s, axes(k), room)).collect();
     for i in 0..n {
         cx.stop.check()?;
@@ -277,7 +293,7 @@ fn scan(
             list.push(Arg::Tensor(element(s.tensor()?, axis(k, s.tensor()?)?, at, own)?));
         }
         list.extend(op.captures.iter().map(|&k| values.args[k].clone()));
-        body.run_args(cx, &list, next).context(|| format!("scan body, iteration {i}"))?;
+        body.run(cx, &list, next).context(|| format!("scan body, iteration {i}"))?;
         *spare = recycled(list);
         swap(last, next);
         for (k, (stack, v)) in stacks.iter_mut().zip(&last[op.state..]).enumerate() {
@@ -287,7 +303,7 @@ fn scan(
     }
     for (k, stack) in stacks.into_iter().enumerate() {
         let empty = op.scan_facts.get(k).unwrap_or(&Fact::Unknown);
-        stack.finish(n, if n > 0 { room } else { 0 }, empty).context(|| "scan outputs".into())?;
+        stack.finish(n, room, empty).context(|| "scan outputs".into())?;
     }
     ended(finals, values.state, last, n > 0)
 }
@@ -313,7 +329,7 @@ fn run_map(op: &SequenceMap, body: &Program, cx: &RunCtx<'_>, args: &[Arg<'_>], 
         let mut list = recycled(std::mem::take(&mut kept.args));
         list.extend(own.iter().map(Arg::of).chain(op.captures.iter().map(|&i| args[i].clone())));
         let mut out = vec![None; results.len()];
-        body.run_args(cx, &list, &mut out).context(|| format!("map body, element {i}"))?;
+        body.run(cx, &list, &mut out).context(|| format!("map body, element {i}"))?;
         kept.args = recycled(list);
         results.iter_mut().zip(out).for_each(|(r, v)| r.extend(v));
     }

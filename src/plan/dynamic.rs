@@ -2,11 +2,12 @@
 
 use super::control::{self, recycled};
 use super::frame::Frame;
+use super::output::Receiver;
 use super::program::Program;
 use super::run::{RunCtx, host_place};
 use super::segment::{DynamicItem, Segment, SlotKind};
 use super::specialise::missing;
-use crate::backend::cpu::{Arg, EagerCtx};
+use crate::backend::cpu::{Arg, EagerCtx, Values};
 use crate::backend::step::NO_VALUE;
 use crate::error::{Context, Result};
 use crate::ir::build::infer_op;
@@ -14,6 +15,7 @@ use crate::ir::fact::MAX_CONTENTS;
 use crate::ir::{Alias, Fact, Node, TensorFact};
 use crate::tensor::{DType, TensorView, Value};
 use crate::{bail, ensure, err};
+use smallvec::smallvec;
 
 /// An input of a run: a value of the caller's, or what a subgraph is given. A list of either is taken as it is, for making
 /// one of the other would allocate.
@@ -23,6 +25,12 @@ pub trait Given {
 }
 
 impl Given for Value {
+    fn arg(&self) -> Arg<'_> {
+        Arg::of(self)
+    }
+}
+
+impl Given for &Value {
     fn arg(&self) -> Arg<'_> {
         Arg::of(self)
     }
@@ -85,16 +93,21 @@ impl Program {
         inputs: &[impl Given],
     ) -> Result<()> {
         let node = self.graph.node(d.node);
-        let args = self.args(frame, depth, segment, d, inputs, Vec::new())?;
+        let mut kept = frame.take_kept(d.node);
+        let args = self.args(frame, depth, segment, d, inputs, std::mem::take(&mut kept.list))?;
         let results = if let Some(run) = self.target.cpu.bindings().find_eager(&*node.op) {
-            run(&*node.op, &EagerCtx { pool: cx.pool, outputs: node.outputs.len() }, &args)
+            let mut cx = EagerCtx::new(cx.pool, node.outputs.len(), std::mem::take(&mut kept.memory));
+            let results = run(&*node.op, &mut cx, &args);
+            kept.memory = cx.into_memory(results.as_deref().unwrap_or_default());
+            results
         } else if node.op.alias() == Alias::View {
             dynamic_view(node, &args)
         } else {
             Err(err!(Internal, "no way to run it"))
         };
         let results = results.context(|| describe(node, &args))?;
-        drop(args);
+        kept.list = recycled(args);
+        frame.keep(d.node, kept);
         ensure!(results.len() >= node.outputs.len(), Internal, "{} gave {} results", node.describe(), results.len());
         results.into_iter().enumerate().try_for_each(|(k, value)| self.set(frame, depth, segment, d, k, value))
     }
@@ -160,15 +173,15 @@ impl Program {
         &self,
         frame: &Frame,
         inputs: &[impl Given],
-        outputs: &mut [Option<Value>],
+        outputs: &mut [impl Receiver],
     ) -> Result<()> {
         for (i, &v) in self.graph.outputs().iter().enumerate() {
             if let Some(x) = &frame.values[v.index()] {
-                give_output(&mut outputs[i], &Arg::of(x))?;
+                outputs[i].give(&Arg::of(x))?;
             } else if let Some(k) = self.graph.inputs().iter().position(|&x| x == v) {
-                give_output(&mut outputs[i], &inputs[k].arg())?;
+                outputs[i].give(&inputs[k].arg())?;
             } else if let Some(t) = self.graph.fact(v).constant().filter(|t| t.dtype() == DType::String) {
-                give_output(&mut outputs[i], &Arg::Tensor(t.as_view()))?;
+                outputs[i].give(&Arg::Tensor(t.as_view()))?;
             }
         }
         Ok(())
@@ -217,7 +230,7 @@ fn describe_arg(a: &Arg<'_>) -> String {
 }
 
 /// Views of values that have no planned place: strings, and tensors whose shape was not known.
-fn dynamic_view(node: &Node, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn dynamic_view(node: &Node, args: &[Arg<'_>]) -> Result<Values> {
     let facts: Vec<Fact> = args
         .iter()
         .map(|a| {
@@ -232,24 +245,8 @@ fn dynamic_view(node: &Node, args: &[Arg<'_>]) -> Result<Vec<Value>> {
     let refs: Vec<&Fact> = facts.iter().collect();
     let out = infer_op(&node.op, &refs, 1)?;
     match (&args[0], out[0].shape()) {
-        (Arg::Tensor(t), Some(shape)) => Ok(vec![Value::Tensor(t.to_tensor()?.reshaped(&shape)?)]),
-        (a, None) if matches!(a, Arg::Value(_)) => Ok(vec![a.to_value()?]),
+        (Arg::Tensor(t), Some(shape)) => Ok(smallvec![Value::Tensor(t.to_tensor()?.reshaped(&shape)?)]),
+        (a, None) if matches!(a, Arg::Value(_)) => Ok(smallvec![a.to_value()?]),
         _ => bail!(Unsupported, "the shape of the result cannot be known"),
     }
-}
-
-/// Hands out a value: copied into the tensor that is there where that fits.
-pub fn give_output(out: &mut Option<Value>, a: &Arg<'_>) -> Result<()> {
-    if let (Some(Value::Tensor(o)), Arg::Tensor(t)) = (&mut *out, a)
-        && o.dtype() == t.dtype()
-        && o.shape() == t.shape()
-        && t.dtype() != DType::String
-        && let Some(p) = o.data_mut_ptr()
-    {
-        // SAFETY: both have the same type and shape, and o's storage is its own.
-        unsafe { std::ptr::copy_nonoverlapping(t.bytes().as_ptr(), p, t.bytes().len()) };
-        return Ok(());
-    }
-    *out = Some(a.to_value()?);
-    Ok(())
 }

@@ -8,11 +8,12 @@ use crate::backend::Memory;
 use crate::backend::step::Place;
 use crate::base::alloc::Buffer;
 use crate::base::budget::Charge;
+use crate::base::trylock::TryLock;
 use crate::ensure;
 use crate::error::Result;
 use crate::ir::NodeId;
 use crate::tensor::Value;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The state of one run; kept and used again, so that a run of a known shape allocates nothing.
 pub struct Frame {
@@ -21,12 +22,15 @@ pub struct Frame {
     /// Where values of earlier segments are, by graph value.
     pub carried: Vec<Place>,
     /// What the first part's segment was planned for.
-    pub key: Key,
+    key: Key,
+    /// Memory for keys, of the first segment and of later ones.
+    pub spare_key: Key,
+    pub later_key: Key,
     /// By segment.
     pub parts: Vec<Part>,
     /// Scratch of all threads.
     pub scratch: Buffer,
-    /// What nodes with subgraphs keep from run to run.
+    /// What nodes that work on values keep from run to run.
     kept: Vec<(NodeId, Kept)>,
 }
 
@@ -54,6 +58,38 @@ pub struct Part {
     segment: Option<Arc<Segment>>,
 }
 
+/// The frames of a program that no run has. The first few are found without a lock.
+#[derive(Default)]
+pub struct Frames {
+    /// Boxed: a frame is moved out, so that one whose run panics is lost.
+    few: [TryLock<Option<Box<Frame>>>; 8],
+    #[allow(clippy::vec_box)]
+    more: Mutex<Vec<Box<Frame>>>,
+}
+
+impl Frames {
+    /// Lends one, or a new one for a graph of so many values.
+    pub fn with<R>(&self, values: usize, run: impl FnOnce(&mut Frame) -> R) -> R {
+        let new = || Box::new(Frame::new(values));
+        if let Some(mut place) = self.few.iter().find_map(TryLock::try_lock) {
+            let mut frame = place.take().unwrap_or_else(new);
+            let result = run(&mut frame);
+            *place = Some(frame);
+            return result;
+        }
+        let idle = || self.more.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut frame = idle().pop().unwrap_or_else(new);
+        let result = run(&mut frame);
+        idle().push(frame);
+        result
+    }
+    /// Frees them.
+    pub fn clear(&self) {
+        self.few.iter().filter_map(TryLock::try_lock).for_each(|mut place| *place = None);
+        self.more.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
 // SAFETY: the places point into memory that the frame itself owns, constants, or the caller's tensors during one run;
 // a frame is used by one run at a time.
 unsafe impl Send for Frame {}
@@ -65,6 +101,8 @@ impl Frame {
             values: vec![None; values],
             carried: vec![Place::NONE; values],
             key: Key::new(),
+            spare_key: Key::new(),
+            later_key: Key::new(),
             parts: Vec::new(),
             scratch: Buffer::empty(),
             kept: Vec::new(),
@@ -84,7 +122,7 @@ impl Frame {
     /// Lets go of the values of a run, but neither of memory nor of the segment it began with.
     pub fn end_run(&mut self, key: Key, first: Arc<Segment>) {
         self.values.iter_mut().for_each(|v| *v = None);
-        self.key = key;
+        self.spare_key = std::mem::replace(&mut self.key, key);
         if let Some(part) = self.parts.first_mut() {
             part.segment = Some(first);
         }

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What a plan depends on, flattened. Stays on the stack for usual models.
 pub type Key = SmallVec<[u64; 48]>;
 
-/// The key of a first segment.
-pub fn of_inputs(inputs: &[impl Given]) -> Key {
-    let mut key = Key::new();
+/// The key of a first segment, in the memory of one that is not used any more.
+pub fn of_inputs(inputs: &[impl Given], mut key: Key) -> Key {
+    key.clear();
     inputs.iter().for_each(|i| push_arg(&mut key, &i.arg()));
     key
 }
@@ -44,10 +44,16 @@ pub fn push_bytes(key: &mut Key, bytes: &[u8]) {
     }));
 }
 
-/// A key for what follows a segment.
-pub fn continuation(tail: u64) -> Key {
-    // No shape begins with such a word.
-    Key::from_slice(&[1 << 63 | tail])
+/// A key for what follows a segment, in the memory of one that is not used any more.
+pub fn continuation(tail: u64, mut key: Key) -> Key {
+    key.clear();
+    key.push(after(tail));
+    key
+}
+
+/// The word that such a key begins with; no shape does.
+fn after(tail: u64) -> u64 {
+    1 << 63 | tail
 }
 
 /// The segments of a program by key, first ones and those that follow others. Bounded in bytes: those that were not used for
@@ -108,7 +114,7 @@ impl SegmentCache {
     /// The segment last used of those that follow the tail of this number.
     pub fn after(&self, tail: u64) -> Option<Arc<Segment>> {
         let s = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let prefix = continuation(tail)[0];
+        let prefix = after(tail);
         let follows = s.map.iter().filter(|(k, _)| k.first() == Some(&prefix)).map(|(_, e)| e);
         follows.max_by_key(|e| e.used).map(|e| e.segment.clone())
     }

@@ -11,6 +11,7 @@ mod dynamic;
 mod frame;
 mod key;
 mod memory;
+mod output;
 mod program;
 mod run;
 mod segment;
@@ -21,7 +22,9 @@ mod template;
 
 pub use check::{Check, Refusal};
 pub use cost::Cost;
+pub use dynamic::Given;
 pub use memory::Needed;
+pub use output::{Lent, Output, Receiver};
 pub use program::{Program, Target};
 pub use run::{RunCtx, Timing};
 pub use segment::{DynamicItem, Item, Segment, Slot, SlotKind, StepItem, Tail};

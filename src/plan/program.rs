@@ -1,7 +1,7 @@
 //! A program: a graph with the backends it runs on, and the plans made so far.
 
 use super::Segment;
-use super::frame::Frame;
+use super::frame::Frames;
 use super::key::SegmentCache;
 use super::template::Templates;
 use crate::backend::cpu::CpuBackend;
@@ -9,8 +9,8 @@ use crate::backend::{Backend, PackedCache};
 use crate::error::Result;
 use crate::ir::{Graph, NodeId};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// What programs run on.
 pub struct Target {
@@ -68,12 +68,11 @@ pub struct Program {
     /// How many segments with a continuation were made.
     tails: AtomicU64,
     pub(super) templates: Templates,
-    /// Plans made from scratch, and from templates.
+    /// First segments made from scratch, and from templates; segments that follow others.
     pub(super) whole: AtomicUsize,
     pub(super) short: AtomicUsize,
-    /// Boxed: a frame is moved in and out each run.
-    #[allow(clippy::vec_box)]
-    frames: Mutex<Vec<Box<Frame>>>,
+    pub(super) later: AtomicUsize,
+    pub(super) frames: Frames,
 }
 
 impl Program {
@@ -101,6 +100,7 @@ impl Program {
             templates: Default::default(),
             whole: Default::default(),
             short: Default::default(),
+            later: Default::default(),
             frames: Default::default(),
         })
     }
@@ -111,13 +111,6 @@ impl Program {
     /// What it runs on.
     pub fn target(&self) -> &Target {
         &self.target
-    }
-    pub(super) fn take_frame(&self) -> Box<Frame> {
-        let frame = self.frames.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        frame.unwrap_or_else(|| Box::new(Frame::new(self.graph.value_count())))
-    }
-    pub(super) fn give_frame(&self, frame: Box<Frame>) {
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
     }
     /// What follows a segment: the continuation last used.
     pub fn after(&self, segment: &Segment) -> Option<Arc<Segment>> {
@@ -134,9 +127,14 @@ impl Program {
     pub fn plans_made(&self) -> (usize, usize) {
         (self.whole.load(Ordering::Relaxed), self.short.load(Ordering::Relaxed))
     }
+    /// How many segments were planned in all, those that follow others and those of subgraphs too.
+    pub fn segments_made(&self) -> usize {
+        let own = [&self.whole, &self.short, &self.later].iter().map(|n| n.load(Ordering::Relaxed)).sum::<usize>();
+        own + self.inner.values().flatten().map(Program::segments_made).sum::<usize>()
+    }
     /// Frees the memory of idle frames.
     pub fn trim(&self) {
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.frames.clear();
         self.inner.values().flatten().for_each(Program::trim);
     }
 }

@@ -3,6 +3,7 @@
 use super::dynamic::{Given, fact_of_arg};
 use super::frame::Frame;
 use super::key::{self, Key, continuation, push_arg, push_bytes, push_shape};
+use super::output::Receiver;
 use super::program::Program;
 use super::segment::{Item, Segment, SlotKind, StepItem, Tail};
 use super::specialise::{Ready, Start, again, missing, specialise, specialise_first};
@@ -13,7 +14,7 @@ use crate::base::cancel::Stop;
 use crate::base::parallel::Parallel;
 use crate::error::{Context, Error, Result};
 use crate::ir::{Fact, Node, TensorFact, ValueId};
-use crate::tensor::{DType, Tensor, TensorView, Value};
+use crate::tensor::{Tensor, TensorView, Value};
 use crate::{ensure, err};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,14 +43,8 @@ pub struct Timing {
 }
 
 impl Program {
-    /// Runs the graph. `outputs` has an entry a graph output: a tensor there is written in place if its type and shape
-    /// are right and nobody else holds it, anything else is replaced.
-    pub fn run(&self, cx: &RunCtx<'_>, inputs: &[Value], outputs: &mut [Option<Value>]) -> Result<()> {
-        self.run_args(cx, inputs, outputs)
-    }
-
-    /// The same for inputs that lie anywhere: what a subgraph captures is not copied.
-    pub(super) fn run_args(&self, cx: &RunCtx<'_>, inputs: &[impl Given], outputs: &mut [Option<Value>]) -> Result<()> {
+    /// Runs the graph. There is an entry a graph input and a graph output.
+    pub fn run(&self, cx: &RunCtx<'_>, inputs: &[impl Given], outputs: &mut [impl Receiver]) -> Result<()> {
         ensure!(
             inputs.len() == self.graph.inputs().len(),
             InvalidArgument,
@@ -64,25 +59,27 @@ impl Program {
             self.graph.outputs().len(),
             outputs.len()
         );
-        let key = key::of_inputs(inputs);
-        let mut frame = self.take_frame();
-        let first = frame.take_first(&key).map_or_else(|| self.segment_of(&key, inputs, cx.pool), Ok);
-        let first = match first {
-            Ok(segment) => segment,
-            Err(e) => {
-                self.give_frame(frame);
-                return Err(e);
-            }
-        };
+        self.frames.with(self.graph.value_count(), |frame| self.run_in(frame, cx, inputs, outputs))
+    }
+
+    fn run_in(
+        &self,
+        frame: &mut Frame,
+        cx: &RunCtx<'_>,
+        inputs: &[impl Given],
+        outputs: &mut [impl Receiver],
+    ) -> Result<()> {
+        let key = key::of_inputs(inputs, std::mem::take(&mut frame.spare_key));
+        let first = frame.take_first(&key).map_or_else(|| self.segment_of(&key, inputs, cx.pool), Ok)?;
         let mut later = None;
         let mut depth = 0;
         let result = loop {
             let segment = later.as_ref().unwrap_or(&first);
-            match self.run_segment(cx, &mut frame, depth, segment, inputs, outputs) {
+            match self.run_segment(cx, frame, depth, segment, inputs, outputs) {
                 Err(e) => break Err(e),
                 Ok(()) => match &segment.tail {
                     None => break Ok(()),
-                    Some(tail) => match self.next_segment(cx, tail, &frame, depth, inputs, segment) {
+                    Some(tail) => match self.next_segment(cx, tail, frame, depth, inputs, segment) {
                         Err(e) => break Err(e),
                         Ok(next) => later = Some(next),
                     },
@@ -90,15 +87,14 @@ impl Program {
             }
             depth += 1;
         };
-        let result = result.and_then(|()| self.dynamic_outputs(&frame, inputs, outputs));
+        let result = result.and_then(|()| self.dynamic_outputs(frame, inputs, outputs));
         frame.end_run(key, first);
-        self.give_frame(frame);
         result
     }
 
     /// The plan's first segment for the shapes of these inputs; `inspect` shows it.
     pub fn first_segment(&self, inputs: &[Value], threads: &dyn Parallel) -> Result<Arc<Segment>> {
-        self.segment_of(&key::of_inputs(inputs), inputs, threads)
+        self.segment_of(&key::of_inputs(inputs, Key::new()), inputs, threads)
     }
 
     fn segment_of(&self, key: &Key, inputs: &[impl Given], threads: &dyn Parallel) -> Result<Arc<Segment>> {
@@ -160,17 +156,18 @@ impl Program {
         facts
     }
 
+    /// What follows a segment, planned where that was not done before for what it met.
     fn next_segment(
         &self,
         cx: &RunCtx<'_>,
         tail: &Tail,
-        frame: &Frame,
+        frame: &mut Frame,
         depth: usize,
         inputs: &[impl Given],
         segment: &Segment,
     ) -> Result<Arc<Segment>> {
+        let mut key = continuation(tail.id, std::mem::take(&mut frame.later_key));
         let look = |v: ValueId| self.look(v, frame, depth, inputs, segment, tail);
-        let mut key = continuation(tail.id);
         for &(v, contents) in &tail.watch {
             match look(v)? {
                 Arg::Tensor(t) if contents => {
@@ -181,6 +178,7 @@ impl Program {
             }
         }
         if let Some(s) = self.segments.get(&key) {
+            frame.later_key = key;
             return Ok(s);
         }
         let mut facts = tail.facts.clone();
@@ -195,6 +193,7 @@ impl Program {
         }
         let start = Start { at: tail.at, facts, ready: Ready::Before(tail.at) };
         let s = Arc::new(specialise(self, start, cx.pool)?);
+        self.later.fetch_add(1, Ordering::Relaxed);
         self.segments.put(key, s.clone());
         Ok(s)
     }
@@ -234,7 +233,7 @@ impl Program {
         depth: usize,
         segment: &Arc<Segment>,
         inputs: &[impl Given],
-        outputs: &mut [Option<Value>],
+        outputs: &mut [impl Receiver],
     ) -> Result<()> {
         let place = || "memory for intermediate values".to_string();
         frame.lay_out(depth, segment, &self.target).context(place)?;
@@ -244,7 +243,7 @@ impl Program {
         frame.need_scratch(scratch).context(place)?;
         for (&(i, root), &(_, seen)) in segment.direct_outputs.iter().zip(&segment.output_slots) {
             let s = &segment.slots[seen as usize];
-            let addr = ready_output(&mut outputs[i], s.dtype, &s.shape).context(|| self.output_name(i))?;
+            let addr = outputs[i].ready(s.dtype, &s.shape).context(|| self.output_name(i))?;
             frame.parts[depth].places[root as usize] = Place { addr, space: 0 };
         }
         let part = &mut frame.parts[depth];
@@ -326,7 +325,7 @@ impl Program {
         let part = &frame.parts[depth];
         for &(i, slot) in &segment.copied_outputs {
             let s = &segment.slots[slot as usize];
-            let addr = ready_output(&mut outputs[i], s.dtype, &s.shape).context(|| self.output_name(i))?;
+            let addr = outputs[i].ready(s.dtype, &s.shape).context(|| self.output_name(i))?;
             let from = part.places[slot as usize].addr;
             if s.bytes > 0 {
                 // SAFETY: both hold s.bytes bytes; an output never is the memory of another value.
@@ -375,21 +374,6 @@ fn view_place(t: &TensorView<'_>) -> Result<Place> {
         t.dtype()
     );
     Ok(Place { addr: t.ptr().cast_mut(), space: 0 })
-}
-
-/// Makes an output tensor ready for writing; keeps the caller's where it fits.
-pub(super) fn ready_output(out: &mut Option<Value>, dtype: DType, shape: &[usize]) -> Result<*mut u8> {
-    if let Some(Value::Tensor(t)) = out
-        && t.dtype() == dtype
-        && t.shape() == shape
-        && let Some(p) = t.data_mut_ptr()
-    {
-        return Ok(p);
-    }
-    let mut t = Tensor::uninit(dtype, shape)?;
-    let p = t.data_mut_ptr().ok_or_else(|| err!(Internal, "a new tensor is shared"))?;
-    *out = Some(Value::Tensor(t));
-    Ok(p)
 }
 
 /// Runs a step's phases over the pool.

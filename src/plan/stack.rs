@@ -1,6 +1,7 @@
 //! Sequences of tensors as one: elements along an axis, taken and put.
 
-use super::run::ready_output;
+use super::output::Receiver;
+use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::Fact;
 use crate::ir::op::resolve_axis;
@@ -38,7 +39,7 @@ impl<'a> Stack<'a> {
         let mut shape: Dims = t.shape().into();
         shape.insert(axis, self.room);
         if !self.begun {
-            ready_output(self.out, t.dtype(), &shape)?;
+            self.out.ready(t.dtype(), &shape)?;
             self.begun = true;
         }
         if at >= self.room {
@@ -82,16 +83,28 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
-    /// The stack has `n`, of which those behind `put` are zero. For none, `empty` tells the type and shape of one.
+    /// The stack has `n`, of which those behind `put` are zero. Where none was put `empty` tells the type and shape of one: a
+    /// size that it does not know is 0, and so is a whole shape.
     pub fn finish(mut self, put: usize, n: usize, empty: &Fact) -> Result<()> {
         if !self.parts.is_empty() {
             self.parts.sort_by_key(|p| p.0);
             let mut parts: Vec<Tensor> = std::mem::take(&mut self.parts).into_iter().map(|p| p.1).collect();
             let filler = Tensor::zeroed(parts[0].dtype(), parts[0].shape())?;
             parts.resize(n, filler);
-            *self.out = Some(Value::Tensor(stacked(&parts, self.axis, empty)?));
+            let axis = resolve_axis(self.axis, parts[0].shape().len() + 1)?;
+            *self.out = Some(Value::Tensor(join::stack(&parts, axis)?));
         } else if !self.begun {
-            *self.out = Some(Value::Tensor(stacked(&[], self.axis, empty)?));
+            let dtype = empty.dtype().unwrap_or(DType::F32);
+            let dims = empty.as_tensor().and_then(|t| t.dims.as_deref()).unwrap_or_default();
+            let mut shape: Dims = dims.iter().map(|d| d.size().unwrap_or(0)).collect();
+            shape.insert(resolve_axis(self.axis, shape.len() + 1)?, n);
+            if dtype == DType::String {
+                *self.out = Some(Value::Tensor(Tensor::zeroed(dtype, &shape)?));
+            } else {
+                let bytes = dtype.byte_len(product(&shape)?)?;
+                // SAFETY: memory for a tensor of these bytes.
+                unsafe { self.out.ready(dtype, &shape)?.write_bytes(0, bytes) };
+            }
         } else if n != self.room {
             self.resize(n, n)?;
         }
@@ -109,20 +122,6 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// Tensors of one shape along a new axis; for none of them, `empty` tells the type and the shape of an element.
-pub fn stacked(parts: &[Tensor], axis: i64, empty: &Fact) -> Result<Tensor> {
-    let Some(first) = parts.first() else {
-        let dtype = empty.dtype().unwrap_or(DType::F32);
-        let dims = empty.as_tensor().and_then(|t| t.dims.clone()).unwrap_or_default();
-        let mut shape: Vec<usize> = dims.iter().map(|d| d.size().unwrap_or(0)).collect();
-        let axis = resolve_axis(axis, shape.len() + 1)?;
-        shape.insert(axis, 0);
-        return Tensor::zeroed(dtype, &shape);
-    };
-    let axis = resolve_axis(axis, first.shape().len() + 1)?;
-    join::stack(parts, axis)
-}
-
 /// Element `at` of an axis, which goes: read where it lies if its elements lie together, else copied to `own`.
 pub fn element<'a>(t: &TensorView<'a>, axis: usize, at: usize, own: &'a mut Option<Value>) -> Result<TensorView<'a>> {
     let mut shape: Dims = t.shape().into();
@@ -138,7 +137,7 @@ pub fn element<'a>(t: &TensorView<'a>, axis: usize, at: usize, own: &'a mut Opti
         return Ok(unsafe { TensorView::from_raw(t.dtype(), &shape, t.ptr().wrapping_add(at * inner)) });
     }
     let from = t.bytes();
-    let to = ready_output(own, t.dtype(), &shape)?;
+    let to = own.ready(t.dtype(), &shape)?;
     for o in 0..outer {
         let row = &from[(o * n + at) * inner..][..inner];
         // SAFETY: the tensor was made for outer * inner bytes, and is nobody else's.

@@ -19,10 +19,11 @@ use crate::ir::{Dim, Fact};
 use crate::kernels::isa::Isa;
 use crate::ops;
 use crate::optimize;
-use crate::plan::{Check, Program, RunCtx, Target, Timing};
+use crate::plan::{Check, Given, Program, Receiver, RunCtx, Target, Timing};
 use crate::proto::external::External;
 use crate::tensor::{Tensor, Value};
 use crate::{ensure, err};
+use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -321,6 +322,17 @@ impl Session {
         options: &RunOptions,
         profile: Option<&Mutex<Vec<Timing>>>,
     ) -> Result<()> {
+        self.run_into(inputs, outputs, options, profile)
+    }
+
+    /// The same from values and into outputs wherever they are.
+    pub(crate) fn run_into(
+        &self,
+        inputs: &[impl Given + Borrow<Value>],
+        outputs: &mut [impl Receiver],
+        options: &RunOptions,
+        profile: Option<&Mutex<Vec<Timing>>>,
+    ) -> Result<()> {
         let open = self.overridable_inputs();
         let overridden = !open.is_empty() && inputs.len() == self.inputs.len() + open.len();
         ensure!(
@@ -331,7 +343,7 @@ impl Session {
             inputs.len()
         );
         for (v, io) in inputs.iter().zip(self.inputs.iter().chain(open)) {
-            io.check(v)?;
+            io.check(v.borrow())?;
         }
         let flushing = self.threads_of_a_run();
         let _scope = self.budget.enter();

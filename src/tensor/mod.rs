@@ -69,16 +69,20 @@ impl Tensor {
     }
     /// The same for elements that may be errors.
     pub(crate) fn try_gathered<T: Element>(shape: &[usize], items: impl Iterator<Item = Result<T>>) -> Result<Tensor> {
-        let n = checked::product(shape)?;
-        let t = Tensor::uninit(T::DTYPE, shape)?;
-        let (to, mut made) = (t.data_ptr().cast_mut().cast::<T>(), 0);
+        Tensor::uninit(T::DTYPE, shape)?.fill(items)
+    }
+    /// The same tensor with other elements, as many as it has; it must be nobody else's.
+    pub(crate) fn fill<T: Element>(mut self, items: impl Iterator<Item = Result<T>>) -> Result<Tensor> {
+        let (n, mut made) = (self.len(), 0);
+        let to = self.data_mut_ptr().filter(|_| T::DTYPE == self.dtype);
+        let Some(to) = to.map(<*mut u8>::cast::<T>) else { bail!(Internal, "{self:?} cannot be filled") };
         for x in items.take(n) {
-            // SAFETY: `made` is below n, for which the new tensor has room; nobody else sees it yet.
+            // SAFETY: `made` is below n, the number of its elements, which are of this type; nobody else sees them.
             unsafe { to.add(made).write(x?) };
             made += 1;
         }
-        ensure!(made == n, Internal, "{made} elements for the shape {shape:?}");
-        Ok(t)
+        ensure!(made == n, Internal, "{made} elements for {self:?}");
+        Ok(self)
     }
     /// A scalar.
     pub fn scalar<T: Element>(x: T) -> Result<Tensor> {
@@ -195,6 +199,31 @@ impl Tensor {
             Storage::Foreign { ptr, writable: true, .. } => Some(*ptr),
             _ => None,
         }
+    }
+    /// How many bytes its memory has, if that is its own and nobody else holds it.
+    pub(crate) fn room(&self) -> Option<usize> {
+        match &*self.storage {
+            Storage::Owned(b) if Arc::strong_count(&self.storage) == 1 => {
+                fence(Ordering::Acquire);
+                Some(b.len())
+            }
+            _ => None,
+        }
+    }
+    /// The same, if it is for these elements; a small tensor must not keep a large one's memory.
+    pub(crate) fn room_for(&self, dtype: DType, shape: &[usize]) -> Option<usize> {
+        let bytes = dtype.byte_len(checked::product(shape).ok()?).ok()?;
+        let most = bytes.saturating_mul(8).max(1 << 20);
+        self.room().filter(|room| dtype != DType::String && (bytes..=most).contains(room))
+    }
+    /// Elements of anything in the same memory, which must be its own and have the room.
+    pub(crate) fn remade(mut self, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        let want = dtype.byte_len(checked::product(shape)?)?;
+        ensure!(dtype != DType::String && self.room() >= Some(want), Internal, "no room for {dtype} {shape:?}");
+        self.dtype = dtype;
+        self.shape.clear();
+        self.shape.extend_from_slice(shape);
+        Ok(self)
     }
     /// The address for writing of memory that the host lent, shared or not: the host itself answers for who reads it
     /// meanwhile. `None` for all other memory.

@@ -5,9 +5,9 @@
 
 use crate::alone;
 use crate::capi::{floats, ok, session_with};
-use crate::steady::numbers;
+use crate::steady::{numbers, own};
 use crate::tiny::transformer;
-use ortx::capi::{binding::*, options::*};
+use ortx::capi::{binding::*, options::*, run::ortx_session_run};
 use std::arch::asm;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -67,9 +67,9 @@ fn a_known_shape_on_one_thread_locks_its_guards_only() {
     alone::alone("atomics::a_known_shape_on_one_thread_locks_its_guards_only", count, String::new);
 }
 
-/// The binding's own guard, taken and given; the list of idle frames, locked and unlocked when a frame is taken and again
-/// when it is given back.
-const GUARDS: usize = 6;
+/// A frame is taken by one, and given back by a plain store; a binding too.
+const FRAME: usize = 1;
+const BINDING: usize = 1;
 
 fn count() {
     let (steps, locked) = stepped(|| {
@@ -92,8 +92,20 @@ fn count() {
             let mut status = null_mut();
             let (steps, locked) = stepped(|| status = ortx_binding_run(binding, null()));
             ok(status);
-            println!("{locked} locked instructions of {steps}");
-            assert_eq!(locked, GUARDS, "of {steps} instructions");
+            println!("a binding's run: {locked} locked instructions of {steps}");
+            assert_eq!(locked, BINDING + FRAME, "of {steps} instructions");
+
+            let mut y = null_mut();
+            ok(ortx_binding_output(binding, 0, &mut y));
+            let mut outputs = [own(y)];
+            let mut run =
+                || ortx_session_run(session, null(), null(), &x.cast_const(), 1, null(), outputs.as_mut_ptr(), 1);
+            (0..3).for_each(|_| ok(run()));
+            let (steps, locked) = stepped(|| status = run());
+            ok(status);
+            println!("a run of its own: {locked} locked instructions of {steps}");
+            assert_eq!(locked, FRAME, "of {steps} instructions");
+            [outputs[0], y].iter().for_each(|&v| ortx::capi::value::ortx_value_destroy(v));
             ortx_binding_destroy(binding);
             ortx::capi::session::ortx_session_destroy(session);
             ortx::capi::value::ortx_value_destroy(x);

@@ -8,8 +8,12 @@ const F32: i32 = 1;
 const I64: i32 = 7;
 
 fn session(model: Tiny) -> Session {
+    opened(model.bytes())
+}
+
+fn opened(model: Vec<u8>) -> Session {
     let options = SessionOptions { threads: 1, ..SessionOptions::default() };
-    Session::new(&Environment::new(), ModelSource::Bytes(model.bytes().into(), None), &options).unwrap()
+    Session::new(&Environment::new(), ModelSource::Bytes(model.into(), None), &options).unwrap()
 }
 
 fn floats(shape: &[usize], data: &[f32]) -> Value {
@@ -141,6 +145,124 @@ fn branches() -> Tiny {
         .output("last")
 }
 
+/// `s = s + x` along both items of a batch, by a Scan of version 8; the second is one shorter.
+fn batched() -> Vec<u8> {
+    let body = Tiny::new("body")
+        .input("s", F32, &["4"])
+        .input("x", F32, &["4"])
+        .node("Add", &["s", "x"], &["s1"])
+        .node("Identity", &["s1"], &["y"])
+        .output("s1")
+        .output("y");
+    let model = Tiny::new("batched")
+        .input("lengths", I64, &["2"])
+        .input("s0", F32, &["2", "4"])
+        .input("xs", F32, &["2", "n", "4"])
+        .node("Scan", &["lengths", "s0", "xs"], &["last", "ys"])
+        .int("num_scan_inputs", 1)
+        .graph("body", body)
+        .output("last")
+        .output("ys");
+    let mut model = model.model();
+    model.opset_import[0].version = Some(8);
+    prost::Message::encode_to_vec(&model)
+}
+
+fn batch(n: usize) -> Vec<Value> {
+    let lengths = Tensor::from_slice(&[2], &[n as i64, n as i64 - 1]).unwrap();
+    let xs: Vec<f32> = (0..8 * n).map(|i| (i % 13) as f32).collect();
+    vec![Value::Tensor(lengths), floats(&[2, 4], &[0.0; 8]), floats(&[2, n, 4], &xs)]
+}
+
+/// `s = s + f(w)` by operators without a planned kernel: their results have sizes that the data tells, the same each time.
+fn found() -> Tiny {
+    let body = Tiny::new("body")
+        .input("i", I64, &[])
+        .input("go", 9, &[])
+        .input("s", F32, &["4"])
+        .node("Identity", &["go"], &["go_on"])
+        .node("NonZero", &["s"], &["at"])
+        .node("Cast", &["at"], &["places"])
+        .int("to", 1)
+        .node("Greater", &["w", "w0"], &["on"])
+        .node("Compress", &["w", "on"], &["some"])
+        .node("ReduceSum", &["some"], &["sum"])
+        .node("Unique", &["w"], &["different", "first", "which", "count"])
+        .node("Mul", &["different", "sum"], &["more"])
+        .node("Add", &["more", "s"], &["s1"])
+        .output("go_on")
+        .output("s1")
+        .output("places")
+        .output("count");
+    Tiny::new("found")
+        .input("n", I64, &[])
+        .input("s0", F32, &["4"])
+        .input("w", F32, &["4"])
+        .constant("w0", &[], &[0.0])
+        .node("Loop", &["n", "", "s0"], &["last", "all", "counts"])
+        .graph("body", body)
+        .output("last")
+        .output("all")
+        .output("counts")
+}
+
+/// A state that goes through operators of classic machine learning.
+fn classic() -> Vec<u8> {
+    let body = Tiny::new("body")
+        .input("i", I64, &[])
+        .input("go", 9, &[])
+        .input("s", F32, &["1", "4"])
+        .node("Identity", &["go"], &["go_on"])
+        .node("Scaler", &["s"], &["scaled"])
+        .ml()
+        .floats("offset", &[0.25])
+        .floats("scale", &[0.5, 1.0, 1.5, 2.0])
+        .node("Normalizer", &["scaled"], &["unit"])
+        .ml()
+        .text("norm", "L2")
+        .node("Imputer", &["unit"], &["x"])
+        .ml()
+        .floats("imputed_value_floats", &[1.0])
+        .node("LinearClassifier", &["x"], &["class", "scores"])
+        .ml()
+        .floats("coefficients", &[1.0, 0.5, -0.5, 0.25, -1.0, 0.75, 0.5, 0.125, 0.25, -0.5, 1.0, -0.25])
+        .floats("intercepts", &[0.1, 0.2, 0.3])
+        .ints("classlabels_ints", &[4, 5, 6])
+        .node("LabelEncoder", &["class"], &["number"])
+        .ml()
+        .ints("keys_int64s", &[4, 5, 6])
+        .floats("values_floats", &[0.4, 0.5, 0.6])
+        .node("OneHotEncoder", &["class"], &["hot"])
+        .ml()
+        .ints("cats_int64s", &[4, 5, 6])
+        .node("Squeeze", &["hot"], &["row"])
+        .node("Unsqueeze", &["row", "zero"], &["row1"])
+        .node("ArrayFeatureExtractor", &["scores", "places"], &["two"])
+        .ml()
+        .node("Binarizer", &["x"], &["signs"])
+        .ml()
+        .node("FeatureVectorizer", &["number", "row1"], &["features"])
+        .ml()
+        .ints("inputdimensions", &[1, 3])
+        .node("Add", &["features", "signs"], &["s1"])
+        .output("go_on")
+        .output("s1")
+        .output("two");
+    let model = Tiny::new("classic")
+        .input("n", I64, &[])
+        .input("s0", F32, &["1", "4"])
+        .numbers("zero", &[1], &[0])
+        .numbers("places", &[2], &[2, 0])
+        .node("Loop", &["n", "", "s0"], &["last", "all"])
+        .graph("body", body)
+        .output("last")
+        .output("all");
+    let mut model = model.model();
+    let ml = ortx::proto::onnx::OperatorSetIdProto { domain: Some("ai.onnx.ml".into()), version: Some(3) };
+    model.opset_import.push(ml);
+    prost::Message::encode_to_vec(&model)
+}
+
 #[test]
 fn iterations_allocate_nothing() {
     alone::alone("loops::iterations_allocate_nothing", count, String::new);
@@ -150,7 +272,9 @@ fn count() {
     let s0 = || floats(&[4], &[0.1, 0.2, 0.3, 0.4]);
     let w = || floats(&[4], &[0.9, -0.8, 0.7, -0.6]);
     let xs = |n: usize, axis: i64| floats(&if axis == 0 { [n, 4] } else { [4, n] }, &vec![0.5; 4 * n]);
-    let cases: Vec<(&str, Tiny, Box<dyn Fn(usize) -> Vec<Value>>)> = vec![
+    type Inputs = Box<dyn Fn(usize) -> Vec<Value>>;
+    let cases: Vec<(&str, Tiny, Inputs)> = vec![
+        ("eager operators", found(), Box::new(move |n| vec![number(n), s0(), w()])),
         ("loop", sums(), Box::new(move |n| vec![number(n), s0(), w()])),
         ("scan", scan(0, 0), Box::new(move |n| vec![s0(), xs(n, 0)])),
         ("scan backwards", scan(0, 1), Box::new(move |n| vec![s0(), xs(n, 0)])),
@@ -158,8 +282,12 @@ fn count() {
         ("nested", nested(), Box::new(move |n| vec![number(n), s0()])),
         ("branches", branches(), Box::new(move |n| vec![number(n), s0(), w()])),
     ];
-    for (what, model, inputs) in cases {
-        let s = session(model);
+    let cases = cases.into_iter().map(|(what, model, inputs)| (what, model.bytes(), inputs));
+    let state = |n: usize| vec![number(n), floats(&[1, 4], &[0.1, 0.2, 0.3, 0.4])];
+    let more: [(_, _, Inputs); 2] =
+        [("scan of version 8", batched(), Box::new(batch)), ("classic", classic(), Box::new(state))];
+    for (what, model, inputs) in cases.chain(more) {
+        let s = opened(model);
         let counted = |n: usize| {
             let inputs = inputs(n);
             let mut outputs = vec![None; s.outputs().len()];
@@ -314,5 +442,55 @@ fn states_may_grow_and_data_may_end_a_loop() {
             let out = twice(&s, &[number(1 << 40), floats(&[], &[n as f32])]);
             assert_eq!(out, [(vec![], vec![n as f32]), (vec![n], want)]);
         }
+    }
+}
+
+#[test]
+fn batches_of_scans_are_right() {
+    let s = opened(batched());
+    for n in [1usize, 2, 5, 2] {
+        let x = |b: usize, i: usize, k: usize| (((b * n + i) * 4 + k) % 13) as f32;
+        let (mut last, mut ys) = (vec![0.0; 8], vec![0.0; 8 * n]);
+        for b in 0..2 {
+            for i in 0..n - b {
+                for k in 0..4 {
+                    last[b * 4 + k] += x(b, i, k);
+                    ys[(b * n + i) * 4 + k] = last[b * 4 + k];
+                }
+            }
+        }
+        assert_eq!(twice(&s, &batch(n)), [(vec![2, 4], last), (vec![2, n, 4], ys)], "{n} elements");
+    }
+}
+
+/// What the body does not tell of a scan output that no iteration made has a size of 0, as in onnxruntime 1.32.
+#[test]
+fn no_iteration_gives_what_the_body_tells() {
+    // What the body's output says of itself, and the result's shape.
+    let cases: [(Option<&[&str]>, &[usize]); 5] = [
+        (None, &[0]),
+        (Some(&[]), &[0]),
+        (Some(&["a", "7"]), &[0, 0, 7]),
+        (Some(&["?", "?"]), &[0, 0, 0]),
+        (Some(&["3", "7"]), &[0, 3, 7]),
+    ];
+    for (declared, want) in cases {
+        let mut body = Tiny::new("body").input("i", I64, &[]).input("go", 9, &[]).input("s", F32, &[]);
+        // A state of any shape.
+        body.0.input[2].r#type = None;
+        let body = body.node("Identity", &["go"], &["go_on"]).node("Identity", &["s"], &["s1"]);
+        let body = body.node("Neg", &["s"], &["y"]).output("go_on").output("s1");
+        let body = match declared {
+            Some(dims) => body.output_of("y", F32, dims),
+            None => body.output("y"),
+        };
+        let model = Tiny::new("none")
+            .input("n", I64, &[])
+            .input("x", F32, &["N", "7"])
+            .node("Loop", &["n", "", "x"], &["last", "ys"])
+            .graph("body", body)
+            .output("ys");
+        let out = twice(&session(model), &[number(0), floats(&[3, 7], &[0.5; 21])]);
+        assert_eq!(out, [(want.to_vec(), vec![])], "{declared:?}");
     }
 }

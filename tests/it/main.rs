@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: linking many takes longer than running them.
 
 mod alone;
+mod arena;
 mod atomics;
 mod cache;
 mod capi;
@@ -28,6 +29,7 @@ mod passes;
 mod plans;
 mod properties;
 mod replan;
+mod segments;
 mod steady;
 mod tiny;
 mod toy_backend;

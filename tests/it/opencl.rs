@@ -210,7 +210,7 @@ fn products_and_convolutions_apply_every_activation() {
             let program = Program::new(graph.clone(), Arc::new(Target { devices, required, ..cpu })).unwrap();
             let mut out = [None];
             let cx = RunCtx { pool: &Serial, stop: Default::default(), profile: None };
-            program.run(&cx, &[constant(&[5, 12], 3).into()], &mut out).expect("a run");
+            program.run(&cx, &[Value::Tensor(constant(&[5, 12], 3))], &mut out).expect("a run");
             out[0].take().unwrap().as_tensor().unwrap().as_slice::<f32>().unwrap().to_vec()
         };
         let (want, got) = (run(Vec::new()), run(vec![device.clone()]));
@@ -235,7 +235,7 @@ fn an_index_outside_its_axis_is_an_error_on_the_device_too() {
     let program = Program::new(Arc::new(b.finish(vec![y]).unwrap()), target).unwrap();
     let run = |at: [i64; 2]| {
         let cx = RunCtx { pool: &Serial, stop: Default::default(), profile: None };
-        let inputs = [random(&[4, 3], 0).into(), Tensor::from_slice(&[2], &at).unwrap().into()];
+        let inputs = [random(&[4, 3], 0), Tensor::from_slice(&[2], &at).unwrap()].map(Value::Tensor);
         program.run(&cx, &inputs, &mut [None])
     };
     assert!(run([-4, 3]).is_ok());

@@ -3,7 +3,7 @@
 use crate::alone;
 use crate::capi::{floats, ok, session_with};
 use crate::tiny::{Tiny, transformer};
-use ortx::capi::{binding::*, options::*, session::*, tensor::*, types::*, value::*};
+use ortx::capi::{binding::*, options::*, run::*, session::*, tensor::*, types::*, value::*};
 use ortx::{Environment, ModelSource, RunOptions, Session, SessionOptions, Tensor, Value};
 use std::ptr::{null, null_mut};
 
@@ -78,6 +78,17 @@ pub fn numbers(shape: &[i64], data: &[i64]) -> *mut ortx_value {
     t
 }
 
+/// A tensor of zeros of a value's type and shape.
+pub fn own(like: *mut ortx_value) -> *mut ortx_value {
+    let (shape, mut t, mut dtype) = (crate::capi::shape(like), null_mut(), ORTX_DTYPE_FLOAT32);
+    // SAFETY: a live handle; the shape is alive during the call.
+    unsafe {
+        ok(ortx_tensor_dtype(like, &mut dtype));
+        ok(ortx_tensor_create(dtype, shape.as_ptr(), shape.len(), &mut t));
+    }
+    t
+}
+
 /// Waits until all other threads of the process sleep: a worker allocates while it starts, which may be late.
 fn settle() {
     let own = std::fs::read_link("/proc/thread-self").unwrap();
@@ -142,8 +153,21 @@ fn c(model: &[u8], threads: usize, inputs: [*mut ortx_value; 2], what: &str) {
         ortx_value_destroy(made);
         ok(ortx_binding_set_output(bindings[0], 0, y));
         counted(&format!("{what}, C"), || bindings.iter().for_each(|&b| ok(ortx_binding_run(b, null()))));
+        // By calls of their own, into tensors of the host's for both shapes.
+        let mut outputs = bindings.map(|b| {
+            let mut made = null_mut();
+            ok(ortx_binding_output(b, 0, &mut made));
+            let given = own(made);
+            ortx_value_destroy(made);
+            given
+        });
+        counted(&format!("{what}, ortx_session_run"), || {
+            for (x, y) in inputs.iter().zip(&mut outputs) {
+                ok(ortx_session_run(s, null(), null(), [x.cast_const()].as_ptr(), 1, null(), y, 1));
+            }
+        });
         bindings.iter().for_each(|&b| ortx_binding_destroy(b));
-        [y, inputs[0], inputs[1]].iter().for_each(|&v| ortx_value_destroy(v));
+        [y, inputs[0], inputs[1], outputs[0], outputs[1]].iter().for_each(|&v| ortx_value_destroy(v));
         ortx_session_destroy(s);
     }
 }

@@ -135,6 +135,16 @@ impl Tiny {
         let ty = AttributeType::Ints as i32;
         self.attribute(AttributeProto { name: s(name), ints: value.into(), r#type: Some(ty), ..Default::default() })
     }
+    /// Gives the last node an attribute that is a list of numbers.
+    pub fn floats(self, name: &str, value: &[f32]) -> Tiny {
+        let ty = AttributeType::Floats as i32;
+        self.attribute(AttributeProto { name: s(name), floats: value.into(), r#type: Some(ty), ..Default::default() })
+    }
+    /// Makes the last node one of `ai.onnx.ml`.
+    pub fn ml(mut self) -> Tiny {
+        self.0.node.last_mut().unwrap().domain = s("ai.onnx.ml");
+        self
+    }
     /// Gives the last node an attribute that is text.
     pub fn text(self, name: &str, value: &'static str) -> Tiny {
         let ty = AttributeType::String as i32;

@@ -1,6 +1,6 @@
 //! One operator on tensors, at once: constant folding at load, shape arithmetic when a plan is made.
 
-use super::{Arg, CpuBackend, EagerCtx};
+use super::{Arg, CpuBackend, EagerCtx, Memory};
 use crate::backend::step::{Place, StepArgs};
 use crate::backend::{Backend, NodeView, Operand, PackedCache, Step};
 use crate::base::alloc::Buffer;
@@ -70,7 +70,7 @@ pub fn run_now(step: &dyn Step, inputs: &[Option<Tensor>], results: &mut [Tensor
 fn eager(cpu: &CpuBackend, op: &dyn Op, inputs: &[Option<Tensor>], outputs: usize) -> Result<Option<Vec<Tensor>>> {
     let Some(run) = cpu.bindings().find_eager(op) else { return Ok(None) };
     let args: Vec<_> = inputs.iter().map(|t| t.as_ref().map_or(Arg::Absent, |t| Arg::Tensor(t.as_view()))).collect();
-    let values = run(op, &EagerCtx { pool: &Serial, outputs }, &args)?;
+    let values = run(op, &mut EagerCtx::new(&Serial, outputs, Memory::default()), &args)?;
     let tensors = values.into_iter().map(|v| if let Value::Tensor(t) = v { Some(t) } else { None });
     Ok(tensors.collect())
 }

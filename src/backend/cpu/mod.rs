@@ -4,7 +4,7 @@ mod eager;
 mod eval;
 mod reorder;
 
-pub use eager::{Arg, EagerCtx, EagerFn};
+pub use eager::{Arg, EagerCtx, EagerFn, Memory, Values};
 pub use eval::{evaluate, run_now};
 
 use super::{Backend, NodeLayouts, NodeView, Operand, PackedCache, Step};
@@ -12,7 +12,6 @@ use crate::bail;
 use crate::error::Result;
 use crate::ir::Op;
 use crate::kernels::isa::Isa;
-use crate::tensor::Value;
 use std::any::TypeId;
 use std::collections::HashMap;
 
@@ -56,7 +55,7 @@ impl CpuBindings {
         );
     }
     /// `run` computes operators of type `T` on values: for results whose size depends on data, strings, sequences.
-    pub fn eager<T: Op>(&mut self, run: fn(&T, &EagerCtx<'_>, &[Arg<'_>]) -> Result<Vec<Value>>) {
+    pub fn eager<T: Op>(&mut self, run: fn(&T, &mut EagerCtx<'_>, &[Arg<'_>]) -> Result<Values>) {
         self.eager.insert(
             TypeId::of::<T>(),
             Box::new(move |op, cx, args| match op.downcast::<T>() {

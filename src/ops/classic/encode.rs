@@ -1,14 +1,17 @@
-//! What prepares features: CastMap, CategoryMapper, DictVectorizer, FeatureVectorizer, Imputer, OneHotEncoder.
+//! What prepares features: CastMap, CategoryMapper, DictVectorizer, FeatureVectorizer, Imputer, LabelEncoder, OneHotEncoder.
 
-use super::{LabelEncoder, Labels, ML, Table, doubles, label_keys, rows};
-use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
-use crate::base::alloc::gathered;
+use super::{Labels, ML, doubles, rows};
+use crate::backend::cpu::{Arg, CpuBindings, EagerCtx, Values};
+use crate::base::alloc::{emptied, gathered, refill};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
-use crate::tensor::{DType, MapValue, Tensor, TensorView, Value};
+use crate::ops::case::to_f64s;
+use crate::tensor::{DType, Dims, MapValue, Tensor, TensorView, Value};
 use crate::{bail, ensure, err};
+use smallvec::smallvec;
 use std::collections::HashMap;
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 pub(super) const OPS: [OpDef; 6] = [
@@ -19,6 +22,144 @@ pub(super) const OPS: [OpDef; 6] = [
     OpDef { domain: ML, name: "Imputer", versions: &[1], parse: parse_imputer },
     OpDef { domain: ML, name: "OneHotEncoder", versions: &[1], parse: parse_one_hot },
 ];
+
+/// Looks each element up in a table (ai.onnx.ml LabelEncoder).
+#[derive(Debug)]
+pub struct LabelEncoder {
+    keys: DType,
+    /// Of each key: which value.
+    places: HashMap<Vec<u8>, usize>,
+    values: Tensor,
+    default: Tensor,
+}
+
+impl LabelEncoder {
+    fn new(keys: &Table, values: &Table, default: &Table) -> Result<LabelEncoder> {
+        let (keys, values, default) = (keys.tensor()?, values.tensor()?, default.tensor()?);
+        ensure!(keys.len() == values.len(), InvalidModel, "the table's sides differ in length");
+        let fits = default.dtype() == values.dtype() && !default.is_empty();
+        ensure!(fits || values.dtype() == DType::String, InvalidModel, "the default is {default:?}");
+        Ok(LabelEncoder { keys: keys.dtype(), places: places_of(&keys.as_view())?, values, default })
+    }
+}
+
+/// One side of the table, or one default.
+#[derive(Debug, Clone)]
+enum Table {
+    Ints(Vec<i64>),
+    Floats(Vec<f32>),
+    Strings(Vec<String>),
+    Tensor(Tensor),
+}
+
+impl Table {
+    fn parse(cx: &ParseCtx<'_>, side: &str) -> Result<Option<Table>> {
+        if let Some(t) = cx.tensor_opt(&format!("{side}_tensor"))? {
+            return Ok(Some(Table::Tensor(t)));
+        }
+        if let Some(v) = cx.ints_opt(&format!("{side}_int64s"))? {
+            return Ok(Some(Table::Ints(v)));
+        }
+        if let Some(v) = cx.floats_opt(&format!("{side}_floats"))? {
+            return Ok(Some(Table::Floats(v)));
+        }
+        Ok(cx.strings_opt(&format!("{side}_strings"))?.map(Table::Strings))
+    }
+    fn tensor(&self) -> Result<Tensor> {
+        match self {
+            Table::Ints(v) => Tensor::from_slice(&[v.len()], v),
+            Table::Floats(v) => Tensor::from_slice(&[v.len()], v),
+            Table::Strings(v) => Tensor::from_strings(&[v.len()], v.clone()),
+            Table::Tensor(t) => Ok(t.clone()),
+        }
+    }
+}
+
+pub(super) fn parse_labels(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+    cx.expect_inputs(1, 1)?;
+    if cx.version < 2 {
+        return parse_labels_1(cx);
+    }
+    let missing = |side: &str| err!(InvalidModel, "the {side} of the table are missing");
+    let keys = Table::parse(cx, "keys")?.ok_or_else(|| missing("keys"))?;
+    let values = Table::parse(cx, "values")?.ok_or_else(|| missing("values"))?;
+    let dtype = values.tensor()?.dtype();
+    let default = match (cx.tensor_opt("default_tensor")?, dtype) {
+        (Some(t), _) => Table::Tensor(t),
+        (None, DType::I64) => Table::Ints(vec![cx.int_or("default_int64", -1)?]),
+        (None, DType::F32) => Table::Floats(vec![cx.float_or("default_float", -0.0)?]),
+        (None, DType::String) => Table::Strings(vec![cx.string_or("default_string", "_Unused")?]),
+        (None, d) => Table::Tensor(Tensor::zeroed(d, &[1])?),
+    };
+    Ok(Arc::new(LabelEncoder::new(&keys, &values, &default)?))
+}
+
+impl Op for LabelEncoder {
+    named!(LabelEncoder, "LabelEncoder");
+    fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
+        Ok(vec![cx.like(0, self.values.dtype())?])
+    }
+}
+
+/// Calls `f` with each element's bytes, which are the same exactly where two elements are the same label: all NaNs are one.
+fn each_label(t: &TensorView<'_>, mut f: impl FnMut(&[u8])) -> Result<()> {
+    match t.dtype() {
+        DType::String => t.as_strings()?.iter().for_each(|s| f(s.as_bytes())),
+        DType::F32 => {
+            let canonical = |x: f32| if x.is_nan() { f32::NAN } else { x + 0.0 };
+            t.as_slice::<f32>()?.iter().for_each(|&x| f(&canonical(x).to_le_bytes()));
+        }
+        DType::F64 => {
+            let canonical = |x: f64| if x.is_nan() { f64::NAN } else { x + 0.0 };
+            t.as_slice::<f64>()?.iter().for_each(|&x| f(&canonical(x).to_le_bytes()));
+        }
+        DType::I64 => t.as_slice::<i64>()?.iter().for_each(|&x| f(&x.to_le_bytes())),
+        DType::I32 => t.as_slice::<i32>()?.iter().for_each(|&x| f(&i64::from(x).to_le_bytes())),
+        _ => t.to_i64s()?.iter().for_each(|&x| f(&x.to_le_bytes())),
+    }
+    Ok(())
+}
+
+/// Which of the elements each label is; of equal ones the last.
+fn places_of(t: &TensorView<'_>) -> Result<HashMap<Vec<u8>, usize>> {
+    let mut places = HashMap::new();
+    let mut i = 0;
+    each_label(t, |label| {
+        places.insert(label.to_vec(), i);
+        i += 1;
+    })?;
+    Ok(places)
+}
+
+fn run_labels(op: &LabelEncoder, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
+    let t = args[0].tensor()?;
+    ensure!(t.dtype() == op.keys, InvalidModel, "keys are {}, the operand is {}", op.keys, t.dtype());
+    let mut places = cx.lists::<Vec<Option<usize>>>();
+    emptied(&mut places, t.len())?;
+    each_label(t, |label| places.push(op.places.get(label).copied()))?;
+    let all = places.iter();
+    macro_rules! of {
+        ($t:ty) => {{
+            let (v, d) = (op.values.as_slice::<$t>()?, op.default.as_slice::<$t>()?[0]);
+            cx.gathered(t.shape(), all.map(|p| p.map_or(d, |p| v[p])))?
+        }};
+    }
+    let out = match op.values.dtype() {
+        DType::String => {
+            let (v, d) = (op.values.as_strings()?, op.default.as_strings()?);
+            let d = d.first().cloned().unwrap_or_default();
+            Tensor::from_strings(t.shape(), gathered(all.map(|p| p.map_or_else(|| d.clone(), |p| v[p].clone())))?)?
+        }
+        DType::I64 => of!(i64),
+        DType::I32 => of!(i32),
+        DType::I16 => of!(i16),
+        DType::F64 => of!(f64),
+        DType::F32 => of!(f32),
+        d => bail!(Unsupported, "labels of {d}"),
+    };
+    cx.keep(places);
+    Ok(smallvec![Value::Tensor(out)])
+}
 
 /// Integers and strings that stand for each other, with a default for each side (CategoryMapper, LabelEncoder-1).
 #[derive(Debug)]
@@ -31,9 +172,8 @@ fn mapper(cx: &ParseCtx<'_>, ints: Vec<i64>, strings: Vec<String>) -> Result<Arc
     ensure!(ints.len() == strings.len(), InvalidModel, "{} integers for {} strings", ints.len(), strings.len());
     let (no_string, no_int) = (cx.string_or("default_string", "_Unused")?, cx.int_or("default_int64", -1)?);
     let (ints, strings) = (Table::Ints(ints), Table::Strings(strings));
-    let to_string =
-        LabelEncoder { keys: ints.clone(), values: strings.clone(), default: Table::Strings(vec![no_string]) };
-    let to_int = LabelEncoder { keys: strings, values: ints, default: Table::Ints(vec![no_int]) };
+    let to_string = LabelEncoder::new(&ints, &strings, &Table::Strings(vec![no_string]))?;
+    let to_int = LabelEncoder::new(&strings, &ints, &Table::Ints(vec![no_int]))?;
     Ok(Arc::new(Mapper { to_string, to_int }))
 }
 
@@ -43,7 +183,7 @@ fn parse_mapper(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
 }
 
 /// LabelEncoder of version 1: a string's place in a list, and back.
-pub(super) fn parse_labels_1(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
+fn parse_labels_1(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     let strings = cx.strings_opt("classes_strings")?.unwrap_or_default();
     mapper(cx, (0..strings.len() as i64).collect(), strings)
 }
@@ -56,9 +196,9 @@ impl Op for Mapper {
     }
 }
 
-fn run_mapper(op: &Mapper, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_mapper(op: &Mapper, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let to_int = args[0].tensor()?.dtype() == DType::String;
-    super::run_labels(if to_int { &op.to_int } else { &op.to_string }, cx, args)
+    run_labels(if to_int { &op.to_int } else { &op.to_string }, cx, args)
 }
 
 /// The values of a map as a row (ai.onnx.ml CastMap).
@@ -118,14 +258,14 @@ fn entry_strings(m: &MapValue) -> Result<Vec<String>> {
 }
 
 fn entry_numbers(m: &MapValue) -> Result<Vec<f64>> {
-    Ok(entries(m)?.iter().map(|t| doubles(&t.as_view())).collect::<Result<Vec<_>>>()?.concat())
+    Ok(entries(m)?.iter().map(to_f64s).collect::<Result<Vec<_>>>()?.concat())
 }
 
 fn is_strings(m: &MapValue) -> Result<bool> {
     Ok(entries(m)?.first().is_some_and(|t| t.dtype() == DType::String))
 }
 
-fn run_cast_map(op: &CastMap, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_cast_map(op: &CastMap, _cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let m = map(&args[0])?;
     let mut order: Vec<(i64, usize)> = m.keys.to_i64s()?.into_iter().enumerate().map(|(i, k)| (k, i)).collect();
     order.sort();
@@ -170,7 +310,7 @@ fn run_cast_map(op: &CastMap, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Ve
             }
         }
     };
-    Ok(vec![Value::Tensor(out)])
+    Ok(smallvec![Value::Tensor(out)])
 }
 
 /// The values of a map in the order of a vocabulary (ai.onnx.ml DictVectorizer).
@@ -191,7 +331,7 @@ impl Op for DictVectorizer {
     }
 }
 
-fn run_dict(op: &DictVectorizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_dict(op: &DictVectorizer, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let m = map(&args[0])?;
     let places: Vec<Option<usize>> = match &op.0 {
         Labels::Ints(v) => {
@@ -207,20 +347,20 @@ fn run_dict(op: &DictVectorizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result
     if is_strings(m)? {
         let v = entry_strings(m)?;
         let row = places.iter().map(|p| p.map_or_else(String::new, |i| v[i].clone())).collect();
-        return Ok(vec![Value::Tensor(Tensor::from_strings(&shape, row)?)]);
+        return Ok(smallvec![Value::Tensor(Tensor::from_strings(&shape, row)?)]);
     }
     let dtype = entries(m)?.first().map_or(DType::F32, Tensor::dtype);
     let v = entry_numbers(m)?;
     let row: Vec<f64> = places.iter().map(|p| p.map_or(0.0, |i| v[i])).collect();
-    Ok(vec![Value::Tensor(numbers(dtype, &shape, &row)?)])
+    Ok(smallvec![Value::Tensor(numbers(dtype, &shape, &row, cx)?)])
 }
 
-fn numbers(dtype: DType, shape: &[usize], v: &[f64]) -> Result<Tensor> {
+fn numbers(dtype: DType, shape: &[usize], v: &[f64], cx: &mut EagerCtx<'_>) -> Result<Tensor> {
     match dtype {
-        DType::F32 => Tensor::gathered(shape, v.iter().map(|&x| x as f32)),
-        DType::F64 => Tensor::from_slice(shape, v),
-        DType::I64 => Tensor::gathered(shape, v.iter().map(|&x| x as i64)),
-        DType::I32 => Tensor::gathered(shape, v.iter().map(|&x| x as i32)),
+        DType::F32 => cx.gathered(shape, v.iter().map(|&x| x as f32)),
+        DType::F64 => cx.gathered(shape, v.iter().copied()),
+        DType::I64 => cx.gathered(shape, v.iter().map(|&x| x as i64)),
+        DType::I32 => cx.gathered(shape, v.iter().map(|&x| x as i32)),
         d => bail!(Unsupported, "features of {d}"),
     }
 }
@@ -248,24 +388,33 @@ impl Op for FeatureVectorizer {
     }
 }
 
-fn run_features(op: &FeatureVectorizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_features(op: &FeatureVectorizer, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     // A list is a column.
     let size = |t: &TensorView<'_>| match t.shape() {
         [n] => Ok((*n, 1)),
         s => rows(s),
     };
-    let tables = args.iter().map(|a| Ok((size(a.tensor()?)?, doubles(a.tensor()?)?))).collect::<Result<Vec<_>>>()?;
-    let Some(((n, _), _)) = tables.first() else { bail!(InvalidModel, "no features") };
+    let Some(first) = args.first() else { bail!(InvalidModel, "no features") };
+    let n = size(first.tensor()?)?.0;
     let width: usize = op.0.iter().sum();
-    let mut out = crate::base::alloc::reserved(product(&[*n, width])?)?;
-    for i in 0..*n {
-        for (((m, c), x), &w) in tables.iter().zip(&op.0) {
-            ensure!(m == n, Run, "tables of {n} and of {m} rows");
-            let row = &x[i * c..][..*c];
-            out.extend((0..w).map(|k| row.get(k).map_or(0.0, |&x| x as f32)));
+    let mut lists = cx.lists::<(Vec<f64>, Vec<f32>)>();
+    let (x, row) = &mut *lists;
+    refill(row, repeat_n(0.0, product(&[n, width])?))?;
+    let mut from = 0;
+    for (a, &w) in args.iter().zip(&op.0) {
+        let t = a.tensor()?;
+        let (m, c) = size(t)?;
+        ensure!(m == n, Run, "tables of {n} and of {m} rows");
+        doubles(t, x)?;
+        for i in 0..n {
+            let to = &mut row[i * width + from..][..w];
+            to.iter_mut().zip(&x[i * c..][..c]).for_each(|(to, &x)| *to = x as f32);
         }
+        from += w;
     }
-    Ok(vec![Value::Tensor(Tensor::from_slice(&[*n, width], &out)?)])
+    let y = cx.gathered(&[n, width], row.iter().copied())?;
+    cx.keep(lists);
+    Ok(smallvec![Value::Tensor(y)])
 }
 
 /// Another value in place of one that stands for what is missing (ai.onnx.ml Imputer).
@@ -300,23 +449,27 @@ impl Op for Imputer {
     }
 }
 
-fn run_imputer(op: &Imputer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_imputer(op: &Imputer, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
     let (_, c) = rows(t.shape())?;
     ensure!(op.values.len() == 1 || op.values.len() == c, Run, "{} values for {c} features", op.values.len());
-    let mut x = doubles(t)?;
+    let mut x = cx.lists::<Vec<f64>>();
+    doubles(t, &mut x)?;
     for (i, v) in x.iter_mut().enumerate() {
         if *v == op.missing || v.is_nan() && op.missing.is_nan() {
             *v = op.values[if op.values.len() == 1 { 0 } else { i % c }];
         }
     }
-    Ok(vec![Value::Tensor(numbers(t.dtype(), t.shape(), &x)?)])
+    let y = numbers(t.dtype(), t.shape(), &x, cx)?;
+    cx.keep(x);
+    Ok(smallvec![Value::Tensor(y)])
 }
 
 /// A one where the category is, a new last axis (ai.onnx.ml OneHotEncoder).
 #[derive(Debug)]
 pub struct OneHotEncoder {
     categories: Labels,
+    places: HashMap<Vec<u8>, usize>,
     /// What is in no category is all zeros, not an error.
     zeros: bool,
 }
@@ -324,7 +477,8 @@ pub struct OneHotEncoder {
 fn parse_one_hot(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     cx.expect_inputs(1, 1)?;
     let categories = Labels::parse(cx, "cats_int64s", "cats_strings")?;
-    Ok(Arc::new(OneHotEncoder { categories, zeros: cx.flag("zeros", true)? }))
+    let places = places_of(&categories.tensor()?.as_view())?;
+    Ok(Arc::new(OneHotEncoder { categories, places, zeros: cx.flag("zeros", true)? }))
 }
 
 impl Op for OneHotEncoder {
@@ -343,34 +497,35 @@ impl Op for OneHotEncoder {
     }
 }
 
-fn run_one_hot(op: &OneHotEncoder, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_one_hot(op: &OneHotEncoder, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
     let width = op.categories.len();
-    let mut shape = t.shape().to_vec();
-    shape.push(width);
-    let all: Vec<usize> = (0..width).collect();
-    let keys = label_keys(&op.categories.pick(&all)?.as_view())?;
-    // Floats are looked up by their whole part.
-    let own = match t.dtype() {
+    let mut lists = cx.lists::<(Vec<f64>, Vec<Option<usize>>)>();
+    let (x, found) = &mut *lists;
+    emptied(found, t.len())?;
+    match t.dtype() {
+        // Floats are looked up by their whole part.
         DType::F32 | DType::F64 => {
-            let v: Vec<i64> = gathered(doubles(t)?.iter().map(|&x| x as i64))?;
-            label_keys(&Tensor::from_slice(&[v.len()], &v)?.as_view())?
+            doubles(t, x)?;
+            found.extend(x.iter().map(|&x| op.places.get(&(x as i64).to_le_bytes()[..]).copied()));
         }
-        _ => label_keys(t)?,
-    };
-    let places: HashMap<Vec<u8>, usize> = keys.into_iter().enumerate().map(|(i, k)| (k, i)).collect();
-    let mut out = Tensor::zeroed(DType::F32, &shape)?;
-    let rows = out.as_mut_slice::<f32>()?;
-    for (i, k) in own.iter().enumerate() {
-        match places.get(k) {
-            Some(&p) => rows[i * width + p] = 1.0,
-            None => ensure!(op.zeros, Run, "element {i} is in no category"),
-        }
+        _ => each_label(t, |label| found.push(op.places.get(label).copied()))?,
     }
-    Ok(vec![Value::Tensor(out)])
+    let unknown = found.iter().position(Option::is_none);
+    ensure!(op.zeros || unknown.is_none(), Run, "element {unknown:?} is in no category");
+    let mut shape: Dims = t.shape().into();
+    shape.push(width);
+    let row = |p: &Option<usize>| {
+        let p = *p;
+        (0..width).map(move |k| if p == Some(k) { 1f32 } else { 0.0 })
+    };
+    let y = cx.gathered(&shape, found.iter().flat_map(row))?;
+    cx.keep(lists);
+    Ok(smallvec![Value::Tensor(y)])
 }
 
 pub(super) fn cpu(b: &mut CpuBindings) {
+    b.eager::<LabelEncoder>(run_labels);
     b.eager::<Mapper>(run_mapper);
     b.eager::<CastMap>(run_cast_map);
     b.eager::<DictVectorizer>(run_dict);

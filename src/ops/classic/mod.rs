@@ -14,14 +14,16 @@ mod svm;
 mod trees;
 
 use super::Family;
-use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
-use crate::base::alloc::{gathered, reserved, try_gathered};
+use crate::backend::cpu::{Arg, CpuBindings, EagerCtx, Values};
+use crate::base::alloc::{emptied, gathered, refill, try_gathered};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::ops::case::to_f64s;
+use crate::ops::movement::pick;
 use crate::tensor::{DType, MapValue, Tensor, TensorView, Value};
-use crate::{bail, ensure, err};
-use std::collections::HashMap;
+use crate::{bail, ensure};
+use smallvec::smallvec;
 use std::sync::Arc;
 
 pub(super) const FAMILY: Family =
@@ -43,7 +45,7 @@ const OPS: &[OpDef] = &[
     trees::OPS[0],
     trees::OPS[1],
     trees::OPS[2],
-    OpDef { domain: ML, name: "LabelEncoder", versions: &[1, 2, 4], parse: parse_labels },
+    OpDef { domain: ML, name: "LabelEncoder", versions: &[1, 2, 4], parse: encode::parse_labels },
     OpDef { domain: ML, name: "LinearClassifier", versions: &[1], parse: parse_classifier },
     OpDef { domain: ML, name: "LinearRegressor", versions: &[1], parse: parse_regressor },
     OpDef { domain: ML, name: "Normalizer", versions: &[1], parse: parse_normalizer },
@@ -128,26 +130,40 @@ impl Labels {
             Labels::Strings(v) => v.len(),
         }
     }
-    fn pick(&self, at: &[usize]) -> Result<Tensor> {
+    fn tensor(&self) -> Result<Tensor> {
         match self {
-            Labels::Ints(v) => Tensor::gathered(&[at.len()], at.iter().map(|&i| v[i])),
+            Labels::Ints(v) => Tensor::from_slice(&[v.len()], v),
+            Labels::Strings(v) => Tensor::from_strings(&[v.len()], gathered(v.iter().cloned())?),
+        }
+    }
+    fn pick(&self, at: &[usize], cx: &mut EagerCtx<'_>) -> Result<Tensor> {
+        match self {
+            Labels::Ints(v) => cx.gathered(&[at.len()], at.iter().map(|&i| v[i])),
             Labels::Strings(v) => Tensor::from_strings(&[at.len()], gathered(at.iter().map(|&i| v[i].clone()))?),
         }
     }
 }
 
-/// The elements of a numeric tensor as f32.
-fn floats(t: &TensorView<'_>) -> Result<Vec<f32>> {
-    Ok(match t.dtype() {
-        DType::F32 => gathered(t.as_slice::<f32>()?.iter().copied())?,
-        DType::F64 => gathered(t.as_slice::<f64>()?.iter().map(|&x| x as f32))?,
-        _ => gathered(t.to_i64s()?.into_iter().map(|x| x as f32))?,
-    })
+/// The elements of a numeric tensor as f32, in a list that is there.
+fn floats(t: &TensorView<'_>, list: &mut Vec<f32>) -> Result<()> {
+    match t.dtype() {
+        DType::F32 => refill(list, t.as_slice::<f32>()?.iter().copied()),
+        DType::F64 => refill(list, t.as_slice::<f64>()?.iter().map(|&x| x as f32)),
+        DType::I64 => refill(list, t.as_slice::<i64>()?.iter().map(|&x| x as f32)),
+        DType::I32 => refill(list, t.as_slice::<i32>()?.iter().map(|&x| x as f32)),
+        _ => refill(list, t.to_i64s()?.into_iter().map(|x| x as f32)),
+    }
 }
 
-/// The elements of a numeric tensor as f64.
-fn doubles(t: &TensorView<'_>) -> Result<Vec<f64>> {
-    crate::ops::case::to_f64s(&t.to_tensor()?)
+/// The elements of a numeric tensor as f64, in a list that is there.
+fn doubles(t: &TensorView<'_>, list: &mut Vec<f64>) -> Result<()> {
+    match t.dtype() {
+        DType::F32 => refill(list, t.as_slice::<f32>()?.iter().map(|&x| f64::from(x))),
+        DType::F64 => refill(list, t.as_slice::<f64>()?.iter().copied()),
+        DType::I64 => refill(list, t.as_slice::<i64>()?.iter().map(|&x| x as f64)),
+        DType::I32 => refill(list, t.as_slice::<i32>()?.iter().map(|&x| f64::from(x))),
+        _ => refill(list, to_f64s(&t.to_tensor()?)?.into_iter()),
+    }
 }
 
 /// A table of rows: one axis is one row.
@@ -218,9 +234,18 @@ impl Op for Linear {
     }
 }
 
-fn run_linear(op: &Linear, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+/// Features, the scores of a row, and the class of each.
+#[derive(Default)]
+struct Rows {
+    x: Vec<f32>,
+    row: Vec<f64>,
+    scores: Vec<f32>,
+    best: Vec<usize>,
+}
+
+fn run_linear(op: &Linear, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
-    let ((n, c), x) = (rows(t.shape())?, floats(t)?);
+    let (n, c) = rows(t.shape())?;
     // onnxruntime's own iris model has more coefficients than it has features: the first ones count there, and here.
     ensure!(
         op.coefficients.len() >= c * op.targets,
@@ -230,32 +255,36 @@ fn run_linear(op: &Linear, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<V
         op.targets
     );
     let width = op.labels.as_ref().map_or(op.targets, Labels::len);
-    let (mut scores, mut best) = (reserved(product(&[n, width])?)?, reserved(n)?);
-    for row in x.chunks_exact(c.max(1)).take(n) {
+    let mut lists = cx.lists::<Rows>();
+    let Rows { x, row: s, scores, best } = &mut *lists;
+    floats(t, x)?;
+    emptied(scores, product(&[n, width])?)?;
+    emptied(best, n)?;
+    for row in (0..n).map(|i| &x[i * c..][..c]) {
         let dot = |k: usize| {
             let w = &op.coefficients[k * c..(k + 1) * c];
             let sum: f64 = row.iter().zip(w).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
             f64::from((sum + f64::from(op.intercepts.get(k).copied().unwrap_or(0.0))) as f32)
         };
-        let mut s: Vec<f64> = (0..op.targets).map(dot).collect();
+        refill(s, (0..op.targets).map(dot))?;
         if width == 2 && op.targets == 1 {
             best.push(usize::from(s[0] > 0.0));
-            s = match op.post {
-                PostTransform::Logistic => vec![logistic(-s[0]), logistic(s[0])],
-                _ => vec![1.0 - s[0], s[0]],
+            let both = match op.post {
+                PostTransform::Logistic => [logistic(-s[0]), logistic(s[0])],
+                _ => [1.0 - s[0], s[0]],
             };
+            refill(s, both.into_iter())?;
         } else {
             let first_greatest = (1..s.len()).fold(0, |b, i| if s[i] > s[b] { i } else { b });
             best.push(first_greatest);
-            op.post.apply(&mut s);
+            op.post.apply(s);
         }
-        scores.extend(s.into_iter().map(|s| s as f32));
+        scores.extend(s.iter().map(|&s| s as f32));
     }
-    let z = Value::Tensor(Tensor::from_slice(&[n, width], &scores)?);
-    Ok(match &op.labels {
-        Some(l) => vec![Value::Tensor(l.pick(&best)?), z],
-        None => vec![z],
-    })
+    let labels = op.labels.as_ref().map(|l| l.pick(best, cx)).transpose()?;
+    let z = cx.gathered(&[n, width], scores.iter().copied())?;
+    cx.keep(lists);
+    Ok(labels.into_iter().chain([z]).map(Value::Tensor).collect())
 }
 
 /// Scales each row to a norm of 1 (ai.onnx.ml Normalizer).
@@ -286,9 +315,10 @@ impl Op for Normalizer {
     }
 }
 
-fn run_normalizer(op: &Normalizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_normalizer(op: &Normalizer, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
-    let mut x = floats(t)?;
+    let mut x = cx.lists::<Vec<f32>>();
+    floats(t, &mut x)?;
     let (_, c) = rows(t.shape())?;
     for row in x.chunks_exact_mut(c.max(1)) {
         let wide = row.iter().map(|&v| f64::from(v));
@@ -301,7 +331,9 @@ fn run_normalizer(op: &Normalizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Resu
             row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
         }
     }
-    Ok(vec![Value::Tensor(Tensor::from_slice(t.shape(), &x)?)])
+    let y = cx.gathered(t.shape(), x.iter().copied())?;
+    cx.keep(x);
+    Ok(smallvec![Value::Tensor(y)])
 }
 
 /// `(x - offset) * scale` a feature (ai.onnx.ml Scaler).
@@ -326,18 +358,19 @@ impl Op for Scaler {
     }
 }
 
-fn run_scaler(op: &Scaler, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_scaler(op: &Scaler, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
-    let mut x = floats(t)?;
+    let mut x = cx.lists::<Vec<f32>>();
+    floats(t, &mut x)?;
     let (_, c) = rows(t.shape())?;
     for v in [&op.offset, &op.scale] {
         ensure!(v.len() <= 1 || v.len() == c, Run, "{} values for {c} features", v.len());
     }
     let at = |v: &[f32], i: usize, none: f32| if v.len() == 1 { v[0] } else { v.get(i).copied().unwrap_or(none) };
-    for (i, v) in x.iter_mut().enumerate() {
-        *v = (*v - at(&op.offset, i % c, 0.0)) * at(&op.scale, i % c, 1.0);
-    }
-    Ok(vec![Value::Tensor(Tensor::from_slice(t.shape(), &x)?)])
+    let scaled = |(i, &v): (usize, &f32)| (v - at(&op.offset, i % c, 0.0)) * at(&op.scale, i % c, 1.0);
+    let y = cx.gathered(t.shape(), x.iter().enumerate().map(scaled))?;
+    cx.keep(x);
+    Ok(smallvec![Value::Tensor(y)])
 }
 
 /// 1 where x is above a threshold, else 0 (ai.onnx.ml Binarizer).
@@ -356,20 +389,20 @@ impl Op for Binarizer {
     }
 }
 
-fn run_binarizer(op: &Binarizer, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_binarizer(op: &Binarizer, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
-    Ok(vec![Value::Tensor(match t.dtype() {
-        DType::F32 => Tensor::gathered(t.shape(), t.as_slice::<f32>()?.iter().map(|&x| f32::from(u8::from(x > op.0))))?,
+    Ok(smallvec![Value::Tensor(match t.dtype() {
+        DType::F32 => cx.gathered(t.shape(), t.as_slice::<f32>()?.iter().map(|&x| f32::from(u8::from(x > op.0))))?,
         DType::F64 => {
             let above = |&x: &f64| f64::from(u8::from(x > f64::from(op.0)));
-            Tensor::gathered(t.shape(), t.as_slice::<f64>()?.iter().map(above))?
+            cx.gathered(t.shape(), t.as_slice::<f64>()?.iter().map(above))?
         }
         DType::I64 => {
-            Tensor::gathered(t.shape(), t.as_slice::<i64>()?.iter().map(|&x| i64::from(x as f64 > f64::from(op.0))))?
+            cx.gathered(t.shape(), t.as_slice::<i64>()?.iter().map(|&x| i64::from(x as f64 > f64::from(op.0))))?
         }
         DType::I32 => {
             let above = |&x: &i32| i32::from(f64::from(x) > f64::from(op.0));
-            Tensor::gathered(t.shape(), t.as_slice::<i32>()?.iter().map(above))?
+            cx.gathered(t.shape(), t.as_slice::<i32>()?.iter().map(above))?
         }
         d => bail!(Unsupported, "Binarizer of {d}"),
     })])
@@ -402,29 +435,14 @@ impl Op for Extract {
     }
 }
 
-fn run_extract(_: &Extract, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
-    let (t, places) = (args[0].tensor()?, args[1].tensor()?.to_i64s()?);
+fn run_extract(_: &Extract, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
+    let (t, at) = (args[0].tensor()?, args[1].tensor()?.as_slice::<i64>()?);
     let Some((&n, outer)) = t.shape().split_last() else { bail!(Run, "a scalar has no features") };
-    let at = places.iter().map(|&p| {
-        usize::try_from(p).ok().filter(|&p| p < n).ok_or_else(|| err!(Run, "place {p} is outside {n} features"))
-    });
-    let at = try_gathered(at)?;
-    let mut shape = if outer.is_empty() { vec![1] } else { outer.to_vec() };
-    shape.push(at.len());
-    let count: usize = outer.iter().product();
-    let out = if t.dtype() == DType::String {
-        let s = t.as_strings()?;
-        Tensor::from_strings(&shape, gathered((0..count).flat_map(|o| at.iter().map(move |&p| s[o * n + p].clone())))?)?
-    } else {
-        let size = t.dtype().size().ok_or_else(|| err!(Unsupported, "features of {}", t.dtype()))?;
-        let b = t.bytes();
-        let mut data = reserved(product(&[count, at.len(), size])?)?;
-        for o in 0..count {
-            at.iter().for_each(|&p| data.extend_from_slice(&b[(o * n + p) * size..][..size]));
-        }
-        Tensor::from_bytes(t.dtype(), &shape, data.into())?
-    };
-    Ok(vec![Value::Tensor(out)])
+    for &p in at {
+        ensure!(usize::try_from(p).is_ok_and(|p| p < n), Run, "place {p} is outside {n} features");
+    }
+    let picked = pick(t, Some(outer.len()), at, cx)?;
+    Ok(smallvec![Value::Tensor(if outer.is_empty() { picked.reshaped(&[1, at.len()])? } else { picked })])
 }
 
 /// Turns each row of scores into a map from labels (ai.onnx.ml ZipMap).
@@ -444,120 +462,16 @@ impl Op for ZipMap {
     }
 }
 
-fn run_zipmap(op: &ZipMap, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_zipmap(op: &ZipMap, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
     let ((_, c), x) = (rows(t.shape())?, t.as_slice::<f32>()?);
     ensure!(c == op.0.len(), Run, "{c} scores for {} labels", op.0.len());
-    let keys = op.0.pick(&gathered(0..c)?)?;
+    let keys = op.0.pick(&gathered(0..c)?, cx)?;
     let maps = x.chunks_exact(c.max(1)).map(|row| {
         let values = Box::new(Value::Tensor(Tensor::from_slice(&[c], row)?));
         Ok(Value::Map(MapValue { keys: keys.clone(), values }))
     });
-    Ok(vec![Value::Sequence(Arc::new(try_gathered(maps)?))])
-}
-
-/// Looks each element up in a table (ai.onnx.ml LabelEncoder).
-#[derive(Debug)]
-pub struct LabelEncoder {
-    keys: Table,
-    values: Table,
-    default: Table,
-}
-
-/// One side of the table, or one default.
-#[derive(Debug, Clone)]
-enum Table {
-    Ints(Vec<i64>),
-    Floats(Vec<f32>),
-    Strings(Vec<String>),
-    Tensor(Tensor),
-}
-
-impl Table {
-    fn parse(cx: &ParseCtx<'_>, side: &str) -> Result<Option<Table>> {
-        if let Some(t) = cx.tensor_opt(&format!("{side}_tensor"))? {
-            return Ok(Some(Table::Tensor(t)));
-        }
-        if let Some(v) = cx.ints_opt(&format!("{side}_int64s"))? {
-            return Ok(Some(Table::Ints(v)));
-        }
-        if let Some(v) = cx.floats_opt(&format!("{side}_floats"))? {
-            return Ok(Some(Table::Floats(v)));
-        }
-        Ok(cx.strings_opt(&format!("{side}_strings"))?.map(Table::Strings))
-    }
-    fn tensor(&self) -> Result<Tensor> {
-        match self {
-            Table::Ints(v) => Tensor::from_slice(&[v.len()], v),
-            Table::Floats(v) => Tensor::from_slice(&[v.len()], v),
-            Table::Strings(v) => Tensor::from_strings(&[v.len()], v.clone()),
-            Table::Tensor(t) => Ok(t.clone()),
-        }
-    }
-}
-
-fn parse_labels(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
-    cx.expect_inputs(1, 1)?;
-    if cx.version < 2 {
-        return encode::parse_labels_1(cx);
-    }
-    let missing = |side: &str| err!(InvalidModel, "the {side} of the table are missing");
-    let keys = Table::parse(cx, "keys")?.ok_or_else(|| missing("keys"))?;
-    let values = Table::parse(cx, "values")?.ok_or_else(|| missing("values"))?;
-    let dtype = values.tensor()?.dtype();
-    let default = match (cx.tensor_opt("default_tensor")?, dtype) {
-        (Some(t), _) => Table::Tensor(t),
-        (None, DType::I64) => Table::Ints(vec![cx.int_or("default_int64", -1)?]),
-        (None, DType::F32) => Table::Floats(vec![cx.float_or("default_float", -0.0)?]),
-        (None, DType::String) => Table::Strings(vec![cx.string_or("default_string", "_Unused")?]),
-        (None, d) => Table::Tensor(Tensor::zeroed(d, &[1])?),
-    };
-    ensure!(keys.tensor()?.len() == values.tensor()?.len(), InvalidModel, "the table's sides differ in length");
-    Ok(Arc::new(LabelEncoder { keys, values, default }))
-}
-
-impl Op for LabelEncoder {
-    named!(LabelEncoder, "LabelEncoder");
-    fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
-        Ok(vec![cx.like(0, self.values.tensor()?.dtype())?])
-    }
-}
-
-/// Bytes that are the same exactly where two elements are the same label: all NaNs are one.
-fn label_keys(t: &TensorView<'_>) -> Result<Vec<Vec<u8>>> {
-    if t.dtype() == DType::String {
-        return gathered(t.as_strings()?.iter().map(|s| s.as_bytes().to_vec()));
-    }
-    if t.dtype() == DType::F32 {
-        let canonical = |x: f32| if x.is_nan() { f32::NAN } else { x + 0.0 };
-        return gathered(t.as_slice::<f32>()?.iter().map(|&x| canonical(x).to_le_bytes().to_vec()));
-    }
-    if t.dtype() == DType::F64 {
-        let canonical = |x: f64| if x.is_nan() { f64::NAN } else { x + 0.0 };
-        return gathered(t.as_slice::<f64>()?.iter().map(|&x| canonical(x).to_le_bytes().to_vec()));
-    }
-    gathered(t.to_i64s()?.into_iter().map(|x| x.to_le_bytes().to_vec()))
-}
-
-fn run_labels(op: &LabelEncoder, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
-    let t = args[0].tensor()?;
-    let (keys, values, default) = (op.keys.tensor()?, op.values.tensor()?, op.default.tensor()?);
-    ensure!(t.dtype() == keys.dtype(), InvalidModel, "keys are {}, the operand is {}", keys.dtype(), t.dtype());
-    let table: HashMap<Vec<u8>, usize> =
-        label_keys(&keys.as_view())?.into_iter().enumerate().map(|(i, k)| (k, i)).collect();
-    let places = label_keys(t)?.into_iter().map(|k| table.get(&k).copied());
-    let out = if values.dtype() == DType::String {
-        let (v, d) = (values.as_strings()?, default.as_strings()?);
-        let d = d.first().cloned().unwrap_or_default();
-        Tensor::from_strings(t.shape(), gathered(places.map(|p| p.map_or_else(|| d.clone(), |p| v[p].clone())))?)?
-    } else {
-        let size = values.dtype().size().ok_or_else(|| err!(Unsupported, "labels of {}", values.dtype()))?;
-        ensure!(default.dtype() == values.dtype() && !default.is_empty(), InvalidModel, "the default is {default:?}");
-        let (v, d) = (values.bytes(), default.bytes());
-        let data: Vec<u8> = gathered(places.flat_map(|p| p.map_or(&d[..size], |p| &v[p * size..][..size])).copied())?;
-        Tensor::from_bytes(values.dtype(), t.shape(), data.into())?
-    };
-    Ok(vec![Value::Tensor(out)])
+    Ok(smallvec![Value::Sequence(Arc::new(try_gathered(maps)?))])
 }
 
 fn cpu(b: &mut CpuBindings) {
@@ -567,7 +481,6 @@ fn cpu(b: &mut CpuBindings) {
     b.eager::<Binarizer>(run_binarizer);
     b.eager::<Extract>(run_extract);
     b.eager::<ZipMap>(run_zipmap);
-    b.eager::<LabelEncoder>(run_labels);
     encode::cpu(b);
     svm::cpu(b);
     trees::cpu(b);

@@ -1,13 +1,15 @@
 //! Support vector machines: SVMClassifier, SVMRegressor.
 
 use super::{Labels, ML, PostTransform, doubles, logistic, row_dim, rows};
-use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
-use crate::base::alloc::reserved;
+use crate::backend::cpu::{Arg, CpuBindings, EagerCtx, Values};
+use crate::base::alloc::{emptied, refill};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
-use crate::tensor::{DType, Tensor, Value};
+use crate::tensor::{DType, Value};
 use crate::{bail, ensure, err};
+use smallvec::smallvec;
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 pub(super) const OPS: [OpDef; 2] = [
@@ -104,12 +106,15 @@ impl Op for SvmRegressor {
     }
 }
 
-fn run_regressor(op: &SvmRegressor, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_regressor(op: &SvmRegressor, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
-    let ((n, c), x) = (rows(t.shape())?, doubles(t)?);
+    let (n, c) = rows(t.shape())?;
     let want = op.vectors.len().checked_div(op.supports).unwrap_or(op.coefficients.len());
     ensure!(c == want, Run, "{c} features for a machine of {want}");
-    let mut y = reserved(n)?;
+    let mut lists = cx.lists::<(Vec<f64>, Vec<f32>)>();
+    let (x, y) = &mut *lists;
+    doubles(t, x)?;
+    emptied(y, n)?;
     for i in 0..n {
         let row = &x[i * c..][..c];
         let sum: f64 = match op.supports {
@@ -123,7 +128,9 @@ fn run_regressor(op: &SvmRegressor, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Res
         op.post.apply(&mut s);
         y.push(s[0] as f32);
     }
-    Ok(vec![Value::Tensor(Tensor::from_slice(&[n, 1], &y)?)])
+    let y = cx.gathered(&[n, 1], y.iter().copied())?;
+    cx.keep(lists);
+    Ok(smallvec![Value::Tensor(y)])
 }
 
 /// One machine for each pair of classes, or one linear function for each class (ai.onnx.ml SVMClassifier).
@@ -182,6 +189,19 @@ fn parse_classifier(cx: &mut ParseCtx<'_>) -> Result<Arc<dyn Op>> {
     Ok(Arc::new(SvmClassifier { kernel, coefficients, vectors, per_class, supports, rho, prob, labels, post }))
 }
 
+/// What a row's classes are found with.
+#[derive(Default)]
+struct Work {
+    kernels: Vec<f64>,
+    starts: Vec<usize>,
+    votes: Vec<f64>,
+    scores: Vec<f64>,
+    r: Vec<f64>,
+    q: Vec<f64>,
+    p: Vec<f64>,
+    qp: Vec<f64>,
+}
+
 impl SvmClassifier {
     /// Scores a row comes with before the last transform.
     fn scores(&self) -> usize {
@@ -192,11 +212,13 @@ impl SvmClassifier {
     fn width(&self) -> usize {
         if self.scores() == 1 && self.labels.len() == 2 && self.rho.len() == 1 { 2 } else { self.scores() }
     }
-    fn pairs(&self, row: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    /// The votes and scores of the machines, a pair of classes each.
+    fn pairs(&self, row: &[f64], Work { kernels, starts, votes, scores, .. }: &mut Work) -> Result<()> {
         let (m, c, classes) = (self.supports, row.len(), self.labels.len());
-        let kernels: Vec<f64> = (0..m).map(|j| self.kernel.of(row, &self.vectors[j * c..][..c])).collect();
-        let starts: Vec<usize> = self.per_class.iter().scan(0, |s, n| Some(std::mem::replace(s, *s + n))).collect();
-        let (mut votes, mut scores) = (vec![0.0; classes], Vec::new());
+        refill(kernels, (0..m).map(|j| self.kernel.of(row, &self.vectors[j * c..][..c])))?;
+        refill(starts, self.per_class.iter().scan(0, |s, n| Some(std::mem::replace(s, *s + n))))?;
+        refill(votes, repeat_n(0.0, classes))?;
+        scores.clear();
         for i in 0..classes {
             for j in i + 1..classes {
                 // The coefficients that class `of` has in the machine against another are in row `line`.
@@ -210,12 +232,13 @@ impl SvmClassifier {
                 scores.push(s);
             }
         }
-        (votes, scores)
+        Ok(())
     }
     /// Probabilities of the classes from those of pairs (Wu, Lin and Weng 2004).
-    fn probabilities(&self, scores: &[f64], (a, b): &(Vec<f64>, Vec<f64>)) -> Vec<f64> {
+    fn probabilities(&self, work: &mut Work, (a, b): &(Vec<f64>, Vec<f64>)) -> Result<()> {
+        let Work { scores, r, q, p, qp, .. } = work;
         let n = self.labels.len();
-        let mut r = vec![0.0; n * n];
+        refill(r, repeat_n(0.0, n * n))?;
         let mut pair = 0;
         for i in 0..n {
             for j in i + 1..n {
@@ -225,17 +248,17 @@ impl SvmClassifier {
                 pair += 1;
             }
         }
-        let mut q = vec![0.0; n * n];
+        refill(q, repeat_n(0.0, n * n))?;
         for t in 0..n {
             for j in (0..n).filter(|&j| j != t) {
                 q[t * n + t] += r[j * n + t] * r[j * n + t];
                 q[t * n + j] = -r[j * n + t] * r[t * n + j];
             }
         }
-        let mut p = vec![1.0 / n as f64; n];
+        refill(p, repeat_n(1.0 / n as f64, n))?;
         for _ in 0..n.max(100) {
-            let mut qp: Vec<f64> = (0..n).map(|t| (0..n).map(|j| q[t * n + j] * p[j]).sum()).collect();
-            let mut pqp: f64 = p.iter().zip(&qp).map(|(p, q)| p * q).sum();
+            refill(qp, (0..n).map(|t| (0..n).map(|j| q[t * n + j] * p[j]).sum()))?;
+            let mut pqp: f64 = p.iter().zip(&*qp).map(|(p, q)| p * q).sum();
             if qp.iter().all(|x| (x - pqp).abs() < 0.005 / n as f64) {
                 break;
             }
@@ -250,7 +273,7 @@ impl SvmClassifier {
                 }
             }
         }
-        p
+        refill(scores, p.iter().copied())
     }
 }
 
@@ -263,37 +286,43 @@ impl Op for SvmClassifier {
     }
 }
 
-fn run_classifier(op: &SvmClassifier, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run_classifier(op: &SvmClassifier, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
-    let ((n, c), x) = (rows(t.shape())?, doubles(t)?);
+    let (n, c) = rows(t.shape())?;
     let classes = op.labels.len();
     let want = op.vectors.len().checked_div(op.supports).unwrap_or(op.coefficients.len() / classes);
     ensure!(c == want, Run, "{c} features for a machine of {want}");
-    let (mut out, mut best) = (reserved(product(&[n, op.width()])?)?, reserved(n)?);
+    let mut lists = cx.lists::<(Vec<f64>, Vec<f32>, Vec<usize>, Work)>();
+    let (x, out, best, work) = &mut *lists;
+    doubles(t, x)?;
+    emptied(out, product(&[n, op.width()])?)?;
+    emptied(best, n)?;
     for i in 0..n {
         let row = &x[i * c..][..c];
-        let (votes, mut s) = if op.supports == 0 {
-            let s: Vec<f64> =
-                (0..classes).map(|k| op.rho[0] + op.kernel.of(row, &op.coefficients[k * c..][..c])).collect();
-            (s.clone(), s)
+        if op.supports == 0 {
+            let score = |k: usize| op.rho[0] + op.kernel.of(row, &op.coefficients[k * c..][..c]);
+            refill(&mut work.scores, (0..classes).map(score))?;
+            refill(&mut work.votes, work.scores.iter().copied())?;
         } else {
-            op.pairs(row)
-        };
-        if let Some(prob) = &op.prob {
-            s = op.probabilities(&s, prob);
+            op.pairs(row, work)?;
         }
+        if let Some(prob) = &op.prob {
+            op.probabilities(work, prob)?;
+        }
+        let Work { votes, scores: s, .. } = work;
         best.push((1..votes.len()).fold(0, |b, i| if votes[i] > votes[b] { i } else { b }));
         if op.width() > s.len() {
-            s = match op.post {
-                PostTransform::Probit => bail!(Unsupported, "PROBIT of two classes with one score"),
-                _ => vec![-s[0], s[0]],
-            };
+            ensure!(op.post != PostTransform::Probit, Unsupported, "PROBIT of two classes with one score");
+            let first = s[0];
+            refill(s, [-first, first].into_iter())?;
         }
-        op.post.apply(&mut s);
-        out.extend(s.into_iter().map(|s| s as f32));
+        op.post.apply(s);
+        out.extend(s.iter().map(|&s| s as f32));
     }
-    let scores = Tensor::from_slice(&[n, op.width()], &out)?;
-    Ok(vec![Value::Tensor(op.labels.pick(&best)?), Value::Tensor(scores)])
+    let labels = op.labels.pick(best, cx)?;
+    let scores = cx.gathered(&[n, op.width()], out.iter().copied())?;
+    cx.keep(lists);
+    Ok(smallvec![Value::Tensor(labels), Value::Tensor(scores)])
 }
 
 pub(super) fn cpu(b: &mut CpuBindings) {

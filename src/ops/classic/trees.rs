@@ -1,18 +1,20 @@
 //! Ensembles of decision trees: TreeEnsemble, and its forerunners TreeEnsembleClassifier and TreeEnsembleRegressor.
 
 use super::{Labels, ML, PostTransform, doubles, logistic, row_dim, rows};
-use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
-use crate::base::alloc::reserved;
+use crate::backend::cpu::{Arg, CpuBindings, EagerCtx, Values};
+use crate::base::alloc::{emptied, refill};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::kernels::elem::Narrow;
 use crate::ops::case::to_f64s;
-use crate::tensor::{DType, Tensor, Value};
+use crate::tensor::{DType, Value};
 use crate::{bail, ensure, err};
 use half::f16;
+use smallvec::smallvec;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::iter::repeat_n;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub(super) const OPS: [OpDef; 3] = [
     OpDef { domain: ML, name: "TreeEnsemble", versions: &[5], parse: parse_ensemble },
@@ -399,55 +401,89 @@ impl TreeEnsemble {
     }
 }
 
-fn run(op: &TreeEnsemble, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+/// Features, and what the rows of each task come to.
+#[derive(Default)]
+struct Lists {
+    x: Vec<f64>,
+    pieces: Vec<Mutex<Piece>>,
+    best: Vec<usize>,
+}
+
+/// The scores and classes of some rows, and what they are found with.
+#[derive(Default)]
+struct Piece {
+    y: Vec<f64>,
+    best: Vec<usize>,
+    met: Vec<bool>,
+    sums: Vec<f64>,
+}
+
+impl Piece {
+    fn run(&mut self, op: &TreeEnsemble, rows: std::slice::ChunksExact<'_, f64>) -> Result<()> {
+        let Piece { y, best, met, sums } = self;
+        refill(y, repeat_n(0.0, product(&[rows.len(), op.targets])?))?;
+        refill(met, repeat_n(false, op.targets))?;
+        refill(sums, repeat_n(0.0, op.targets))?;
+        emptied(best, rows.len())?;
+        for (row, y) in rows.zip(y.chunks_exact_mut(op.targets.max(1))) {
+            best.push(op.row(row, met, sums, y)?);
+        }
+        Ok(())
+    }
+}
+
+fn run(op: &TreeEnsemble, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let t = args[0].tensor()?;
     let (n, c) = rows(t.shape())?;
     ensure!(c >= op.forest.features, Run, "the trees read {} features, there are {c}", op.forest.features);
-    let x = doubles(t)?;
-    let count = product(&[n, op.targets])?;
-    let (mut scores, mut best) = (reserved(count)?, reserved(n)?);
-    scores.resize(count, 0f64);
-    best.resize(n, 0usize);
+    let mut lists = cx.lists::<Lists>();
+    let Lists { x, pieces, best } = &mut *lists;
+    doubles(t, x)?;
     // Tasks of some 256 visits of trees.
     let per = 256usize.div_ceil(op.forest.roots.len().max(1));
-    let pieces: Vec<_> =
-        scores.chunks_mut((per * op.targets).max(1)).zip(best.chunks_mut(per)).map(Mutex::new).collect();
+    let tasks = n.div_ceil(per);
+    pieces.try_reserve(tasks.saturating_sub(pieces.len())).map_err(|_| err!(OutOfMemory, "{tasks} tasks"))?;
+    pieces.resize_with(pieces.len().max(tasks), Mutex::default);
     let failed = Mutex::new(None);
-    cx.pool.run(pieces.len(), &|_, task| {
-        let Ok(mut piece) = pieces[task].lock() else { return };
-        let (y, best) = &mut *piece;
-        let (mut met, mut sums) = (vec![false; op.targets], vec![0.0; op.targets]);
-        for (i, b) in best.iter_mut().enumerate() {
-            let row = &x[(task * per + i) * c..][..c];
-            match op.row(row, &mut met, &mut sums, &mut y[i * op.targets..][..op.targets]) {
-                Ok(class) => *b = class,
-                Err(e) => {
-                    if let Ok(mut f) = failed.lock() {
-                        *f = Some(e);
-                    }
-                    return;
-                }
-            }
+    cx.pool.run(tasks, &|_, task| {
+        let rows = &x[task * per * c..n.min((task + 1) * per) * c];
+        // Each task has its own.
+        let mut piece = pieces[task].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(e) = piece.run(op, rows.chunks_exact(c.max(1))) {
+            failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
         }
     });
-    drop(pieces);
-    if let Ok(Some(e)) = failed.into_inner() {
-        return Err(e);
-    }
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)?;
     let shape = [n, op.targets];
-    let z = match if op.like_input { t.dtype() } else { DType::F32 } {
-        DType::F64 => Tensor::from_slice(&shape, &scores)?,
-        DType::F16 => Tensor::gathered(&shape, scores.iter().map(|&s| f16::narrow_f64(s)))?,
-        _ => Tensor::gathered(&shape, scores.iter().map(|&s| s as f32))?,
+    let mut z = cx.tensor(if op.like_input { t.dtype() } else { DType::F32 }, &shape)?;
+    emptied(best, n)?;
+    for (task, piece) in pieces[..tasks].iter_mut().enumerate() {
+        let piece = piece.get_mut().unwrap_or_else(PoisonError::into_inner);
+        best.extend_from_slice(&piece.best);
+        let from = task * per * op.targets;
+        macro_rules! put {
+            ($t:ty, $narrow:expr) => {
+                z.as_mut_slice::<$t>()?[from..].iter_mut().zip(&piece.y).for_each(|(to, &s)| *to = $narrow(s))
+            };
+        }
+        match z.dtype() {
+            DType::F64 => put!(f64, |s| s),
+            DType::F16 => put!(f16, f16::narrow_f64),
+            _ => put!(f32, |s| s as f32),
+        }
+    }
+    let Some(classes) = &op.classes else {
+        cx.keep(lists);
+        return Ok(smallvec![Value::Tensor(z)]);
     };
-    let z = Value::Tensor(z);
-    let Some(classes) = &op.classes else { return Ok(vec![z]) };
     let labels = match &classes.labels {
-        Labels::Ints(v) if v.len() == 1 => Labels::Ints(vec![0, v[0]]),
+        // The only label is the second class.
+        Labels::Ints(v) if v.len() == 1 => cx.gathered(&[n], best.iter().map(|&b| if b == 0 { 0 } else { v[0] }))?,
         Labels::Strings(v) if v.len() == 1 => bail!(Unsupported, "a classifier with one label, which is a string"),
-        l => l.clone(),
+        l => l.pick(best, cx)?,
     };
-    Ok(vec![Value::Tensor(labels.pick(&best)?), z])
+    cx.keep(lists);
+    Ok(smallvec![Value::Tensor(labels), Value::Tensor(z)])
 }
 
 pub(super) fn cpu(b: &mut CpuBindings) {

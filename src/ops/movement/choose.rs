@@ -2,14 +2,16 @@
 
 use super::gather::Gather;
 use super::{Moves, around, strings};
-use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
-use crate::base::alloc::{filled, gathered};
+use crate::backend::cpu::{Arg, CpuBindings, EagerCtx, Memory, Values};
+use crate::base::alloc::refill;
+use crate::base::parallel::Serial;
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
-use crate::tensor::{DType, Tensor, TensorView, Value, unpack_bits};
+use crate::tensor::{DType, Dims, Tensor, TensorView, Value, unpack_bits};
 use crate::{bail, ensure, err};
 use half::{bf16, f16};
+use smallvec::smallvec;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -57,41 +59,63 @@ impl Op for Compress {
     }
 }
 
-/// The slices of a tensor of any type that a list of indices names.
-fn take(x: &Tensor, axis: usize, at: &[i64]) -> Result<Tensor> {
-    let op = Gather { axis: axis as i64 };
-    let at = Tensor::from_slice(&[at.len()], at)?;
-    let cx = EagerCtx { pool: &crate::base::parallel::Serial, outputs: 1 };
-    let out = strings::run(&op, &cx, &[Arg::Tensor(x.as_view()), Arg::Tensor(at.as_view())], Gather::BIND)?;
-    match out.into_iter().next() {
-        Some(Value::Tensor(t)) => Ok(t),
-        _ => bail!(Internal, "Gather gave no tensor"),
+/// The slices of a tensor of any type that a list of indices names; without an axis, of its elements as a list.
+pub(in crate::ops) fn pick(
+    x: &TensorView<'_>,
+    axis: Option<usize>,
+    at: &[i64],
+    cx: &mut EagerCtx<'_>,
+) -> Result<Tensor> {
+    let (outer, n, inner) = along(x, axis);
+    let mut shape: Dims = axis.map_or_else(|| smallvec![at.len()], |_| x.shape().into());
+    shape[axis.unwrap_or(0)] = at.len();
+    let Some(size) = x.dtype().size() else {
+        let t = axis.map_or_else(|| x.to_tensor()?.reshaped(&[n]), |_| x.to_tensor())?;
+        let op = Gather { axis: axis.unwrap_or(0) as i64 };
+        let at = Tensor::from_slice(&[at.len()], at)?;
+        let mut cx = EagerCtx::new(&Serial, 1, Memory::default());
+        let out = strings::run(&op, &mut cx, &[Arg::Tensor(t.as_view()), Arg::Tensor(at.as_view())], Gather::BIND)?;
+        return match out.into_iter().next() {
+            Some(Value::Tensor(t)) => Ok(t),
+            _ => bail!(Internal, "Gather gave no tensor"),
+        };
+    };
+    let mut out = cx.tensor(x.dtype(), &shape)?;
+    let mut to = out.data_mut_ptr().ok_or_else(|| err!(Internal, "a new tensor is shared"))?;
+    let (from, bytes) = (x.bytes(), inner * size);
+    for o in 0..outer {
+        for &i in at {
+            let slice = &from[(o * n + i as usize) * bytes..][..bytes];
+            // SAFETY: the output has outer * at.len() slices of so many bytes, and nobody else sees it yet.
+            unsafe {
+                std::ptr::copy_nonoverlapping(slice.as_ptr(), to, bytes);
+                to = to.add(bytes);
+            }
+        }
     }
+    Ok(out)
 }
 
-/// The tensor, as a list where no axis is named.
-fn along(x: &TensorView<'_>, axis: Option<i64>) -> Result<(Tensor, usize)> {
-    let t = x.to_tensor()?;
-    match axis {
-        Some(a) => {
-            let a = resolve_axis(a, t.shape().len())?;
-            Ok((t, a))
-        }
-        None => {
-            let n = t.len();
-            Ok((t.reshaped(&[n])?, 0))
-        }
-    }
+/// What stands before, along and behind an axis; without one the tensor is a list.
+fn along(x: &TensorView<'_>, axis: Option<usize>) -> (usize, usize, usize) {
+    axis.map_or((1, x.len(), 1), |a| around(x.shape(), a))
 }
 
-fn compress(op: &Compress, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn resolved(axis: Option<i64>, x: &TensorView<'_>) -> Result<Option<usize>> {
+    axis.map(|a| resolve_axis(a, x.shape().len())).transpose()
+}
+
+fn compress(op: &Compress, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let [x, condition] = args else { bail!(InvalidModel, "Compress takes two inputs") };
-    let (x, axis) = along(x.tensor()?, op.axis)?;
-    let condition = condition.tensor()?.bytes();
-    let n = x.shape()[axis];
-    let at = gathered(condition.iter().enumerate().filter(|(_, c)| **c != 0).map(|(i, _)| i as i64))?;
+    let x = x.tensor()?;
+    let (axis, condition) = (resolved(op.axis, x)?, condition.tensor()?.bytes());
+    let n = along(x, axis).1;
+    let mut at = cx.lists::<Vec<i64>>();
+    refill(&mut at, condition.iter().enumerate().filter(|(_, c)| **c != 0).map(|(i, _)| i as i64))?;
     ensure!(at.last().is_none_or(|&i| (i as usize) < n), Run, "the condition is longer than an axis of length {n}");
-    Ok(vec![Value::Tensor(take(&x, axis, &at)?)])
+    let out = pick(x, axis, &at, cx)?;
+    cx.keep(at);
+    Ok(smallvec![Value::Tensor(out)])
 }
 
 /// The coordinates of the elements that are not zero: a row an axis, a column an element.
@@ -156,14 +180,14 @@ fn each_nonzero(x: &TensorView<'_>, mut f: impl FnMut(usize)) -> Result<()> {
     Ok(())
 }
 
-fn nonzero(_: &NonZero, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn nonzero(_: &NonZero, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let [x] = args else { bail!(InvalidModel, "NonZero takes one input") };
     let x = x.tensor()?;
     // A scalar counts as a list of one.
     let shape = if x.shape().is_empty() { &[1][..] } else { x.shape() };
     let mut count = 0;
     each_nonzero(x, |_| count += 1)?;
-    let mut out = Tensor::zeroed(DType::I64, &[shape.len(), count])?;
+    let mut out = cx.tensor(DType::I64, &[shape.len(), count])?;
     let rows = out.as_mut_slice::<i64>()?;
     let mut k = 0;
     each_nonzero(x, |mut i| {
@@ -173,7 +197,7 @@ fn nonzero(_: &NonZero, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Valu
         }
         k += 1;
     })?;
-    Ok(vec![Value::Tensor(out)])
+    Ok(smallvec![Value::Tensor(out)])
 }
 
 /// The distinct elements (or slices along an axis), where each first stands, which of them each element is, and how often
@@ -214,25 +238,30 @@ impl Op for Unique {
 }
 
 /// Compares two elements by their places. NaN is equal to itself and the greatest.
-type Compare<'a> = Box<dyn Fn(usize, usize) -> Ordering + 'a>;
+type Compare<'a> = &'a dyn Fn(usize, usize) -> Ordering;
 
-fn comparison<'a>(x: &'a Tensor) -> Result<Compare<'a>> {
+/// Calls `f` with the comparison of a tensor's elements.
+fn comparing(x: &TensorView<'_>, f: impl FnOnce(Compare<'_>) -> Result<()>) -> Result<()> {
     macro_rules! whole {
         ($t:ty) => {{
             let s = x.as_slice::<$t>()?;
-            Box::new(move |a, b| s[a].cmp(&s[b]))
+            f(&|a, b| s[a].cmp(&s[b]))
         }};
     }
     macro_rules! float {
         ($t:ty) => {{
             let s = x.as_slice::<$t>()?;
-            Box::new(move |a, b| {
-                let (p, q) = (s[a], s[b]);
-                p.partial_cmp(&q).unwrap_or_else(|| p.is_nan().cmp(&q.is_nan()))
-            })
+            f(&|a, b| order(s[a], s[b]))
         }};
     }
-    Ok(match x.dtype() {
+    // Complex numbers by their real, then their imaginary parts.
+    macro_rules! complex {
+        ($part:expr, $half:expr) => {{
+            let part = |i: usize| $part(&x.bytes()[i * $half..][..$half]);
+            f(&|a, b| order(part(2 * a), part(2 * b)).then_with(|| order(part(2 * a + 1), part(2 * b + 1))))
+        }};
+    }
+    match x.dtype() {
         DType::F32 => float!(f32),
         DType::F64 => float!(f64),
         DType::F16 => float!(f16),
@@ -241,77 +270,109 @@ fn comparison<'a>(x: &'a Tensor) -> Result<Compare<'a>> {
         DType::I16 => whole!(i16),
         DType::I32 => whole!(i32),
         DType::I64 => whole!(i64),
-        DType::U8 => whole!(u8),
+        DType::U8 | DType::Bool => f(&|a, b| x.bytes()[a].cmp(&x.bytes()[b])),
         DType::U16 => whole!(u16),
         DType::U32 => whole!(u32),
         DType::U64 => whole!(u64),
-        DType::Bool => {
-            let s = x.bytes();
-            Box::new(move |a, b| s[a].cmp(&s[b]))
-        }
         DType::String => {
             let s = x.as_strings()?;
-            Box::new(move |a, b| s[a].cmp(&s[b]))
+            f(&|a, b| s[a].cmp(&s[b]))
         }
-        DType::C64 => complex(gathered(x.bytes().chunks_exact(8).map(|c| (part32(&c[..4]), part32(&c[4..]))))?),
-        DType::C128 => complex(gathered(x.bytes().chunks_exact(16).map(|c| (part64(&c[..8]), part64(&c[8..]))))?),
+        DType::C64 => complex!(part32, 4),
+        DType::C128 => complex!(part64, 8),
         d => bail!(Unsupported, "Unique of {d}"),
-    })
+    }
 }
 
-fn part32(b: &[u8]) -> f64 {
-    f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+fn order<T: PartialOrd>(p: T, q: T) -> Ordering {
+    // What equals not even itself is NaN.
+    let is_nan = |x: &T| x.partial_cmp(x).is_none();
+    p.partial_cmp(&q).unwrap_or_else(|| is_nan(&p).cmp(&is_nan(&q)))
+}
+
+fn part32(b: &[u8]) -> f32 {
+    f32::from_le_bytes([b[0], b[1], b[2], b[3]])
 }
 
 fn part64(b: &[u8]) -> f64 {
     f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
 }
 
-/// Complex numbers by their real, then their imaginary parts.
-fn complex<'a>(parts: Vec<(f64, f64)>) -> Compare<'a> {
-    let order = |p: f64, q: f64| p.partial_cmp(&q).unwrap_or_else(|| p.is_nan().cmp(&q.is_nan()));
-    Box::new(move |a, b| order(parts[a].0, parts[b].0).then_with(|| order(parts[a].1, parts[b].1)))
+/// The lists that distinct elements are found by.
+#[derive(Default)]
+struct Groups {
+    /// Places in the order of what stands there.
+    order: Vec<usize>,
+    /// Groups of equals: where each first stands, and how many it has.
+    groups: Vec<(usize, usize)>,
+    /// By place: its group.
+    group_of: Vec<usize>,
+    /// Groups in the order of the output, the other way round, and where they first stand.
+    ranks: Vec<usize>,
+    place: Vec<i64>,
+    first: Vec<i64>,
 }
 
-pub(in crate::ops) fn unique(op: &Unique, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn unique(op: &Unique, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
+    ensure!((1..=4).contains(&cx.outputs), InvalidModel, "Unique has one to four outputs");
+    let wanted = [0, 1, 2, 3].map(|k| k < cx.outputs);
+    some_of_unique(op, wanted, cx, args)
+}
+
+/// Those outputs of the four that are wanted.
+pub(in crate::ops) fn some_of_unique(
+    op: &Unique,
+    wanted: [bool; 4],
+    cx: &mut EagerCtx<'_>,
+    args: &[Arg<'_>],
+) -> Result<Values> {
     let [x] = args else { bail!(InvalidModel, "Unique takes one input") };
-    let (x, axis) = along(x.tensor()?, op.axis)?;
-    let (outer, n, inner) = around(x.shape(), axis);
-    let compare = comparison(&x)?;
-    let slices = |a: &usize, b: &usize| {
-        (0..outer * inner)
-            .map(|i| (i / inner * n * inner) + i % inner)
-            .map(|at| compare(at + a * inner, at + b * inner))
-            .find(|o| o.is_ne())
-            .unwrap_or(Ordering::Equal)
-    };
-    let mut order = gathered(0..n)?;
-    order.sort_by(|a, b| slices(a, b));
-    // Groups of equals; within one the order is that of the places, since the sort is stable.
-    let mut groups: Vec<(usize, usize)> = Vec::new();
-    let mut group_of = filled(n, 0usize)?;
-    for (k, &i) in order.iter().enumerate() {
-        if k == 0 || slices(&order[k - 1], &i).is_ne() {
-            groups.push((i, 0));
+    let x = x.tensor()?;
+    let axis = resolved(op.axis, x)?;
+    let (outer, n, inner) = along(x, axis);
+    let mut lists = cx.lists::<Groups>();
+    let Groups { order, groups, group_of, ranks, place, first } = &mut *lists;
+    refill(order, 0..n)?;
+    refill(group_of, std::iter::repeat_n(0, n))?;
+    groups.clear();
+    comparing(x, |compare| {
+        let slices = |a: usize, b: usize| {
+            (0..outer * inner)
+                .map(|i| (i / inner * n * inner) + i % inner)
+                .map(|at| compare(at + a * inner, at + b * inner))
+                .find(|o| o.is_ne())
+                .unwrap_or(Ordering::Equal)
+        };
+        order.sort_unstable_by(|&a, &b| slices(a, b).then(a.cmp(&b)));
+        // Within a group of equals the order is that of the places.
+        for (k, &i) in order.iter().enumerate() {
+            if k == 0 || slices(order[k - 1], i).is_ne() {
+                groups.try_reserve(1).map_err(|_| err!(OutOfMemory, "{} distinct elements", groups.len()))?;
+                groups.push((i, 0));
+            }
+            group_of[i] = groups.len() - 1;
+            if let Some(g) = groups.last_mut() {
+                g.1 += 1;
+            }
         }
-        group_of[i] = groups.len() - 1;
-        if let Some(g) = groups.last_mut() {
-            g.1 += 1;
-        }
-    }
-    let mut ranks = gathered(0..groups.len())?;
+        Ok(())
+    })?;
+    refill(ranks, 0..groups.len())?;
     if !op.sorted {
-        ranks.sort_by_key(|&g| groups[g].0);
+        ranks.sort_unstable_by_key(|&g| groups[g].0);
     }
-    let mut place = filled(groups.len(), 0i64)?;
+    refill(place, std::iter::repeat_n(0, groups.len()))?;
     ranks.iter().enumerate().for_each(|(k, &g)| place[g] = k as i64);
-    let first = gathered(ranks.iter().map(|&g| groups[g].0 as i64))?;
-    let inverse = gathered(group_of.iter().map(|&g| place[g]))?;
-    let counts = gathered(ranks.iter().map(|&g| groups[g].1 as i64))?;
-    let list = |v: &[i64]| Tensor::from_slice(&[v.len()], v).map(Value::Tensor);
-    let all = vec![Value::Tensor(take(&x, axis, &first)?), list(&first)?, list(&inverse)?, list(&counts)?];
-    ensure!(cx.outputs <= all.len(), InvalidModel, "Unique has four outputs");
-    let mut all = all;
-    all.truncate(cx.outputs);
-    if all.is_empty() { Err(err!(Internal, "no output is asked for")) } else { Ok(all) }
+    refill(first, ranks.iter().map(|&g| groups[g].0 as i64))?;
+    let mut all = Values::new();
+    for k in (0..4).filter(|&k| wanted[k]) {
+        all.push(Value::Tensor(match k {
+            0 => pick(x, axis, first, cx)?,
+            1 => cx.gathered(&[first.len()], first.iter().copied())?,
+            2 => cx.gathered(&[n], group_of.iter().map(|&g| place[g]))?,
+            _ => cx.gathered(&[ranks.len()], ranks.iter().map(|&g| groups[g].1 as i64))?,
+        }));
+    }
+    cx.keep(lists);
+    Ok(all)
 }

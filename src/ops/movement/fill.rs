@@ -2,19 +2,18 @@
 
 use super::arrange::unknown_sizes;
 use super::{Bind, Moves, around, packed};
-use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx, run_now};
+use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::step::split;
-use crate::backend::{FnStep, NodeView, Operand, PackedCache, Step};
+use crate::backend::{FnStep, Step};
 use crate::error::Result;
 use crate::ir::fact::MAX_CONTENTS;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
 use crate::kernels::elem::{Elem, Narrow, Number};
-use crate::kernels::isa::Isa;
 use crate::kernels::movement::StridedCopy;
 use crate::ops::steps::Phases;
 use crate::ops::types::{need_elem, need_size};
-use crate::tensor::{DType, Tensor, Value, unpack_bits};
+use crate::tensor::{DType, Tensor, unpack_bits};
 use crate::{bail, ensure, err};
 use half::{bf16, f16};
 use std::fmt;
@@ -33,7 +32,6 @@ pub(super) fn cpu(b: &mut CpuBindings) {
     b.step::<EyeLike>(bind_eye);
     OneHot::register(b);
     b.step::<Range>(bind_range);
-    b.eager::<Range>(eager_range);
     Trilu::register(b);
 }
 
@@ -219,21 +217,6 @@ fn range_step<T: Step1>(n: usize) -> Box<dyn Step> {
         }
         Ok(())
     })
-}
-
-/// Where the length could not be planned.
-fn eager_range(op: &Range, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
-    let inputs: Vec<Tensor> = args.iter().map(|a| a.tensor()?.to_tensor()).collect::<Result<_>>()?;
-    let [start, limit, delta] = &inputs[..] else { bail!(InvalidModel, "Range takes three numbers") };
-    let n = range_len(start, limit, delta)?;
-    let mut out = [Tensor::uninit(start.dtype(), &[n])?];
-    let operand = |t: &Tensor| Some(Operand::dense(t.dtype(), t.shape()));
-    let (ins, outs) = ([operand(start), operand(limit), operand(delta)], [operand(&out[0])]);
-    let (node, cache) = (NodeView { name: "Range", op, inputs: &ins, outputs: &outs }, PackedCache::new());
-    let step = bind_range(op, &CpuCtx { node: &node, isa: Isa::detect(), cache: &cache })?;
-    let inputs: Vec<Option<Tensor>> = inputs.into_iter().map(Some).collect();
-    run_now(&*step, &inputs, &mut out)?;
-    Ok(out.into_iter().map(Value::Tensor).collect())
 }
 
 /// A matrix of the input's shape: ones on a diagonal, zeros elsewhere.

@@ -1,7 +1,7 @@
 //! Strings moved as their indices: the operator's own step runs on numbers, and the strings follow.
 
 use super::Bind;
-use crate::backend::cpu::{Arg, CpuCtx, EagerCtx, run_now};
+use crate::backend::cpu::{Arg, CpuCtx, EagerCtx, Values, run_now};
 use crate::backend::{NodeView, Operand, PackedCache};
 use crate::base::alloc::{gathered, try_gathered};
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::tensor::{DType, Tensor, Value};
 use crate::{bail, err};
 
 /// Runs an operator that moves strings. An element that comes from none of them (a border) is the empty string.
-pub fn run<T: Op>(op: &T, cx: &EagerCtx<'_>, args: &[Arg<'_>], bind: Bind<T>) -> Result<Vec<Value>> {
+pub fn run<T: Op>(op: &T, cx: &mut EagerCtx<'_>, args: &[Arg<'_>], bind: Bind<T>) -> Result<Values> {
     // Number 0 is the empty string.
     let mut strings: Vec<&String> = Vec::new();
     let mut inputs: Vec<Option<Tensor>> = Vec::with_capacity(args.len());

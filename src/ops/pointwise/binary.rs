@@ -2,7 +2,7 @@
 
 use super::contents;
 use super::fused::{Source, bind_program, follow, is_programs};
-use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
+use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx, Values};
 use crate::backend::{FnStep, NodeView, Operand, Step};
 use crate::error::Result;
 use crate::ir::{Alias, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, TensorFact, elements};
@@ -50,6 +50,7 @@ pub enum BinaryFn {
 }
 
 use BinaryFn::*;
+use smallvec::smallvec;
 
 impl BinaryFn {
     /// Whether the result is bool whatever the operands are.
@@ -394,7 +395,7 @@ fn bind_pow(op: &Binary, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 }
 
 /// Strings: only their equality is asked for.
-fn eager(op: &Binary, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn eager(op: &Binary, _cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let [a, b] = args else { bail!(InvalidModel, "{} takes two operands", op.name()) };
     let (a, b) = (a.tensor()?, b.tensor()?);
     ensure!(op.f == Equal, Unsupported, "{} of {}", op.name(), a.dtype());
@@ -414,5 +415,5 @@ fn eager(op: &Binary, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>
             equal.push(x[at(0)] == y[at(1)]);
         }
     });
-    Ok(vec![Value::Tensor(Tensor::from_slice(&shape, &equal)?)])
+    Ok(smallvec![Value::Tensor(Tensor::from_slice(&shape, &equal)?)])
 }

@@ -4,7 +4,7 @@ use super::binary::{Binary, BinaryFn};
 use super::contents;
 use super::fused::{Source, bind_program, follow, is_programs};
 use super::unary::{Unary, UnaryFn};
-use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
+use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx, Values};
 use crate::backend::{FnStep, Step};
 use crate::error::Result;
 use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, TensorFact, elements};
@@ -17,6 +17,7 @@ use crate::ops::steps::Phases;
 use crate::ops::types::{need_elem, need_size};
 use crate::tensor::{DType, Dims, Tensor, Value};
 use crate::{bail, ensure, err};
+use smallvec::smallvec;
 use std::sync::Arc;
 
 /// What many operands come down to.
@@ -267,7 +268,7 @@ fn bind_where(_: &Where, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     }))
 }
 
-fn eager_where(_: &Where, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn eager_where(_: &Where, _cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let [c, a, b] = args else { bail!(InvalidModel, "Where takes three operands") };
     let (c, a, b) = (c.tensor()?, a.tensor()?, b.tensor()?);
     let (x, y, yes) = (a.as_strings()?, b.as_strings()?, c.as_slice::<bool>()?);
@@ -283,7 +284,7 @@ fn eager_where(_: &Where, _cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Va
             chosen.push(if yes[at(0)] { x[at(1)].clone() } else { y[at(2)].clone() });
         }
     });
-    Ok(vec![Value::Tensor(Tensor::from_strings(&shape, chosen)?)])
+    Ok(smallvec![Value::Tensor(Tensor::from_strings(&shape, chosen)?)])
 }
 
 pub(super) const OPS: &[OpDef] = &[

@@ -2,7 +2,7 @@
 
 use super::coordinates::{Axis, Coordinates, Method, WeightKernel};
 use super::{Aspect, Resize, numbers};
-use crate::backend::cpu::{Arg, CpuCtx, EagerCtx};
+use crate::backend::cpu::{Arg, CpuCtx, EagerCtx, Values};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Layout, NodeLayouts, NodeView, Step, StepArgs};
 use crate::base::alloc::{ALIGN, Buffer, round_up};
@@ -14,7 +14,7 @@ use crate::kernels::real::Real;
 use crate::kernels::resample::{Filter, Pick};
 use crate::ops::steps::Phases;
 use crate::ops::widen::widened;
-use crate::tensor::{DType, Dims, Tensor, Value};
+use crate::tensor::{DType, Dims, Tensor};
 use crate::{bail, ensure, err};
 use half::{bf16, f16};
 use smallvec::smallvec;
@@ -97,7 +97,7 @@ pub(super) fn bind(op: &Resize, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 }
 
 /// Strings, which can be picked but not mixed.
-pub(super) fn strings(op: &Resize, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+pub(super) fn strings(op: &Resize, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let picks = matches!(op.method, Method::Nearest(_)) && op.extrapolation == 0.0;
     ensure!(picks, Unsupported, "Resize of strings, but to the nearest");
     crate::ops::movement::strings::run(op, cx, args, bind)

@@ -1,17 +1,17 @@
 //! NonMaxSuppression.
 
-use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
-use crate::base::alloc::gathered;
+use crate::backend::cpu::{Arg, CpuBindings, EagerCtx, Values};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::parse::Attr;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
-use crate::kernels::boxes::{Boxes, Order, choose};
+use crate::kernels::boxes::{Boxes, Chooser};
 use crate::kernels::isa::Isa;
 use crate::ops::case::{Case, CaseInput};
 use crate::tensor::{DType, Tensor, Value};
 use crate::{bail, ensure, err};
-use std::sync::{Arc, OnceLock};
+use smallvec::smallvec;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) const OPS: &[OpDef] = &[OpDef { domain: "", name: "NonMaxSuppression", versions: &[10, 11], parse }];
 
@@ -55,7 +55,26 @@ fn number<T: crate::tensor::Element>(args: &[Arg<'_>], i: usize) -> Result<Optio
     }
 }
 
-fn run(op: &NonMaxSuppression, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+/// What it works with: sides of the boxes by item of the batch, lists by thread, what was chosen by item and class.
+#[derive(Default)]
+struct Lists {
+    sides: Vec<Boxes>,
+    workers: Vec<Mutex<Chooser>>,
+    chosen: Vec<Mutex<Vec<u32>>>,
+}
+
+fn at_least<T: Default>(list: &mut Vec<T>, n: usize) -> Result<()> {
+    list.try_reserve(n.saturating_sub(list.len())).map_err(|_| err!(OutOfMemory, "{n} choices of boxes"))?;
+    list.resize_with(list.len().max(n), T::default);
+    Ok(())
+}
+
+/// Nobody else's, as each task has its own.
+fn locked<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(op: &NonMaxSuppression, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let [boxes, scores, ..] = args else { bail!(InvalidModel, "boxes and scores are needed") };
     let (boxes, scores) = (boxes.tensor()?, scores.tensor()?);
     let (&[n, count, 4], &[batches, classes, scored]) = (boxes.shape(), scores.shape()) else {
@@ -71,29 +90,38 @@ fn run(op: &NonMaxSuppression, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Ve
     let most = usize::try_from(number::<i64>(args, 2)?.unwrap_or(0)).unwrap_or(0).min(count);
     let overlap = number::<f32>(args, 3)?.unwrap_or(0.0);
     let lowest = number::<f32>(args, 4)?;
-    let mut chosen: Vec<Vec<u32>> = Vec::new();
-    if most > 0 {
+    let choices = if most > 0 { product(&[n, classes])? } else { 0 };
+    let mut lists = cx.lists::<Lists>();
+    let Lists { sides, workers, chosen } = &mut *lists;
+    at_least(sides, n)?;
+    at_least(workers, cx.pool.width())?;
+    at_least(chosen, choices)?;
+    if choices > 0 {
         let (boxes, scores) = (boxes.as_slice::<f32>()?, scores.as_slice::<f32>()?);
         let isa = Isa::detect();
-        let sides: Vec<OnceLock<Result<Boxes>>> = gathered((0..n).map(|_| OnceLock::new()))?;
-        cx.pool.run(n, &|_, b| {
-            let _ = sides[b].set(Boxes::new(&boxes[b * count * 4..][..count * 4], op.center));
+        for (b, sides) in sides.iter_mut().take(n).enumerate() {
+            sides.fill(&boxes[b * count * 4..][..count * 4], op.center)?;
+        }
+        let failed = Mutex::new(None);
+        cx.pool.run(choices, &|worker, i| {
+            let (mut with, mut chosen) = (locked(&workers[worker]), locked(&chosen[i]));
+            let done = with.order.fill(&scores[i * count..][..count], lowest);
+            if let Err(e) = done.and_then(|()| with.choose(isa, &sides[i / classes], most, overlap, &mut chosen)) {
+                locked(&failed).get_or_insert(e);
+            }
         });
-        let sides: Vec<Boxes> = sides.into_iter().filter_map(OnceLock::into_inner).collect::<Result<_>>()?;
-        let results: Vec<OnceLock<Result<Vec<u32>>>> = gathered((0..product(&[n, classes])?).map(|_| OnceLock::new()))?;
-        cx.pool.run(n * classes, &|_, i| {
-            let order = Order::new(&scores[i * count..][..count], lowest);
-            let _ = results[i].set(order.and_then(|o| choose(isa, &sides[i / classes], &o, most, overlap)));
-        });
-        chosen = results.into_iter().filter_map(OnceLock::into_inner).collect::<Result<_>>()?;
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)?;
     }
-    let rows = chosen.iter().map(Vec::len).sum();
-    let mut out = Tensor::zeroed(DType::I64, &[rows, 3])?;
-    let all = chosen.iter().enumerate().flat_map(|(i, c)| c.iter().map(move |&k| (i, k)));
-    for (row, (i, k)) in out.as_mut_slice::<i64>()?.chunks_exact_mut(3).zip(all) {
-        row.copy_from_slice(&[(i / classes) as i64, (i % classes) as i64, i64::from(k)]);
+    let rows = chosen[..choices].iter().map(|c| locked(c).len()).sum();
+    let mut out = cx.tensor(DType::I64, &[rows, 3])?;
+    let mut to = out.as_mut_slice::<i64>()?.chunks_exact_mut(3);
+    for (i, c) in chosen[..choices].iter().enumerate() {
+        for (&k, row) in locked(c).iter().zip(&mut to) {
+            row.copy_from_slice(&[(i / classes) as i64, (i % classes) as i64, i64::from(k)]);
+        }
     }
-    if cx.outputs == 0 { Err(err!(Internal, "no output is asked for")) } else { Ok(vec![Value::Tensor(out)]) }
+    cx.keep(lists);
+    if cx.outputs == 0 { Err(err!(Internal, "no output is asked for")) } else { Ok(smallvec![Value::Tensor(out)]) }
 }
 
 pub(super) fn cases() -> Vec<Case> {

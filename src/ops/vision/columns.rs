@@ -1,6 +1,6 @@
 //! Col2Im.
 
-use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
+use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx, Values};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Step};
 use crate::base::checked::product;
@@ -10,7 +10,7 @@ use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::kernels::col2im::{Col2Im as Axes, Col2ImNd, Sum, Truth};
 use crate::ops::case::{Case, CaseInput};
 use crate::ops::widen::widened;
-use crate::tensor::{DType, Tensor, Value};
+use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
@@ -116,7 +116,7 @@ impl Col2Im {
 }
 
 /// Strings, which have no sum: no two may come to lie on one place.
-fn strings(op: &Col2Im, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn strings(op: &Col2Im, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let [_, _, block] = args else { bail!(InvalidModel, "Col2Im takes three inputs") };
     let at = |list: &[i64], i: usize| list.get(i).copied().unwrap_or(1);
     for (i, &b) in block.tensor()?.to_i64s()?.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! GridSample and AffineGrid.
 
-use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
+use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx, Values};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Step, StepArgs};
 use crate::base::alloc::{ALIGN, round_up};
@@ -13,7 +13,7 @@ use crate::kernels::real::Real;
 use crate::kernels::sample::{self, Gather32, Interpolation, NOWHERE, Outside, Sample, Sampler, Truth, Unit};
 use crate::ops::case::{Case, CaseInput};
 use crate::ops::widen::widened;
-use crate::tensor::{DType, Tensor, Value};
+use crate::tensor::{DType, Tensor};
 use crate::{bail, ensure};
 use std::sync::Arc;
 
@@ -176,7 +176,7 @@ fn bind_sample(op: &GridSample, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 }
 
 /// Strings, which can be picked but not mixed.
-fn strings(op: &GridSample, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn strings(op: &GridSample, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     ensure!(op.interpolation == Interpolation::Nearest, Unsupported, "GridSample of strings, but to the nearest");
     crate::ops::movement::strings::run(op, cx, args, bind_sample)
 }

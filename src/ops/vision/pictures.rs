@@ -1,11 +1,12 @@
 //! ImageDecoder: pictures in files' formats, within bounds.
 
-use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
+use crate::backend::cpu::{Arg, CpuBindings, EagerCtx, Values};
 use crate::bail;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
 use crate::tensor::{DType, Tensor, Value};
 use image::{ImageReader, Limits};
+use smallvec::smallvec;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -74,7 +75,7 @@ struct Picture {
     rgb: Vec<u8>,
 }
 
-fn run(op: &ImageDecoder, _: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run(op: &ImageDecoder, _: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let [file] = args else { bail!(InvalidModel, "ImageDecoder takes one input") };
     let file = file.tensor()?.as_slice::<u8>()?;
     // The decoders are others' code, and this is the place where they meet what anybody may have made: a panic of theirs is
@@ -96,7 +97,7 @@ fn run(op: &ImageDecoder, _: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Valu
             }
         }
     }
-    Ok(vec![Value::Tensor(out)])
+    Ok(smallvec![Value::Tensor(out)])
 }
 
 /// ITU-R 601-2 luma in 16 bits of fraction, rounded.
@@ -204,10 +205,10 @@ mod tests {
     #[test]
     fn what_is_no_picture_is_empty() {
         let op = ImageDecoder { format: PixelFormat::Grayscale };
-        let cx = EagerCtx { pool: &crate::base::parallel::Serial, outputs: 1 };
+        let mut cx = EagerCtx::new(&crate::base::parallel::Serial, 1, Default::default());
         for bytes in [&b""[..], b"hello", b"\xff\xd8\xff\xe0broken", b"\x00\x00\x00\x0cjP  \r\n\x87\n"] {
             let t = Tensor::from_slice(&[bytes.len()], bytes).unwrap();
-            let out = run(&op, &cx, &[Arg::Tensor(t.as_view())]).unwrap();
+            let out = run(&op, &mut cx, &[Arg::Tensor(t.as_view())]).unwrap();
             assert_eq!(out[0].as_tensor().unwrap().shape(), [0, 0, 1]);
         }
     }
@@ -216,14 +217,14 @@ mod tests {
     fn pixels_come_in_the_order_asked_for() {
         let file = b"P6 2 1 255\n\x01\x02\x03\xff\x80\x00";
         let t = Tensor::from_slice(&[file.len()], file).unwrap();
-        let cx = EagerCtx { pool: &crate::base::parallel::Serial, outputs: 1 };
+        let mut cx = EagerCtx::new(&crate::base::parallel::Serial, 1, Default::default());
         for (format, want) in [
             (PixelFormat::Rgb, &[1, 2, 3, 255, 128, 0][..]),
             (PixelFormat::Bgr, &[3, 2, 1, 0, 128, 255]),
             // 0.299 + 2 * 0.587 + 3 * 0.114 = 1.8, 0.299 * 255 + 0.587 * 128 = 151.4
             (PixelFormat::Grayscale, &[2, 151]),
         ] {
-            let out = run(&ImageDecoder { format }, &cx, &[Arg::Tensor(t.as_view())]).unwrap();
+            let out = run(&ImageDecoder { format }, &mut cx, &[Arg::Tensor(t.as_view())]).unwrap();
             assert_eq!(out[0].as_tensor().unwrap().as_slice::<u8>().unwrap(), want);
         }
     }

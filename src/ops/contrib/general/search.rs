@@ -1,17 +1,20 @@
 //! Operators over tokens and sequences: repeated n-grams, decoding against a source, hashes, time warping, distinct numbers,
 //! words made of characters.
 
-use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx};
+use crate::backend::cpu::{Arg, CpuBindings, CpuCtx, EagerCtx, Values};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Step};
-use crate::base::alloc::reserved;
+use crate::base::alloc::refill;
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx};
 use crate::ops::conv::expect_dim;
-use crate::ops::movement::{Unique, unique};
+use crate::ops::movement::{Unique, some_of_unique};
+use crate::ops::types::need_size;
 use crate::tensor::{DType, Tensor, Value};
 use crate::{bail, ensure, err};
+use smallvec::smallvec;
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 /// Scores (input 1), minus infinity for tokens that would end an n-gram which the ids (input 0) have already.
@@ -179,7 +182,8 @@ pub(super) fn cpu(b: &mut CpuBindings) {
     b.step::<NgramRepeats>(bind_repeats);
     b.step::<WordEmbedding>(bind_words);
     b.eager::<Bifurcation>(bifurcation);
-    b.eager::<Hash>(hash);
+    b.step::<Hash>(bind_hash);
+    b.eager::<Hash>(hash_strings);
     b.eager::<TimeWarping>(warp);
     b.eager::<Distinct>(distinct);
 }
@@ -211,21 +215,25 @@ fn bind_repeats(op: &NgramRepeats, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     }))
 }
 
-fn bifurcation(op: &Bifurcation, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
-    let list = |i: usize| -> Result<Option<Vec<i64>>> {
-        args.get(i).filter(|a| a.is_given()).map(|a| a.tensor()?.to_i64s()).transpose()
+fn bifurcation(op: &Bifurcation, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
+    let list = |i: usize| match args.get(i).filter(|a| a.is_given()) {
+        Some(a) => a.tensor()?.as_slice::<i64>().map(Some),
+        None => Ok(None),
     };
     let need = |i: usize| list(i)?.ok_or_else(|| err!(InvalidModel, "input {i} is missing"));
-    let (source, mut tokens, place) = (need(0)?, need(1)?, need(2)?);
+    let (source, current, place) = (need(0)?, need(1)?, need(2)?);
     let Some(from) = place.first().and_then(|&p| source.get(usize::try_from(p).ok()?..)) else {
         bail!(Run, "place {place:?} of a source of {}", source.len())
     };
+    let mut more: &[i64] = &[];
     if let Some(predicted) = list(3)? {
         let n = predicted.len();
         ensure!(n == from.len() + 1, Run, "{n} predicted tokens for {} of the source", from.len());
         let same = predicted.iter().zip(from).take_while(|(a, b)| a == b).count();
-        tokens.extend(&predicted[..=same]);
+        more = &predicted[..=same];
     }
+    let all = cx.gathered(&[current.len() + more.len()], current.iter().chain(more).copied())?;
+    let tokens = all.as_slice::<i64>()?;
     let mut next = -1;
     for n in op.least..=op.most.min(tokens.len()) {
         let suffix = &tokens[tokens.len() - n..];
@@ -237,8 +245,8 @@ fn bifurcation(op: &Bifurcation, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<
         }
         next = -1;
     }
-    let one = |v: &[i64]| Tensor::from_slice(&[v.len()], v).map(Value::Tensor);
-    let mut all = vec![one(&tokens)?, one(&[next])?];
+    let next = cx.gathered(&[1], std::iter::once(next))?;
+    let mut all: Values = smallvec![Value::Tensor(all), Value::Tensor(next)];
     all.truncate(cx.outputs);
     Ok(all)
 }
@@ -259,23 +267,41 @@ fn murmur(bytes: &[u8], seed: u32) -> u32 {
     h ^ h >> 16
 }
 
-fn hash(op: &Hash, _: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn bind_hash(op: &Hash, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
+    let (x, seed) = (cx.input(0)?, op.seed);
+    let (size, n) = (need_size(x.dtype, op.name())?, x.len());
+    let (tasks, per) = split(n, 16 * 1024);
+    Ok(FnStep::boxed("murmur_hash3", tasks, 0, move |args, task, _| {
+        for i in task * per..n.min((task + 1) * per) {
+            // SAFETY: element i of n. The result has 32 bits, signed or not.
+            unsafe {
+                let element = std::slice::from_raw_parts(args.input::<u8>(0).add(i * size), size);
+                args.output::<u32>(0).add(i).write(murmur(element, seed));
+            }
+        }
+        Ok(())
+    }))
+}
+
+fn hash_strings(op: &Hash, _: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let Some(x) = args.first() else { bail!(InvalidModel, "MurmurHash3 takes one input") };
     let x = x.tensor()?;
-    let mut all = reserved::<u32>(x.len())?;
-    match x.dtype().size() {
-        Some(n) => all.extend(x.bytes().chunks_exact(n).map(|b| murmur(b, op.seed))),
-        None => all.extend(x.as_strings()?.iter().map(|s| murmur(s.as_bytes(), op.seed))),
-    }
-    let shape = x.shape();
-    Ok(vec![Value::Tensor(if op.positive {
-        Tensor::from_slice(shape, &all)?
-    } else {
-        Tensor::from_slice(shape, &all.iter().map(|&h| h as i32).collect::<Vec<_>>())?
+    let all = x.as_strings()?.iter().map(|s| murmur(s.as_bytes(), op.seed));
+    Ok(smallvec![Value::Tensor(match op.positive {
+        true => Tensor::gathered(x.shape(), all)?,
+        false => Tensor::gathered(x.shape(), all.map(|h| h as i32))?,
     })])
 }
 
-fn warp(_: &TimeWarping, _: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+/// The cost of the cheapest path to each place, with a border before it; which way it came; the way back.
+#[derive(Default)]
+struct Paths {
+    cost: Vec<f32>,
+    way: Vec<u8>,
+    path: Vec<(usize, usize)>,
+}
+
+fn warp(_: &TimeWarping, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let Some(x) = args.first() else { bail!(InvalidModel, "DynamicTimeWarping takes one input") };
     let x = x.tensor()?;
     let (rows, columns) = match *x.shape() {
@@ -283,12 +309,11 @@ fn warp(_: &TimeWarping, _: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value
         _ => bail!(InvalidModel, "costs of shape {:?}", x.shape()),
     };
     let (from, wide) = (x.as_slice::<f32>()?, columns + 1);
-    // The cost of the cheapest path to each place, with a border before it; and which way it came.
     let size = product(&[rows + 1, wide])?;
-    let mut cost = reserved::<f32>(size)?;
-    cost.resize(size, f32::INFINITY);
-    let mut way = reserved::<u8>(size)?;
-    way.resize(size, 0);
+    let mut lists = cx.lists::<Paths>();
+    let Paths { cost, way, path } = &mut *lists;
+    refill(cost, repeat_n(f32::INFINITY, size))?;
+    refill(way, repeat_n(0, size))?;
     cost[0] = 0.0;
     for c in 1..=columns {
         for r in 1..=rows {
@@ -305,27 +330,30 @@ fn warp(_: &TimeWarping, _: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value
             way[at] = w;
         }
     }
-    let (mut r, mut c, mut path) = (rows, columns, Vec::new());
-    while r > 0 && c > 0 {
-        path.push((r as i32 - 1, c as i32 - 1));
-        match way[r * wide + c] {
-            0 => (r, c) = (r - 1, c - 1),
-            1 => r -= 1,
-            _ => c -= 1,
+    let mut at = (rows, columns);
+    let back = std::iter::from_fn(|| {
+        let here = at;
+        if here.0 == 0 || here.1 == 0 {
+            return None;
         }
-    }
-    path.reverse();
-    let both: Vec<i32> = path.iter().map(|p| p.0).chain(path.iter().map(|p| p.1)).collect();
-    Ok(vec![Value::Tensor(Tensor::from_slice(&[2, path.len()], &both)?)])
+        at = match way[here.0 * wide + here.1] {
+            0 => (here.0 - 1, here.1 - 1),
+            1 => (here.0 - 1, here.1),
+            _ => (here.0, here.1 - 1),
+        };
+        Some((here.0 - 1, here.1 - 1))
+    });
+    refill(path, back)?;
+    let (rows, columns) = (path.iter().rev().map(|p| p.0 as i32), path.iter().rev().map(|p| p.1 as i32));
+    let out = cx.gathered(&[2, path.len()], rows.chain(columns))?;
+    cx.keep(lists);
+    Ok(smallvec![Value::Tensor(out)])
 }
 
-fn distinct(_: &Distinct, cx: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
-    let op = Unique { axis: None, sorted: false };
-    let mut all = unique(&op, &EagerCtx { pool: cx.pool, outputs: 4 }, args)?;
-    ensure!(all.len() == 4 && cx.outputs <= 3, InvalidModel, "Unique has three outputs");
-    all.remove(1);
-    all.truncate(cx.outputs);
-    Ok(all)
+fn distinct(_: &Distinct, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
+    ensure!((1..=3).contains(&cx.outputs), InvalidModel, "Unique has one to three outputs");
+    let wanted = [true, false, cx.outputs > 1, cx.outputs > 2];
+    some_of_unique(&Unique { axis: None, sorted: false }, wanted, cx, args)
 }
 
 fn bind_words(op: &WordEmbedding, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {

@@ -1,6 +1,6 @@
 //! Tokenizer: strings into tokens, at separators, by a pattern, or by characters.
 
-use crate::backend::cpu::{Arg, CpuBindings, EagerCtx};
+use crate::backend::cpu::{Arg, CpuBindings, EagerCtx, Values};
 use crate::base::alloc::reserved;
 use crate::base::checked::product;
 use crate::error::Result;
@@ -8,6 +8,7 @@ use crate::ir::{Dim, Fact, InferCtx, Op, ParseCtx};
 use crate::tensor::{DType, Tensor, Value};
 use crate::{bail, ensure, err};
 use regex::Regex;
+use smallvec::smallvec;
 use std::sync::Arc;
 
 /// Splits each string; a new last axis has its tokens, filled up to the most that a string has.
@@ -136,7 +137,7 @@ impl Tokenizer {
 const START: &str = "\u{2}";
 const END: &str = "\u{3}";
 
-fn run(op: &Tokenizer, _: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>> {
+fn run(op: &Tokenizer, _: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let Some(x) = args.first() else { bail!(InvalidModel, "Tokenizer takes one input") };
     let x = x.tensor()?;
     let texts = x.as_strings()?;
@@ -152,7 +153,7 @@ fn run(op: &Tokenizer, _: &EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Vec<Value>>
         all.extend(start.iter().chain(t).chain(stop).map(|s| (*s).to_string()));
         all.resize(end, op.fill.clone());
     }
-    Ok(vec![Value::Tensor(Tensor::from_strings(&shape, all)?)])
+    Ok(smallvec![Value::Tensor(Tensor::from_strings(&shape, all)?)])
 }
 
 pub(super) fn cpu(b: &mut CpuBindings) {
