@@ -151,7 +151,8 @@ pub fn visit(item: &Item, mut f: impl FnMut(u32, bool)) {
     }
 }
 
-/// How many pairs of blocks are compared at most beyond the first try: a fraction of a millisecond.
+/// How many pairs of blocks are compared at most beyond the first try: a fraction of a millisecond. Eight times as many while
+/// there is more than a twentieth to win.
 const PATIENCE: usize = 1 << 17;
 
 /// Gives each block an offset; returns the bytes of each space.
@@ -187,7 +188,10 @@ fn place(blocks: &mut [Block], spaces: usize) -> Vec<usize> {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (seed >> 33) as usize % n
         };
-        for k in 0..tries {
+        for k in 0..8 * tries {
+            if *size <= bound || k >= tries && *size <= bound + bound / 20 {
+                break;
+            }
             order.clone_from(&best_order);
             match k {
                 0 => order.sort_by_key(|&i| Reverse(blocks[i].bytes.saturating_mul(life(&blocks[i])))),
@@ -210,9 +214,6 @@ fn place(blocks: &mut [Block], spaces: usize) -> Vec<usize> {
                 (far, best) = (too_far(blocks, &order), offsets(blocks));
                 best_order.clone_from(&order);
                 *size = new;
-            }
-            if *size <= bound {
-                break;
             }
         }
         of.iter().zip(best).for_each(|(&i, offset)| blocks[i].offset = offset);
@@ -308,6 +309,23 @@ mod tests {
     fn blocks(of: &[(usize, usize, usize)]) -> Vec<Block> {
         let block = |&(bytes, from, to)| Block { slot: None, item: 0, space: 0, bytes, from, to, offset: 0 };
         of.iter().map(block).collect()
+    }
+
+    /// The last blocks of HiFi-GAN: three branches of convolutions, whose results are added in the end.
+    #[test]
+    #[rustfmt::skip]
+    fn a_vocoder_takes_what_is_alive() {
+        let all = [
+            (1, 0, 1), (1, 1, 27), (1, 2, 25), (2, 3, 4), (1, 4, 5), (1, 5, 8), (1, 6, 7), (1, 7, 9), (2, 8, 9), (2, 9, 13),
+            (2, 10, 11), (1, 11, 12), (1, 12, 13), (2, 13, 36), (2, 14, 15), (1, 15, 16), (1, 16, 19), (1, 17, 18),
+            (1, 18, 20), (2, 19, 20), (2, 20, 24), (2, 21, 22), (1, 22, 23), (1, 23, 24), (2, 24, 36), (2, 25, 26),
+            (1, 26, 27), (1, 27, 30), (1, 28, 29), (1, 29, 31), (2, 30, 31), (2, 31, 35), (2, 32, 33), (1, 33, 34),
+            (1, 34, 35), (2, 35, 36), (2, 36, 37), (1, 37, 38),
+            // Workspaces.
+            (2, 1, 1), (1, 5, 5), (1, 7, 7), (1, 12, 12), (1, 16, 16), (1, 18, 18), (1, 23, 23), (1, 27, 27), (1, 29, 29),
+            (1, 34, 34),
+        ];
+        assert_eq!(place(&mut blocks(&all), 0), [9]);
     }
 
     #[test]
