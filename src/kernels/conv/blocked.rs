@@ -4,7 +4,7 @@
 //! The last block's padding lanes are zero in every input and are written as zero.
 
 use super::tile::{TileArgs, TileSet, tiles};
-use super::{ConvPtrs, ConvSpec, inside};
+use super::{ConvPtrs, ConvSpec, even, inside};
 use crate::bail;
 use crate::base::checked::product;
 use crate::error::Result;
@@ -104,8 +104,8 @@ impl BlockedConv {
         // Tasks: cut what there is more of, places or weights.
         let worth = task_flops(isa);
         let item = s.flops() / (s.n * s.groups).max(1);
-        let target = (s.flops() / 24).clamp(worth, 4 * worth);
-        let pieces = item.div_ceil(target.max(1)).max(1);
+        let target = (s.flops() / 24).clamp(worth / 2, 4 * worth);
+        let pieces = even(item.div_ceil(target.max(1)).max(1));
         let all_tiles = lines * tiles_per_line;
         let (weights, places) = (ic * s.c_out / s.groups * s.taps(), ic * s.in_size());
         // Cutting the other as well reads the first again in each piece: only for the sake of a few tasks.

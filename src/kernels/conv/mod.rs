@@ -129,6 +129,11 @@ impl ConvSpec {
     }
 }
 
+/// So many tasks, or a few more, that two or four threads have as many each.
+fn even(tasks: usize) -> usize {
+    if tasks <= 2 { tasks } else { tasks.next_multiple_of(4) }
+}
+
 /// The taps of a dimension through which an output place sees the input.
 fn inside(out: usize, stride: usize, dilation: usize, pad: usize, size: usize, taps: usize) -> (usize, usize) {
     let first = out * stride;
