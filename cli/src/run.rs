@@ -121,12 +121,24 @@ pub fn flatten<'a>(name: &str, v: &'a Value, out: &mut Vec<(String, &'a Tensor)>
 
 /// The largest difference of two elements, or why they cannot be compared. NaN equals NaN, infinity infinity.
 pub fn difference(got: &Tensor, want: &Tensor) -> std::result::Result<f64, String> {
+    // A NaN on one side only stays.
+    Ok(apart(got, want)?.into_iter().fold(0.0, |largest, d| if d > largest || d.is_nan() { d } else { largest }))
+}
+
+/// The root of the mean square of the differences.
+pub fn noise(got: &Tensor, want: &Tensor) -> std::result::Result<f64, String> {
+    let all = apart(got, want)?;
+    Ok((all.iter().map(|d| d * d).sum::<f64>() / all.len().max(1) as f64).sqrt())
+}
+
+/// How far elements are apart.
+fn apart(got: &Tensor, want: &Tensor) -> std::result::Result<Vec<f64>, String> {
     if (got.dtype(), got.shape()) != (want.dtype(), want.shape()) {
         return Err(format!("{want:?} is expected"));
     }
     if got.dtype() == DType::String {
         let same = got.as_strings().ok() == want.as_strings().ok();
-        return if same { Ok(0.0) } else { Err("other strings are expected".into()) };
+        return if same { Ok(Vec::new()) } else { Err("other strings are expected".into()) };
     }
     let all = |t: &Tensor| {
         let mut v = Vec::with_capacity(t.len());
@@ -134,12 +146,7 @@ pub fn difference(got: &Tensor, want: &Tensor) -> std::result::Result<f64, Strin
         v
     };
     let apart = |(a, b): (f64, f64)| if a == b || a.is_nan() && b.is_nan() { 0.0 } else { (a - b).abs() };
-    let mut largest = 0.0;
-    for d in all(got).into_iter().zip(all(want)).map(apart) {
-        // A NaN on one side only stays.
-        largest = if d > largest || d.is_nan() { d } else { largest };
-    }
-    Ok(largest)
+    Ok(all(got).into_iter().zip(all(want)).map(apart).collect())
 }
 
 struct Summary {

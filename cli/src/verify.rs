@@ -4,7 +4,7 @@ use crate::args::RunArgs;
 use crate::fail::Result;
 use crate::inputs;
 use crate::report::{Report, number};
-use crate::run::{difference, flatten};
+use crate::run::{difference, flatten, noise};
 use crate::ui::{self, BAD, DIM, GOOD, NAME, Spinner, TITLE, Table};
 use anstyle::Style;
 use ortx::{Environment, ModelSource, RunOptions, Session, SessionOptions, Value};
@@ -13,10 +13,12 @@ use serde_json::json;
 /// Differences up to this part of an output's largest number are roundings in another order.
 const ROUNDING: f64 = 1e-3;
 
-/// What integers in the place of floats may make of it: a sum that lies between two steps of a quantisation goes to the other
-/// one, and networks of 8 bits carry that on (onnxruntime, with its optimisations and without, differs by as much: 9 % of the
-/// largest number for mobilenet_v3_int8). What follows is compared with the integers' answers.
-const STEPS: f64 = 0.25;
+/// What integers in the place of floats may make of it, by root mean square: a sum that lies between two steps of a quantisation
+/// goes to the other one, and the layers after it carry that on. For noise as pictures it is 0.8 % of a resnet50, 1.5 % of a
+/// mobilenet_v2, 0.9 to 6.3 % of a mobilenet_v3, whose largest difference is 13 % of the largest number. (A zero point off by 4
+/// of 256 in one layer, or a scale by a tenth, makes 2 to 5 % of the first two and 7 to 17 % of the last: less is for the tests of
+/// single steps.) What follows is compared with the integers' answers.
+const NOISE: f64 = 0.1;
 
 /// Runs the model with one pass more each time.
 pub fn verify(a: &RunArgs) -> Result<Report> {
@@ -46,6 +48,8 @@ pub fn verify(a: &RunArgs) -> Result<Report> {
             None => session.passes().iter().map(|r| r.fired).sum(),
         };
         let got = run(&session)?;
+        let integers = name == "quantised" && fired > 0;
+        let (measure, bound): (fn(&_, &_) -> _, _) = if integers { (noise, NOISE) } else { (difference, ROUNDING) };
         let mut worst: std::result::Result<f64, String> = Ok(0.0);
         for ((io, w), g) in plain.outputs().iter().zip(&want).zip(&got) {
             let (mut ws, mut gs) = (Vec::new(), Vec::new());
@@ -58,15 +62,14 @@ pub fn verify(a: &RunArgs) -> Result<Report> {
             for ((_, w), (_, g)) in ws.iter().zip(&gs) {
                 // Against nothing but zeros the difference is the output's largest number.
                 let zeros = ortx::Tensor::zeroed(w.dtype(), w.shape())?;
-                let size = difference(w, &zeros).ok().filter(|s| s.is_finite() && *s > 0.0).unwrap_or(1.0);
-                worst = match (worst, difference(g, w)) {
+                let size = measure(w, &zeros).ok().filter(|s| s.is_finite() && *s > 0.0).unwrap_or(1.0);
+                worst = match (worst, measure(g, w)) {
                     (Ok(a), Ok(b)) => Ok(a.max(b / size)),
                     (Err(e), _) | (_, Err(e)) => Err(e),
                 };
             }
         }
-        let integers = name == "quantised" && fired > 0;
-        let good = matches!(worst, Ok(d) if d <= if integers { STEPS } else { ROUNDING });
+        let good = matches!(worst, Ok(d) if d <= bound);
         if !good && first.is_none() {
             first = Some(name.clone());
         }
@@ -80,7 +83,9 @@ pub fn verify(a: &RunArgs) -> Result<Report> {
             (text, style),
             match (good, integers) {
                 (false, _) => ("differs".into(), BAD),
-                (true, true) => ("steps of integers; what follows is compared with them".into(), DIM),
+                (true, true) => {
+                    ("steps of integers, by root mean square; what follows is compared with them".into(), DIM)
+                }
                 (true, false) => ("".into(), BAD),
             },
         ]);

@@ -143,13 +143,18 @@ impl Dim {
                     _ => Expr(Arc::new(self::Expr::Binary(op, a.clone(), b.clone()))),
                 },
                 (DimOp::Sub, a, Known(y)) if *y != i64::MIN => Dim::binary(DimOp::Add, a, &Known(-y)),
-                // (x * y) / y is x.
-                (DimOp::FloorDiv, Expr(e), b) => match &**e {
-                    self::Expr::Binary(DimOp::Mul, x, y) if y == b => x.clone(),
-                    self::Expr::Binary(DimOp::Mul, x, y) if x == b => y.clone(),
-                    _ if a == b => Known(1),
+                // 4 * (x * 8) is x * 32.
+                (DimOp::Mul, Known(_), b) => Dim::binary(op, b, a),
+                (DimOp::Mul, Expr(e), Known(y)) => match &**e {
+                    self::Expr::Binary(DimOp::Mul, x, Known(k)) if k.checked_mul(*y).is_some() => {
+                        Dim::binary(op, x, &Known(k * y))
+                    }
                     _ => Expr(Arc::new(self::Expr::Binary(op, a.clone(), b.clone()))),
                 },
+                (DimOp::FloorDiv, a, b) if a == b => Known(1),
+                (DimOp::FloorDiv, a, b) => {
+                    quotient(a, b).unwrap_or_else(|| Expr(Arc::new(self::Expr::Binary(op, a.clone(), b.clone()))))
+                }
                 _ => Expr(Arc::new(self::Expr::Binary(op, a.clone(), b.clone()))),
             },
         }
@@ -237,6 +242,50 @@ fn cancelled(op: DimOp, a: &Dim, b: &Dim) -> Option<Dim> {
     Some(sum + Dim::Known(number))
 }
 
+/// Puts the factors of a product into `to`, and its numbers into `number`. `None` where there are too many.
+fn factors(d: &Dim, depth: usize, to: &mut Vec<Dim>, number: &mut i64) -> Option<()> {
+    match d {
+        Dim::Known(n) => *number = number.checked_mul(*n)?,
+        Dim::Unknown => return None,
+        Dim::Expr(e) => match &**e {
+            Expr::Binary(DimOp::Mul, a, b) => {
+                let depth = depth.checked_sub(1)?;
+                factors(a, depth, to, number)?;
+                factors(b, depth, to, number)?;
+            }
+            _ => {
+                (to.len() < MOST_TERMS).then_some(())?;
+                to.push(d.clone());
+            }
+        },
+    }
+    Some(())
+}
+
+/// `a / b` without the factors that both have, if there are any.
+fn quotient(a: &Dim, b: &Dim) -> Option<Dim> {
+    let ((mut up, mut n), (mut down, mut d)) = ((Vec::new(), 1), (Vec::new(), 1));
+    factors(a, MOST_TERMS, &mut up, &mut n)?;
+    factors(b, MOST_TERMS, &mut down, &mut d)?;
+    let before = down.len();
+    down.retain(|f| match up.iter().position(|x| x == f) {
+        Some(i) => {
+            up.remove(i);
+            false
+        }
+        None => true,
+    });
+    // The larger of the two numbers, if it is a multiple of the other.
+    let common = if n > 0 && d > 0 && (n % d == 0 || d % n == 0) { n.min(d) } else { 1 };
+    if down.len() == before && common == 1 {
+        return None;
+    }
+    (n, d) = (n / common, d / common);
+    let up = Dim::product(&up) * Dim::Known(n);
+    let down = Dim::product(&down) * Dim::Known(d);
+    Some(if down == Dim::Known(1) { up } else { Dim::Expr(Arc::new(Expr::Binary(DimOp::FloorDiv, up, down))) })
+}
+
 macro_rules! operator {
     ($($tr:ident $method:ident $op:ident),*) => { $(
         impl std::ops::$tr for Dim {
@@ -292,6 +341,10 @@ mod tests {
         let n = Dim::symbol("n");
         assert_eq!((n.clone() + Dim::Known(2) + Dim::Known(-2)).to_string(), "n");
         assert_eq!((n.clone() * Dim::Known(4)).floor_div(&Dim::Known(4)), n);
+        assert_eq!((n.clone() * Dim::Known(4) * Dim::Known(8)).floor_div(&Dim::Known(32)), n);
+        assert_eq!((Dim::Known(4) * n.clone()).floor_div(&(n.clone() * Dim::Known(2))), Dim::Known(2));
+        assert_eq!((n.clone() * Dim::Known(4)).floor_div(&Dim::Known(12)).to_string(), "(n/3)");
+        assert_eq!((n.clone() * Dim::Known(4)).floor_div(&Dim::Known(6)).to_string(), "((n*4)/6)");
         assert_eq!(n.clone() - n.clone(), Dim::Known(0));
         assert_eq!(Dim::Known(7).ceil_div(&Dim::Known(2)), Dim::Known(4));
         assert_eq!(Dim::Known(i64::MAX) + Dim::Known(1), Dim::Unknown);

@@ -10,9 +10,10 @@ use super::types::need_elem;
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{FnStep, NodeView, Step};
 use crate::error::Result;
+use crate::ir::dim::DimOp;
 use crate::ir::op::resolve_axis;
 use crate::ir::parse::Attr;
-use crate::ir::{Alias, Dim, Fact, InferCtx, Op, OpDef, ParseCtx};
+use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, TensorFact};
 use crate::kernels::nd::dense_strides;
 use crate::kernels::reduce::{ArgReduce, Cumulate as CumKernel, Reduce as ReduceKernel, ReduceKind, TopK as TopKernel};
 use crate::tensor::{DType, Tensor};
@@ -132,7 +133,20 @@ impl Op for Reduce {
             (true, true) => Some(Dim::Known(1)),
             (true, false) => None,
         });
-        Ok(vec![Fact::tensor(x.dtype, kept.collect())])
+        let mut f = TensorFact::new(x.dtype, kept.collect());
+        // How many elements some axes have.
+        if let (Contents::Dims(sizes), &[true]) = (&x.contents, &mask[..]) {
+            let over = |op| sizes.iter().skip(1).fold(sizes.first().cloned(), |a, b| Some(Dim::binary(op, &a?, b)));
+            let total = match self.kind {
+                ReduceKind::Prod => over(DimOp::Mul),
+                ReduceKind::Sum => over(DimOp::Add),
+                ReduceKind::Max => over(DimOp::Max),
+                ReduceKind::Min => over(DimOp::Min),
+                _ => None,
+            };
+            f.contents = total.map_or(Contents::Unknown, |d| Contents::Dims(vec![d]));
+        }
+        Ok(vec![Fact::Tensor(f)])
     }
 }
 

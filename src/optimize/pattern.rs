@@ -5,7 +5,7 @@
 //! are one pattern. What a match swallows must have no other users: [`closed`].
 
 use super::PassCtx;
-use crate::ir::{NodeId, Op, ValueId};
+use crate::ir::{Node, NodeId, Op, ValueId};
 use crate::kernels::pointwise::UnaryOp;
 use crate::kernels::reduce::ReduceKind;
 use crate::ops::cast::Cast;
@@ -173,6 +173,8 @@ struct Flat {
     parts: Vec<(ValueId, f64)>,
     number: f64,
     nodes: Vec<NodeId>,
+    /// The pattern has several operands: a sum of sums is one sum. Else only numbers are told from the operand.
+    deep: bool,
 }
 
 /// A value between two bounds.
@@ -227,14 +229,14 @@ impl Finder<'_, '_, '_> {
             }
             P::Either(all) => all.iter().find_map(|p| self.value(p, v, m.clone())),
             P::Product(factors, k) => {
-                let mut flat = Flat { number: 1.0, ..Flat::default() };
+                let mut flat = Flat { number: 1.0, deep: factors.len() > 1, ..Flat::default() };
                 self.factors(v, 1.0, true, &mut flat)?;
                 flat.nodes.iter().for_each(|&n| push(&mut m.nodes, n));
                 let m = self.assign(factors, &flat.parts, m)?;
                 self.number(*k, flat.number, m, "factor", v)
             }
             P::Sum(terms, k) => {
-                let mut flat = Flat::default();
+                let mut flat = Flat { deep: terms.len() > 1, ..Flat::default() };
                 self.terms(v, true, &mut flat)?;
                 flat.nodes.iter().for_each(|&n| push(&mut m.nodes, n));
                 let terms: Vec<Factor> = terms.iter().cloned().map(Factor::Of).collect();
@@ -356,6 +358,10 @@ impl Finder<'_, '_, '_> {
         };
         let at = |i: usize| node.inputs.get(i).copied().flatten();
         let op = &*node.op;
+        if !root && !flat.deep && !self.has_number(node) {
+            flat.parts.push((v, power));
+            return Some(());
+        }
         let exponent = || at(1).and_then(|e| self.cx.scalar(e).or_else(|| self.cx.integer(e).map(|n| n as f64)));
         match (binary(op), unary(op)) {
             (Some(BinaryFn::Mul), _) => {
@@ -367,6 +373,11 @@ impl Finder<'_, '_, '_> {
                 flat.nodes.push(id);
                 self.factors(at(0)?, power, false, flat)?;
                 self.factors(at(1)?, -power, false, flat)
+            }
+            // Paddle adds 0 to whatever it scales.
+            (Some(BinaryFn::Add), _) if at(1).and_then(|k| self.cx.scalar(k)) == Some(0.0) => {
+                flat.nodes.push(id);
+                self.factors(at(0)?, power, root, flat)
             }
             (Some(BinaryFn::Pow), _) => match exponent() {
                 Some(n) if n == 2.0 || n == 3.0 => {
@@ -402,13 +413,19 @@ impl Finder<'_, '_, '_> {
         }
     }
 
+    /// Whether one of two operands is a number, or there is only one.
+    fn has_number(&self, node: &Node) -> bool {
+        node.inputs.len() < 2 || node.inputs.iter().flatten().any(|&x| self.cx.scalar(x).is_some())
+    }
+
     fn terms(&self, v: ValueId, root: bool, flat: &mut Flat) -> Option<()> {
         if let Some(k) = self.cx.scalar(v) {
             flat.number += k;
             return Some(());
         }
         (flat.parts.len() < MOST).then_some(())?;
-        if let Some((id, node)) = self.cx.made_by(v).filter(|_| root || self.cx.used_once(v)) {
+        let apart = |n: &Node| root || self.cx.used_once(v) && (flat.deep || self.has_number(n));
+        if let Some((id, node)) = self.cx.made_by(v).filter(|(_, n)| apart(n)) {
             let is_sum = node.op.downcast::<Variadic>().is_some_and(|s| s.f == VariadicFn::Sum);
             let less = node.inputs.get(1).copied().flatten().and_then(|b| self.cx.scalar(b));
             if binary(&*node.op) == Some(BinaryFn::Add) || is_sum {

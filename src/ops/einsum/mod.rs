@@ -112,6 +112,15 @@ impl Einsum {
         }
         Ok(Einsum { terms, output })
     }
+    /// The letters of two operands and of the result, where there are no more operands, no ellipses, and no letter twice in one.
+    pub fn pair(&self) -> Option<[Vec<u8>; 3]> {
+        let [a, b] = &self.terms[..] else { return None };
+        let all = self.output_labels(0).into_iter();
+        let out = all.map(|l| if let Label::Letter(c) = l { Some(c) } else { None }).collect::<Option<Vec<u8>>>()?;
+        let dense = |t: &Term| t.after.is_none() && (1..t.before.len()).all(|i| !t.before[..i].contains(&t.before[i]));
+        let plain = dense(a) && dense(b) && self.output.as_ref().is_none_or(|o| o.after.is_none());
+        plain.then(|| [a.before.clone(), b.before.clone(), out])
+    }
     /// The axes of the result, if ellipses stand for at most `hidden` axes.
     fn output_labels(&self, hidden: usize) -> Vec<Label> {
         if let Some(o) = &self.output {

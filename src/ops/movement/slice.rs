@@ -67,6 +67,8 @@ fn symbolic(n: &Dim, start: &Dim, end: &Dim) -> Dim {
         (Some(0), Some(e)) if e >= 0 => n.min(&Dim::Known(e)),
         (Some(0), None) if end.is_size() => end.min(n),
         (Some(0), Some(e)) => (n.clone() + Dim::Known(e)).max(&zero),
+        // The last n elements.
+        (None, _) if whole_end && start.clone() + n.clone() == zero => n.clone(),
         (Some(s), Some(e)) if s > 0 && e < 0 => (n.clone() + Dim::Known(e) - Dim::Known(s)).max(&zero),
         _ => Dim::Unknown,
     }

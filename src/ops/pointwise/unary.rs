@@ -4,7 +4,7 @@ use super::fused::{Source, bind_program, follow, is_programs};
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{FnStep, Step};
 use crate::error::Result;
-use crate::ir::{Alias, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, elements};
+use crate::ir::{Alias, Contents, Dim, Fact, InferCtx, Op, OpDef, ParseCtx, Spelling, elements};
 use crate::kernels::elem::{Elem, Number};
 use crate::kernels::nd::dense_strides;
 use crate::kernels::pointwise::{ProgramBuilder, Register, Unary as Kernel, UnaryKind, UnaryOp};
@@ -220,7 +220,13 @@ impl Op for Unary {
             cx.expect_dtype(0, &[DType::Bool])?;
         }
         ensure!(cx.dtype(0)? != DType::String, InvalidModel, "{} takes no strings", self.name());
-        Ok(vec![cx.like(0, dtype)?])
+        let mut fact = cx.like(0, dtype)?;
+        if self.f == UnaryFn::Op(UnaryOp::Neg)
+            && let (Contents::Dims(d), Fact::Tensor(f)) = (&cx.tensor(0)?.contents, &mut fact)
+        {
+            f.contents = Contents::Dims(d.iter().map(|d| Dim::Known(0) - d.clone()).collect());
+        }
+        Ok(vec![fact])
     }
 }
 

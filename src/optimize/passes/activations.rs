@@ -92,7 +92,7 @@ fn exact(f: UnaryFn, m: &Match) -> bool {
 /// What the outermost operator of a formula may be.
 fn is_root(o: &dyn Op) -> bool {
     let f = [UnaryOp::Log, UnaryOp::Log1p, UnaryOp::Reciprocal];
-    matches!(binary(o), Some(BinaryFn::Mul | BinaryFn::Div | BinaryFn::Min | BinaryFn::Max))
+    matches!(binary(o), Some(BinaryFn::Mul | BinaryFn::Div | BinaryFn::Add | BinaryFn::Min | BinaryFn::Max))
         || matches!(unary(o), Some(UnaryFn::Clip { .. }))
         || f.into_iter().any(|f| is_op(o, f))
         || o.is::<Clip>()

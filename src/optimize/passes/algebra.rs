@@ -10,7 +10,7 @@ use crate::ops::movement::{Concat, Expand, Pad, Slice, Split, Tile, Transpose};
 use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn, Where};
 use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::pass::same_shape;
-use crate::optimize::pattern::{binary, is_op};
+use crate::optimize::pattern::{binary, commuted, is_op};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
@@ -129,10 +129,47 @@ fn simpler(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<Replacement>> 
         return reshape(cx, x, out);
     }
     if let Some(b) = node.op.downcast::<Binary>().filter(|b| b.axis.is_none()) {
+        if let Some(chosen) = chosen(cx, id) {
+            return Ok(Some(chosen));
+        }
         let first = bound(cx, b.f, x, second).or_else(|| inverse(cx, b.f, x, second));
         return Ok(first.or_else(|| unexpanded(cx, &node, out)));
     }
+    if node.op.is::<Where>() {
+        return Ok(unexpanded(cx, &node, out));
+    }
     Ok(None)
+}
+
+/// `test * x + (not test) * y`, as tf2onnx writes a choice. What is not chosen is no number times 0.
+fn chosen(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Replacement> {
+    let ([(a, b), _], out) = commuted(cx, id, BinaryFn::Add)?;
+    // A factor that is 0 or 1: the test, and the other factor.
+    let factor = |v: ValueId| -> Option<[(ValueId, ValueId); 2]> {
+        let (mul, _) = cx.made_by(v).filter(|_| cx.used_once(v))?;
+        let (orders, _) = commuted(cx, mul, BinaryFn::Mul)?;
+        Some(orders)
+    };
+    let test = |v: ValueId| -> Option<ValueId> {
+        let (cast, _) = cx.maker::<Cast>(v)?;
+        cx.node(cast)?.inputs.first().copied()?.filter(|&t| cx.dtype(t) == Some(DType::Bool))
+    };
+    let (first, second) = (factor(a)?, factor(b)?);
+    let pairs = first.iter().flat_map(|f| second.iter().map(move |s| (f, s)));
+    let (t, x, y) = pairs.into_iter().find_map(|(f, s)| {
+        let (p, q) = (test(f.0)?, test(s.0)?);
+        let not = |v: ValueId| cx.made_by(v).filter(|(_, n)| is_op(&*n.op, UnaryOp::Not))?.1.inputs.first().copied()?;
+        match () {
+            () if not(q) == Some(p) => Some((p, f.1, s.1)),
+            () if not(p) == Some(q) => Some((q, s.1, f.1)),
+            () => None,
+        }
+    })?;
+    let op: Arc<dyn Op> = Arc::new(Where);
+    let facts = [t, x, y].map(|v| cx.graph().fact(v));
+    let new = infer_op(&op, &facts, 1).ok()?;
+    let fits = same_shape(new.first()?.as_tensor()?.dims.as_deref(), cx.dims(out));
+    fits.then(|| (op, vec![Some(t), Some(x), Some(y)]))
 }
 
 /// The larger or smaller of a value and a number: a limit, which kernels can apply to their results.

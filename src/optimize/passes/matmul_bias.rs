@@ -2,7 +2,7 @@
 
 use super::product::Product;
 use crate::error::Result;
-use crate::ir::{Dim, NodeId, ValueId};
+use crate::ir::{Dim, NodeId};
 use crate::ops::linear::MatMul;
 use crate::ops::pointwise::BinaryFn;
 use crate::optimize::pattern::commuted;
@@ -28,12 +28,20 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     for (v, c) in orders {
         let Some(product) = Product::of(cx, v) else { continue };
         let Some(t) = cx.graph().fact(c).constant() else { continue };
-        let last = |v: ValueId| cx.dims(v).and_then(|d| d.last().and_then(Dim::size));
-        let width = last(v).filter(|_| last(v) == last(product.out));
-        let is_row = t.shape().last().copied() == width
-            && t.shape().iter().rev().skip(1).all(|&d| d == 1)
-            && cx.dims(v).is_some_and(|d| t.shape().len() <= d.len());
-        if !is_row || width.is_none() {
+        // The row, which a view may cut into several axes.
+        let width = cx.dims(product.out).and_then(|d| d.last()?.size());
+        let is_row = |d: &[Dim]| -> Option<bool> {
+            let (mut n, mut first) = (1, d.len());
+            while n < width? {
+                first = first.checked_sub(1)?;
+                n *= d.get(first)?.size()?;
+            }
+            let own = t.shape().len().checked_sub(d.len() - first)?;
+            let (lead, row) = t.shape().split_at(own);
+            let same = row.iter().zip(&d[first..]).all(|(&r, d)| d.size() == Some(r));
+            Some(n == width? && t.shape().len() <= d.len() && same && lead.iter().all(|&d| d == 1))
+        };
+        if t.is_empty() || cx.dims(v).and_then(is_row) != Some(true) {
             cx.miss(id, || "the addend is not one value a column".into());
             continue;
         }

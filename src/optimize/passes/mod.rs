@@ -9,6 +9,7 @@ mod channels_last;
 mod common;
 mod conv_affine;
 mod conv_epilogue;
+mod einsum;
 mod fold;
 mod fuse_norm;
 mod fuse_pointwise;
@@ -23,6 +24,7 @@ mod product;
 mod products;
 mod quantised;
 mod rotary;
+mod shapes;
 mod softmax;
 mod transposes;
 mod window_pad;
@@ -36,8 +38,10 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(quantised::Quantised),
         Box::new(fold::Fold),
         Box::new(branches::Branches),
+        Box::new(shapes::Shapes),
         Box::new(identity::Identity),
         Box::new(algebra::Algebra),
+        Box::new(einsum::Products),
         Box::new(common::Common),
         Box::new(activations::Activations),
         Box::new(softmax::WrittenSoftmax),

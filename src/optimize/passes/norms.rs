@@ -4,8 +4,10 @@ use crate::error::Result;
 use crate::ir::{Dim, NodeId, Op, ValueId};
 use crate::kernels::reduce::ReduceKind;
 use crate::ops::cast::Cast;
+use crate::ops::movement::Transpose;
 use crate::ops::norm::{ChannelNorm, LayerNormalization};
 use crate::ops::pointwise::BinaryFn;
+use crate::ops::pool::{GlobalPool, PoolKind};
 use crate::ops::reduce::Reduce;
 use crate::ops::shape::Reshape;
 use crate::optimize::pass::same_shape;
@@ -26,7 +28,7 @@ const SCALE: usize = 1;
 const SHIFT: usize = 2;
 
 fn is_mean(o: &dyn Op) -> bool {
-    keeps(o, ReduceKind::Mean)
+    keeps(o, ReduceKind::Mean) || o.downcast::<GlobalPool>().is_some_and(|p| p.kind == PoolKind::Average)
 }
 fn mean(x: P) -> P {
     node(is_mean, x)
@@ -61,17 +63,21 @@ fn formulas() -> Vec<Formula> {
     // x * g + (shift - mean * g), where g = scale / deviation
     let g = || P::Product(vec![deviation(), Factor::Rest(SCALE)], one);
     let folded = sum([product(1.0, [x(), g()]), minus(any(SHIFT), product(1.0, [mean(x()), g()]))], 0.0);
+    // x * g - mean * g + shift
+    let (scaled_x, negated) = (|| product(1.0, [x(), g()]), || product(-1.0, [mean(x()), g()]));
     vec![
         Formula { pattern: sum([layer(), any(SHIFT)], 0.0), rms: false },
         Formula { pattern: folded, rms: false },
+        Formula { pattern: sum([scaled_x(), negated(), any(SHIFT)], 0.0), rms: false },
+        Formula { pattern: sum([scaled_x(), negated()], 0.0), rms: false },
         Formula { pattern: layer(), rms: false },
         Formula { pattern: scaled(x(), root()), rms: true },
     ]
 }
 
-/// `scale * reshape(normalise(reshape(x))) + shift`, where each channel of the inner shape is a group; without the shift;
-/// without both.
-fn grouped() -> [P; 3] {
+/// `scale * reshape(normalise(reshape(x))) + shift`, where each channel of the inner shape is a group; without the shift, or
+/// with one of zeros; without both.
+fn grouped() -> [P; 4] {
     let is_reshape = |o: &dyn Op| o.is::<Reshape>();
     let inner = |o: &dyn Op| {
         o.downcast::<ChannelNorm>().is_some_and(|c| c.groups.is_none())
@@ -79,7 +85,8 @@ fn grouped() -> [P; 3] {
     };
     let plain = node(is_reshape, node(inner, node(is_reshape, any(X))));
     let scaled = P::Product(vec![Factor::Of(plain.clone()), Factor::Rest(SCALE)], Number::Is(1.0));
-    [sum([scaled.clone(), any(SHIFT)], 0.0), scaled, plain]
+    let zeros = sum([P::Either(vec![scaled.clone(), plain.clone()])], 0.0);
+    [sum([scaled.clone(), any(SHIFT)], 0.0), zeros, scaled, plain]
 }
 
 impl Pass for Norms {
@@ -129,7 +136,15 @@ pub(super) fn found(cx: &mut PassCtx<'_, '_>, id: NodeId, p: &P, out: ValueId) -
 pub(super) fn reduced(cx: &PassCtx<'_, '_>, m: &Match, rank: usize) -> Option<Vec<usize>> {
     let mut all: Option<Vec<usize>> = None;
     for &id in &m.nodes {
-        let Some(r) = cx.op::<Reduce>(id) else { continue };
+        let Some(r) = cx.op::<Reduce>(id) else {
+            if cx.op::<GlobalPool>(id).is_some() {
+                let axes: Vec<usize> = (2..rank).collect();
+                if all.get_or_insert_with(|| axes.clone()) != &axes {
+                    return None;
+                }
+            }
+            continue;
+        };
         let axes = match cx.node(id)?.inputs.get(1).copied().flatten() {
             Some(v) => cx.graph().fact(v).as_tensor()?.ints()?,
             None => Vec::new(),
@@ -196,8 +211,8 @@ fn written_out(cx: &mut PassCtx<'_, '_>, id: NodeId, m: &Match, out: ValueId, rm
     };
     let first = axes.first().copied().unwrap_or(0);
     if rank == 0 || axes != (first..rank).collect::<Vec<_>>() {
-        cx.miss(id, || format!("the axes {axes:?} are not the last of {rank}"));
-        return Ok(false);
+        let turned = Turned { x, dims, dtype, axes, epsilon: epsilon as f32, rms };
+        return turned.write(cx, id, m, out);
     }
     let name = cx.graph().node(id).name.clone();
     let (scale, shift) = (m.value(SCALE), m.value(SHIFT));
@@ -229,6 +244,117 @@ fn written_out(cx: &mut PassCtx<'_, '_>, id: NodeId, m: &Match, out: ValueId, rm
     };
     let Some(inputs) = affine(cx, id, m, x, &dims, dtype, channels)? else { return Ok(false) };
     cx.substitute(out, Arc::new(ChannelNorm::new(None, epsilon as f32)), inputs)
+}
+
+/// A normalisation over axes that are not the last ones: the operator with transpositions around it, which other passes move on.
+struct Turned {
+    x: ValueId,
+    dims: Vec<Dim>,
+    dtype: DType,
+    axes: Vec<usize>,
+    epsilon: f32,
+    rms: bool,
+}
+
+impl Turned {
+    fn write(self, cx: &mut PassCtx<'_, '_>, id: NodeId, m: &Match, out: ValueId) -> Result<bool> {
+        let rank = self.dims.len();
+        let between: Vec<usize> = (1..rank - 1).collect();
+        // One axis, as channels that come first; pictures' places, channels last; the same with channels cut into groups.
+        let grouped = rank > 3 && self.axes == [&between[..rank - 3], &[rank - 1]].concat();
+        let (axis, last) = match self.axes[..] {
+            [a] if rank > 2 => (a, None),
+            _ if self.rms => return self.miss(cx, id),
+            _ if grouped => (rank - 2, Some(1)),
+            _ if self.axes == between && rank > 2 => (rank - 1, Some(0)),
+            _ => return self.miss(cx, id),
+        };
+        let count =
+            |axes: std::ops::Range<usize>| self.dims.get(axes)?.iter().map(Dim::size).product::<Option<usize>>();
+        let own = axis..if last.is_some() { rank } else { axis + 1 };
+        let (Some(channels), Some(groups)) = (count(own.clone()), count(axis..axis + 1)) else {
+            return self.miss(cx, id);
+        };
+        let mut lists = Vec::new();
+        let name = cx.graph().value(out).name.clone();
+        for (v, default, what) in [(m.value(SCALE), 1.0, "scale"), (m.value(SHIFT), 0.0, "shift")] {
+            let list = match v {
+                None => filled(cx, &format!("{name}.{what}"), self.dtype, &[channels], default)?,
+                Some(v) => listed(cx, v, &self.dims, own.clone(), channels),
+            };
+            let Some(list) = list else {
+                cx.miss(id, || format!("the {what} is not one constant a channel"));
+                return Ok(false);
+            };
+            lists.push(Some(list));
+        }
+        let mut x = self.x;
+        let mut rank = rank;
+        if last == Some(1) {
+            let shape = [vec![0; rank - 2], vec![channels as i64]].concat();
+            x = cx.reshape(x, &shape)?;
+            rank -= 1;
+        }
+        let axis = axis.min(rank - 1);
+        let others: Vec<usize> = (0..rank).filter(|&i| i != axis).collect();
+        let (perm, op): (Vec<usize>, Arc<dyn Op>) = match last {
+            None => {
+                let op = LayerNormalization { rms: self.rms, axis: -1, epsilon: self.epsilon, stash: DType::F32 };
+                if self.rms {
+                    lists.pop();
+                }
+                ([&others[..], &[axis]].concat(), Arc::new(op))
+            }
+            Some(n) => {
+                let op = ChannelNorm::new((n == 1).then_some(groups), self.epsilon);
+                ([&[0, axis], &others[1..]].concat(), Arc::new(op))
+            }
+        };
+        let back: Vec<usize> = (0..rank).filter_map(|i| perm.iter().position(|&p| p == i)).collect();
+        let turn = |cx: &mut PassCtx<'_, '_>, v: ValueId, perm: Vec<usize>| -> Result<ValueId> {
+            let name = format!("{}.turned", cx.graph().value(v).name);
+            Ok(cx.edit.node(&name, Arc::new(Transpose { perm: Some(perm) }), vec![Some(v)], 1)?[0])
+        };
+        let x = turn(cx, x, perm)?;
+        let inputs = [vec![Some(x)], lists].concat();
+        let y = cx.edit.node(&format!("{name}.normal"), op, inputs, 1)?[0];
+        let mut y = turn(cx, y, back)?;
+        if last == Some(1) {
+            let shape = [vec![0; rank - 1], vec![groups as i64, (channels / groups.max(1)) as i64]].concat();
+            y = cx.reshape(y, &shape)?;
+        }
+        let Some((end, _)) = cx.graph().value(y).producer else { return Ok(false) };
+        let gone = cx.graph().node(id).inputs.clone();
+        cx.edit.move_output(end, 0, out);
+        cx.edit.remove(id);
+        cx.prune(gone);
+        cx.fired();
+        Ok(true)
+    }
+
+    fn miss(&self, cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<bool> {
+        cx.miss(id, || format!("the axes {:?} are not the last of {}", self.axes, self.dims.len()));
+        Ok(false)
+    }
+}
+
+/// A constant that broadcasts to `dims` and differs along the axes `own` only, as a list of so many numbers.
+fn listed(
+    cx: &mut PassCtx<'_, '_>,
+    v: ValueId,
+    dims: &[Dim],
+    own: std::ops::Range<usize>,
+    count: usize,
+) -> Option<ValueId> {
+    let t = cx.graph().fact(v).constant()?.clone();
+    let lead = dims.len().checked_sub(t.shape().len())?;
+    let whole = t.shape().iter().enumerate().all(|(i, &n)| match own.contains(&(i + lead)) {
+        true => dims[i + lead].size() == Some(n),
+        false => n == 1,
+    });
+    (whole && t.len() == count).then_some(())?;
+    let name = cx.graph().value(v).name.clone();
+    Some(cx.edit.constant(&name, t.reshaped(&[count]).ok()?))
 }
 
 /// A constant of shape `[C, 1, ..]` as `[C]`.

@@ -238,3 +238,32 @@ fn a_factor_of_f64_stays_one() {
         assert_eq!(report.fired, usize::from(fused), "{after:?}");
     }
 }
+
+/// Keras: what is bounded is a sum itself, which is no part of the formula.
+#[test]
+fn hard_sigmoid_of_a_sum() {
+    let mut d = Draft::new();
+    let (x, bias) = (d.input("x", &[3, 7]), d.constant("bias", &[7], -1.0, 1.0));
+    let (three, sixth, low, high) = (d.number(3.0), d.number(1.0 / 6.0), d.number(0.0), d.number(6.0));
+    let x = d.op("biased", "Add", &[x, bias], vec![]);
+    let a = d.op("a", "Add", &[x, three], vec![]);
+    let c = d.op("c", "Clip", &[a, low, high], vec![]);
+    let y = d.op("y", "Mul", &[c, sixth], vec![]);
+    let (_, after, report) = d.check("activations", vec![y]);
+    assert_eq!(after, ["biased = Add(%x, #bias)", "y = HardSigmoid(%biased)"], "{:?}", report.misses);
+}
+
+/// Paddle adds 0 to whatever it scales.
+#[test]
+fn hard_swish_of_paddle() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[3, 7]);
+    let [zero, three, six, sixth] = [0.0, 3.0, 6.0, 1.0 / 6.0].map(|k| d.number(k));
+    let a = d.op("a", "Add", &[x, three], vec![]);
+    let c = d.op("c", "Clip", &[a, zero, six], vec![]);
+    let m = d.op("m", "Mul", &[x, c], vec![]);
+    let s = d.op("s", "Mul", &[m, sixth], vec![]);
+    let y = d.op("y", "Add", &[s, zero], vec![]);
+    let (_, after, report) = d.check("activations", vec![y]);
+    assert_eq!(after, ["y = HardSwish(%x)"], "{:?}", report.misses);
+}

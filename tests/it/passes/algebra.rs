@@ -150,3 +150,37 @@ fn the_sign_of_zero_stays() {
     let (before, after, _) = d.check("algebra", vec![y]);
     assert_eq!(before, after, "-0 + 0 is 0");
 }
+
+/// A choice of tf2onnx: each side times 0 or 1.
+#[test]
+fn a_choice_of_products() {
+    for other in [false, true] {
+        let mut d = Draft::new();
+        let (x, y) = (d.input("x", &[2, 3, 4]), d.input("y", &[2, 3, 4]));
+        let test = d.op("test", "Greater", &[x, y], vec![]);
+        let second = if other { d.op("second", "Less", &[x, y], vec![]) } else { test };
+        let not = d.op("not", "Not", &[second], vec![]);
+        let [a, b] = [("a", test), ("b", not)].map(|(n, v)| d.op(n, "Cast", &[v], vec![("to", Attr::Int(1))]));
+        let (p, q) = (d.op("p", "Mul", &[a, x], vec![]), d.op("q", "Mul", &[y, b], vec![]));
+        let z = d.op("z", "Add", &[p, q], vec![]);
+        let (before, after, _) = d.check("algebra", vec![z]);
+        match other {
+            false => assert_eq!(after, ["test = Greater(%x, %y)", "z = Where(%test, %x, %y)"]),
+            true => assert_eq!(before, after),
+        }
+    }
+}
+
+/// A choice broadcasts its operands itself.
+#[test]
+fn what_is_expanded_for_a_choice() {
+    let mut d = Draft::new();
+    let (x, m) = (d.named_input("x", &["n", "", ""], &[2, 3, 4]), d.named_input("m", &["n", "", ""], &[2, 1, 4]));
+    let (zero, low) = (d.number(0.0), d.number(-1e9));
+    let test = d.op("test", "Greater", &[m, zero], vec![]);
+    let shape = d.op("shape", "Shape", &[x], vec![]);
+    let wide = d.op("wide", "Expand", &[test, shape], vec![]);
+    let y = d.op("c", "Where", &[wide, low, x], vec![]);
+    let (_, after, _) = d.check("algebra", vec![y]);
+    assert_eq!(after, ["test = Greater(%m, #0)", "c = Where(%test, #-1000000000, %x)"]);
+}

@@ -51,6 +51,86 @@ pub(super) fn bert_with_named_axes() {
     );
 }
 
+/// Batches and heads are one axis of the products (torch's bmm, Keras by tf2onnx): views tell them apart for the mask, or only
+/// in the end; the values may be turned.
+#[test]
+fn batches_and_heads_in_one_axis() {
+    for (masked, turned) in [(false, false), (true, false), (true, true)] {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &["batch", "", "", ""], &[2, 5, 3, 8]));
+        let m = d.named_input("m", &["batch", "", "", ""], &[2, 1, 5, 5]);
+        let shape = |d: &mut Draft, name: &str, s: &[i64]| d.ints(name, s);
+        let (rows, columns) = (shape(&mut d, "rows", &[-1, 5, 8]), shape(&mut d, "columns", &[-1, 8, 5]));
+        let (square, flat) = (shape(&mut d, "square", &[-1, 3, 5, 5]), shape(&mut d, "flat", &[-1, 5, 5]));
+        let of = |d: &mut Draft, name: &str, x: ValueId, order: &[i64], to: ValueId| {
+            let t = d.op(&format!("{name}.t"), "Transpose", &[x], perm(order));
+            d.op(&format!("{name}.flat"), "Reshape", &[t, to], vec![])
+        };
+        let (q, k) = (of(&mut d, "q", q, &[0, 2, 1, 3], rows), of(&mut d, "k", k, &[0, 2, 3, 1], columns));
+        let v = match turned {
+            false => of(&mut d, "v", v, &[0, 2, 1, 3], rows),
+            true => {
+                let v = of(&mut d, "v", v, &[0, 2, 3, 1], columns);
+                d.op("v.back", "Transpose", &[v], perm(&[0, 2, 1]))
+            }
+        };
+        let mut s = d.op("s", "MatMul", &[q, k], vec![]);
+        if masked {
+            s = d.op("cut", "Reshape", &[s, square], vec![]);
+            s = d.op("masked", "Add", &[s, m], vec![]);
+        }
+        let mut p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+        if masked {
+            p = d.op("p.flat", "Reshape", &[p, flat], vec![]);
+        }
+        let y = d.op("o", "MatMul", &[p, v], vec![]);
+        let apart = shape(&mut d, "apart", &[-1, 3, 5, 8]);
+        let y = d.op("o.heads", "Reshape", &[y, apart], vec![]);
+        let y = d.op("y", "Transpose", &[y], perm(&[0, 2, 1, 3]));
+        let (_, after, report) = d.check("attention", vec![y]);
+        let mask = if masked { ", %m" } else { "" };
+        assert_eq!(after, [format!("y = Attention(%q, %k, %v{mask})")], "{:?}", report.misses);
+    }
+    // The result's views cut otherwise than those of the mask.
+    let mut d = Draft::new();
+    let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &["batch", "", "", ""], &[2, 6, 5, 8]));
+    let (m, rows) = (d.input("m", &[3, 5, 5]), d.ints("rows", &[-1, 5, 8]));
+    let [q, k, v] = [q, k, v].map(|x| d.op(&format!("{x:?}"), "Reshape", &[x, rows], vec![]));
+    let k = d.op("kt", "Transpose", &[k], perm(&[0, 2, 1]));
+    let s = d.op("s", "MatMul", &[q, k], vec![]);
+    let (cut, flat, apart) = (d.ints("cut", &[-1, 3, 5, 5]), d.ints("f", &[-1, 5, 5]), d.ints("a", &[-1, 6, 5, 8]));
+    let s = d.op("cut4", "Reshape", &[s, cut], vec![]);
+    let s = d.op("masked", "Add", &[s, m], vec![]);
+    let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+    let p = d.op("p3", "Reshape", &[p, flat], vec![]);
+    let y = d.op("o", "MatMul", &[p, v], vec![]);
+    let y = d.op("y", "Reshape", &[y, apart], vec![]);
+    let (before, after, report) = d.check("attention", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses[0].contains("otherwise than the result's"), "{:?}", report.misses);
+}
+
+/// OPT keeps masked scores above the lowest number.
+#[test]
+fn a_floor_below_masked_scores() {
+    for (low, fused) in [(f32::MIN, true), (-10.0, false)] {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[2, 3, 5, 8]));
+        let (m, low) = (d.input("m", &[2, 1, 5, 5]), d.number(low));
+        let k = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+        let s = d.op("s", "MatMul", &[q, k], vec![]);
+        let s = d.op("masked", "Add", &[s, m], vec![]);
+        let s = d.op("kept", "Clip", &[s, low], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+        let y = d.op("y", "MatMul", &[p, v], vec![]);
+        let (before, after, _) = d.check("attention", vec![y]);
+        match fused {
+            true => assert_eq!(after, ["y = Attention(%q, %k, %v, %m)"]),
+            false => assert_eq!(before, after),
+        }
+    }
+}
+
 /// Scaled by the square root on both sides, as torch's own function is exported, and a causal triangle.
 #[test]
 fn scale_on_both_sides_and_a_triangle() {

@@ -185,3 +185,22 @@ pub(super) fn pointwise_leaves_what_would_be_computed_twice() {
     let (before, after, _) = d.check("fuse_pointwise", vec![y, e]);
     assert_eq!(before, after, "an output of the graph stays");
 }
+
+/// A row that a view of the product cuts into heads, as Keras adds it.
+#[test]
+fn matmul_takes_a_row_cut_into_heads() {
+    for (bias, taken) in [(&[4, 2][..], true), (&[3, 4, 2], false), (&[2], false)] {
+        let mut d = Draft::new();
+        let x = d.named_input("x", &["n", "", ""], &[2, 3, 5]);
+        let (w, b) = (d.constant("w", &[5, 8], -1.0, 1.0), d.constant("bias", bias, -1.0, 1.0));
+        let heads = d.ints("heads", &[-1, 3, 4, 2]);
+        let p = d.op("p", "MatMul", &[x, w], vec![]);
+        let r = d.op("r", "Reshape", &[p, heads], vec![]);
+        let y = d.op("y", "Add", &[r, b], vec![]);
+        let (before, after, _) = d.check("matmul_bias", vec![y]);
+        match taken {
+            true => assert_eq!(after, ["p = MatMul(%x, #w, #bias)", "y = Reshape(%p, #heads)"]),
+            false => assert_eq!(before, after),
+        }
+    }
+}

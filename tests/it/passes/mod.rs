@@ -27,6 +27,7 @@ mod pipeline;
 mod quantised;
 mod rotary;
 mod rows;
+mod shapes;
 mod transposes;
 
 /// A graph made line by line.
@@ -153,6 +154,7 @@ const TESTED: &[Tested] = &[
     ("common", algebra::common_subexpressions_are_computed_once, algebra::what_is_not_the_same_is_computed_each_time),
     ("conv_affine", conv::conv_takes_a_batch_norm, conv::conv_keeps_away_from_a_batch_norm_that_others_look_past),
     ("conv_epilogue", conv::conv_takes_a_residual_and_an_activation, conv::conv_leaves_a_residual_of_another_shape),
+    ("einsum", shapes::einsum_of_two_is_a_product, shapes::einsum_that_is_no_product_stays),
     ("fold", basic::fold_computes_constants, basic::fold_does_not_grow_a_model),
     ("fuse_norm", fuse_norm::rows_between_programs, fuse_norm::rows_that_others_need_stay_apart),
     ("fuse_pointwise", basic::pointwise_chains_become_one, basic::pointwise_leaves_what_would_be_computed_twice),
@@ -174,6 +176,7 @@ const TESTED: &[Tested] = &[
         quantised::a_relu_is_kept_where_a_products_integers_go_below_zero,
     ),
     ("rotary", rotary::heads_that_were_turned_before, rotary::what_is_nearly_rotary_stays),
+    ("shapes", shapes::shapes_that_copy_axes_are_constants, shapes::shapes_that_move_axes_stay),
     ("softmax", rows::softmax_of_its_parts, rows::what_is_nearly_a_softmax_stays),
     ("transposes", transposes::transpositions_meet, transposes::a_transposition_that_meets_none_stays),
     ("window_pad", conv::conv_pads_by_itself, conv::conv_leaves_other_borders),

@@ -59,6 +59,77 @@ pub(super) fn layer_norm_in_its_forms() {
     assert_eq!(after, ["y = LayerNormalization(%x, #w, #b)"]);
 }
 
+/// Keras, by tf2onnx: x * g + (shift - mean * g) with a negated mean; before operator set 18 the means are pools.
+#[test]
+fn layer_norm_of_keras() {
+    for (mean, shifted) in [("ReduceMean", true), ("GlobalAveragePool", true), ("ReduceMean", false)] {
+        let mut d = Draft::new();
+        let x = d.named_input("x", &["n", "", ""], &[2, 5, 8]);
+        let (w, b, eps) = (d.constant("w", &[8], 0.5, 1.5), d.constant("b", &[8], -1.0, 1.0), d.number(1e-3));
+        let axes = d.ints("axes", &[-1]);
+        let of = |d: &mut Draft, name: &str, x: ValueId| match mean {
+            "ReduceMean" => d.op(name, mean, &[x, axes], vec![]),
+            _ => d.op(name, mean, &[x], vec![]),
+        };
+        let m = of(&mut d, "mean", x);
+        let c = d.op("c", "Sub", &[x, m], vec![]);
+        let s = d.op("s", "Mul", &[c, c], vec![]);
+        let v = of(&mut d, "var", s);
+        let v = d.op("v", "Add", &[v, eps], vec![]);
+        let r = d.op("r", "Sqrt", &[v], vec![]);
+        let r = d.op("i", "Reciprocal", &[r], vec![]);
+        let g = d.op("g", "Mul", &[r, w], vec![]);
+        let (xg, neg) = (d.op("xg", "Mul", &[x, g], vec![]), d.op("neg", "Neg", &[m], vec![]));
+        let mut rest = d.op("mg", "Mul", &[neg, g], vec![]);
+        if shifted {
+            rest = d.op("rest", "Add", &[rest, b], vec![]);
+        }
+        let y = d.op("y", "Add", &[xg, rest], vec![]);
+        let (_, after, report) = d.check("norms", vec![y]);
+        let inputs = if shifted { "%x, #w, #b" } else { "%x, #w" };
+        assert_eq!(after, [format!("y = LayerNormalization({inputs})")], "{mean} {:?}", report.misses);
+    }
+}
+
+/// Normalised over channels that come first (ConvNeXt), over places with channels last, over groups of those (Keras).
+#[test]
+fn norms_over_other_axes() {
+    for (shape, axes, scale, operator) in [
+        (&[2, 6, 4, 5][..], &[1][..], &[6, 1, 1][..], "LayerNormalization"),
+        (&[2, 4, 5, 6], &[1, 2], &[6], "InstanceNormalization"),
+        (&[2, 4, 5, 3, 2], &[1, 2, 4], &[1, 1, 1, 3, 2], "GroupNormalization"),
+    ] {
+        let mut d = Draft::new();
+        d.ints(&format!("axes{axes:?}"), axes);
+        let x = d.input("x", shape);
+        let (w, b) = (d.constant("w", scale, 0.5, 1.5), d.constant("b", scale, -1.0, 1.0));
+        let (c, root) = centred(&mut d, x, axes);
+        let n = d.op("n", "Div", &[c, root], vec![]);
+        let s = d.op("s", "Mul", &[w, n], vec![]);
+        let y = d.op("y", "Add", &[s, b], vec![]);
+        let (_, after, report) = d.check("norms", vec![y]);
+        let left = |op: &str| after.iter().filter(|l| l.contains(&format!("= {op}("))).count();
+        assert_eq!((left(operator), left("Transpose")), (1, 2), "{after:#?} {:?}", report.misses);
+        assert_eq!(left("Reshape"), if shape.len() == 5 { 2 } else { 0 }, "{after:#?}");
+    }
+}
+
+/// Groups without scale and shift, to which torch adds ones and zeros.
+#[test]
+fn group_norm_with_a_shift_of_zeros() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 6, 4, 5]);
+    let (one, zero) = (d.constant("one", &[3], 1.0, 1.0), d.constant("zero", &[3], 0.0, 0.0));
+    let (cut, back) = (d.ints("cut", &[0, 3, -1]), d.ints("back", &[2, 6, 4, 5]));
+    let zeros = d.constant("zeros", &[1, 1, 1], 0.0, 0.0);
+    let r = d.op("r", "Reshape", &[x, cut], vec![]);
+    let n = d.op("n", "InstanceNormalization", &[r, one, zero], vec![]);
+    let r = d.op("r2", "Reshape", &[n, back], vec![]);
+    let y = d.op("y", "Add", &[r, zeros], vec![]);
+    let (_, after, report) = d.check("norms", vec![y]);
+    assert_eq!(after, ["y = GroupNormalization(%x, #y.scale, #y.shift)"], "{:?}", report.misses);
+}
+
 #[test]
 fn rms_norm() {
     let mut d = Draft::new();
@@ -190,11 +261,11 @@ pub fn rows_that_do_not_fit_keep_their_casts() {
 
 #[test]
 pub(super) fn what_is_nearly_a_norm_stays() {
-    // The mean of other axes than the variance.
+    // Neither the last axes nor one, nor the places of pictures.
     let mut d = Draft::new();
-    d.ints("axes[1]", &[1]);
+    d.ints("axes[0, 1]", &[0, 1]);
     let x = d.input("x", &[2, 3, 8]);
-    let (c, root) = centred(&mut d, x, &[1]);
+    let (c, root) = centred(&mut d, x, &[0, 1]);
     let y = d.op("y", "Div", &[c, root], vec![]);
     let (before, after, report) = d.check("norms", vec![y]);
     assert_eq!(before, after);

@@ -4,7 +4,7 @@ use super::triangle::halves;
 use crate::error::Result;
 use crate::ir::{Dim, NodeId, ValueId};
 use crate::kernels::pointwise::UnaryOp;
-use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn, Where};
+use crate::ops::pointwise::{Binary, BinaryFn, Clip, Unary, UnaryFn, Where};
 use crate::optimize::PassCtx;
 use crate::optimize::pass::shape_of;
 use std::sync::Arc;
@@ -16,6 +16,14 @@ pub enum Mask {
     Added(ValueId),
     /// Where false (`!inverted`) or true the score becomes the number, which is not 0.
     Chosen { by: ValueId, inverted: bool, fill: f64 },
+}
+
+impl Mask {
+    /// What is added, or chooses.
+    pub fn value(&self) -> ValueId {
+        let (Mask::Added(v) | Mask::Chosen { by: v, .. }) = *self;
+        v
+    }
 }
 
 /// Numbers below which a score has no weight left. Scores that a model means to keep are far above.
@@ -31,6 +39,18 @@ pub fn chosen(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, Mask)> {
         (Some(fill), None) => Some((b, Mask::Chosen { by, inverted: true, fill })),
         _ => None,
     }
+}
+
+/// Whether a node only keeps masked scores from minus infinity: below the number is nothing else.
+pub fn floor(cx: &PassCtx<'_, '_>, id: NodeId) -> bool {
+    let low = match cx.op::<Unary>(id) {
+        Some(Unary { f: UnaryFn::Clip { low, high: None } }) => low.map(f64::from),
+        _ => match cx.node(id).filter(|n| n.op.is::<Clip>()).map(|n| &n.inputs[..]) {
+            Some(&[_, Some(low)] | &[_, Some(low), None]) => cx.scalar(low),
+            _ => None,
+        },
+    };
+    low.is_some_and(|low| low <= -1e30)
 }
 
 /// A mask's axes without the ones in front of those that scores of so many axes have.

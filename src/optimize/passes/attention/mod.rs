@@ -71,6 +71,8 @@ struct Between {
     scores: NodeId,
     /// Each with the scores that it is for, which may have another shape than the product.
     masks: Vec<(Mask, ValueId)>,
+    /// Batches and heads where views tell them apart.
+    leads: Vec<[Dim; 2]>,
     scale: f64,
     cap: f64,
 }
@@ -91,8 +93,8 @@ fn is_product(op: &MatMul) -> bool {
 }
 
 fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
-    let plain = |m: &&MatMul| is_product(m) && !m.trans_b && m.alpha == 1.0;
-    let Some(_) = cx.op::<MatMul>(id).filter(plain) else { return Err(Stop::No) };
+    let plain = |m: &&MatMul| is_product(m) && m.alpha == 1.0;
+    let Some(&MatMul { trans_b: v_turned, .. }) = cx.op::<MatMul>(id).filter(plain) else { return Err(Stop::No) };
     let node = cx.graph().node(id).clone();
     let (&[Some(p), Some(v)], &[Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return Err(Stop::No) };
     let b = between(cx, p)?;
@@ -112,10 +114,9 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     }
     let Some(dtype) = dtype else { return Err(Stop::No) };
     let mut turned = roles.to_vec();
-    if !product.trans_b {
-        let n = turned.len();
-        turned.swap(n - 1, n - 2);
-    }
+    turned.swap(roles.len() - 1, roles.len() - 2);
+    let as_rows = |is: bool| if is { roles } else { &turned };
+    let (k_roles, v_roles) = (as_rows(product.trans_b), as_rows(!v_turned));
     // Batches must not be broadcast; keys that all heads share may be, and grouped heads are found by tracing.
     let lead = |x: ValueId| cx.dims(x).and_then(|d| Some(d.get(..d.len().checked_sub(2)?)?.to_vec()));
     let (Some(lq), Some(lk), Some(lv)) = (lead(q), lead(k), lead(v)) else {
@@ -127,18 +128,29 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     if lq.len() != roles.len() - 2 || !met || !same(&lk, &lv) {
         return near(format!("batches or heads are not known to be the same: {lq:?}, {lk:?}, {lv:?}"));
     }
-    let mut found = [trace(cx, q, roles, false), trace(cx, k, &turned, true), trace(cx, v, roles, true)];
+    let apart = apart(cx, out, &scores[0]).filter(|a| {
+        let of = |x, roles: &[Role]| trace(cx, x, roles, Some(&a.lead), false).is_some();
+        let fits = |m: &(Mask, ValueId)| mask::broadcasts(cx, m.0.value(), &a.scores(&scores), 4);
+        roles.len() == 3 && of(q, roles) && of(k, k_roles) && of(v, v_roles) && b.masks.iter().all(fits)
+    });
+    let lead = apart.as_ref().map(|a| &a.lead);
+    if b.leads.iter().any(|l| Some(l) != lead) {
+        return near("views between the products cut batches and heads otherwise than the result's");
+    }
+    let traced = |cx: &PassCtx<'_, '_>, joins: bool| {
+        [trace(cx, q, roles, lead, false), trace(cx, k, k_roles, lead, joins), trace(cx, v, v_roles, lead, joins)]
+    };
+    let (mut found, cut) = (traced(cx, true), apart.is_some());
+    let scores = apart.as_ref().map_or(scores.clone(), |a| a.scores(&scores));
+    let roles = if cut { &[Role::Batch, Role::Head, Role::Row, Role::Size][..] } else { roles };
     if let [Some(_), Some(k_at), Some(v_at)] = &found {
         let pasts = [k_at.past, v_at.past].into_iter().flatten();
         let presents: Vec<ValueId> = pasts.clone().map(|p| p.1).collect();
-        let masks = b.masks.iter().map(|m| match m.0 {
-            Mask::Added(v) => v,
-            Mask::Chosen { by, .. } => by,
-        });
+        let masks = b.masks.iter().map(|m| m.0.value());
         let given = masks.chain(pasts.map(|p| p.0)).chain([q, k_at.value, v_at.value]);
         // A mask made from the length of past and new rows needs them before attention, which cannot join them then.
         if cx.depends_on(given, &presents) {
-            found = [trace(cx, q, roles, false), trace(cx, k, &turned, false), trace(cx, v, roles, false)];
+            found = traced(cx, false);
         }
     }
     let [Some(mut q_at), Some(mut k_at), Some(mut v_at)] = found else {
@@ -152,11 +164,8 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         return near("the values are scaled");
     }
     for (m, to) in &b.masks {
-        let v = match *m {
-            Mask::Added(v) => v,
-            Mask::Chosen { by, .. } => by,
-        };
-        let to = cx.dims(*to).unwrap_or(&scores);
+        let v = m.value();
+        let to = cx.dims(*to).filter(|_| !cut).unwrap_or(&scores);
         if !mask::broadcasts(cx, v, to, scores.len()) {
             let have = cx.dims(v).map(|d| format!("{d:?}")).unwrap_or_default();
             return near(format!("a mask of {have} is not known to broadcast to the scores' {to:?}"));
@@ -192,16 +201,18 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         inputs.push(Some(m));
     }
     // A transposition after it is only another order of the result's axes.
-    let (mut result, mut order, mut last) = (out, roles.to_vec(), None);
-    if let &[user] = cx.edit.users(out)
-        && !cx.edit.is_output(out)
+    let (mut result, mut after) = apart.map_or((out, Vec::new()), |a| (a.result, a.views));
+    let mut order = roles.to_vec();
+    if let &[user] = cx.edit.users(result)
+        && !cx.edit.is_output(result)
         && let Some(t) = cx.op::<Transpose>(user)
     {
         let perm = t.perm.clone().unwrap_or_else(|| (0..roles.len()).rev().collect());
         let turned: Option<Vec<Role>> = perm.iter().map(|&i| roles.get(i).copied()).collect();
         let to = cx.graph().node(user).outputs.first().copied().flatten();
         if let (Some(turned), Some(to)) = (turned.filter(|t| t.last() == Some(&Role::Size)), to) {
-            (result, order, last) = (to, turned, Some(user));
+            (result, order) = (to, turned);
+            after.push(user);
         }
     }
     let all_plain = q_at.is_plain() && k_at.is_plain() && v_at.is_plain() && order == roles && scores.len() == 4;
@@ -214,7 +225,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     for (i, o) in [&q_at, &k_at, &v_at].into_iter().enumerate() {
         inputs[i] = Some(o.shape.as_ref().map_or(Ok(o.value), |shape| cx.reshape(o.value, shape))?);
     }
-    place(cx, id, op, inputs, (k_at.past, v_at.past), result, last)
+    place(cx, id, op, inputs, (k_at.past, v_at.past), result, &after)
 }
 
 /// Puts the operator in the place of the second product.
@@ -225,7 +236,7 @@ fn place(
     mut inputs: Vec<Option<ValueId>>,
     past: (Option<(ValueId, ValueId)>, Option<(ValueId, ValueId)>),
     result: ValueId,
-    last: Option<NodeId>,
+    after: &[NodeId],
 ) -> std::result::Result<(), Stop> {
     let op: Arc<dyn crate::ir::Op> = Arc::new(op);
     let mut presents = [None, None];
@@ -258,9 +269,7 @@ fn place(
         }
     }
     cx.edit.remove(id);
-    if let Some(t) = last {
-        cx.edit.remove(t);
-    }
+    after.iter().for_each(|&n| cx.edit.remove(n));
     cx.prune(gone);
     cx.fired();
     Ok(())
@@ -272,7 +281,7 @@ fn is_float(d: DType) -> bool {
 
 /// From the probabilities up to the first product.
 fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Stop> {
-    let mut guard = None;
+    let (mut guard, mut leads) = (None, Vec::new());
     let mut v = p;
     // After the softmax: conversions, and what makes rows of nothing 0.
     let softmax = loop {
@@ -287,6 +296,9 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
             break (id, x);
         } else if node.op.is::<Identity>() || node.op.downcast::<Cast>().is_some_and(|c| c.to.is_some_and(is_float)) {
             let Some(x) = x else { return Err(Stop::No) };
+            v = x;
+        } else if let Some((x, lead)) = through_views(cx, v) {
+            leads.extend(lead);
             v = x;
         } else if node.op.is::<Where>() && guard.is_none() {
             let &[Some(test), Some(zero), Some(x)] = &node.inputs[..] else { return Err(Stop::No) };
@@ -303,7 +315,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
         }
     };
     let Some(mut s) = softmax.1 else { return Err(Stop::No) };
-    let mut b = Between { scores: softmax.0, masks: Vec::new(), scale: 1.0, cap: 0.0 };
+    let mut b = Between { scores: softmax.0, masks: Vec::new(), leads, scale: 1.0, cap: 0.0 };
     let mut wide = false;
     loop {
         let Some((id, node)) = cx.made_by(s) else { return Err(Stop::No) };
@@ -313,13 +325,18 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
             b.scores = id;
             break;
         }
-        if node.op.is::<Identity>() || node.op.alias() == Alias::View && is_lead(cx, x, s) {
+        if node.op.is::<Identity>() {
+            s = x;
+        } else if let Some((x, lead)) = through_views(cx, s) {
+            b.leads.extend(lead);
             s = x;
         } else if let Some(c) = node.op.downcast::<Cast>() {
             if !c.to.is_some_and(is_float) {
                 return Err(Stop::No);
             }
             wide |= c.to == Some(DType::F64) && cx.dtype(x) != Some(DType::F64);
+            s = x;
+        } else if mask::floor(cx, id) {
             s = x;
         } else if let Some((scores, m)) = mask::chosen(cx, id) {
             b.take(m, scores)?;
@@ -423,17 +440,69 @@ fn leads_to_product(cx: &PassCtx<'_, '_>, v: ValueId, left: &mut usize) -> bool 
     node.inputs.get(ways).unwrap_or_default().iter().flatten().any(|&x| leads_to_product(cx, x, left))
 }
 
-/// Whether a view only puts axes of 1 in front, or takes them away, or cuts the batch of four axes in two (windows of images), or
-/// joins it again.
-fn is_lead(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> bool {
-    let (Some(a), Some(b)) = (cx.dims(x), cx.dims(view)) else { return false };
-    let n = a.len().min(b.len());
-    if n == 4 && a.len().max(b.len()) == 5 {
+/// What views that keep the last two axes were made from, and the batches and heads if those are one axis before or after. Axes of
+/// 1 may come and go in front, and the batch of four axes may be cut in two (windows of images) or joined again.
+fn through_views(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, Option<[Dim; 2]>)> {
+    let mut x = v;
+    while let Some((_, node)) =
+        cx.made_by(x).filter(|(_, n)| n.op.alias() == Alias::View && (x == v || cx.used_once(x)))
+    {
+        x = node.inputs.first().copied().flatten()?;
+        let (Some(a), Some(b)) = (cx.dims(x), cx.dims(v)) else { continue };
+        let n = a.len().min(b.len());
         // As many elements as before, in as many rows of heads.
-        return same_shape(Some(&a[a.len() - 3..]), Some(&b[b.len() - 3..]));
+        let windows = n == 4 && a.len().max(b.len()) == 5;
+        if windows && same_shape(Some(&a[a.len() - 3..]), Some(&b[b.len() - 3..])) {
+            return Some((x, None));
+        }
+        let ones = |d: &[Dim]| d[..d.len() - n].iter().all(|d| d.known() == Some(1));
+        if ones(a) && ones(b) && same_shape(Some(&a[a.len() - n..]), Some(&b[b.len() - n..])) {
+            return Some((x, None));
+        }
+        if let Some(lead) = cut_lead(cx, x, v) {
+            return Some((x, Some(lead)));
+        }
     }
-    let ones = |d: &[Dim]| d[..d.len() - n].iter().all(|d| d.known() == Some(1));
-    ones(a) && ones(b) && same_shape(Some(&a[a.len() - n..]), Some(&b[b.len() - n..]))
+    None
+}
+
+/// Batches and heads, if a view puts both into one axis, or tells them apart.
+fn cut_lead(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> Option<[Dim; 2]> {
+    let (a, b) = (cx.dims(x)?, cx.dims(view)?);
+    let (one, two) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    let ([lead, rows @ ..], [batch, heads, others @ ..]) = (one, two) else { return None };
+    let same = rows.len() == 2 && same_shape(Some(rows), Some(others)) && (batch.clone() * heads.clone()).same(lead);
+    same.then(|| [batch.clone(), heads.clone()])
+}
+
+/// A result whose batches and heads are one axis until a view of it tells them apart.
+struct Apart {
+    lead: [Dim; 2],
+    /// The view, and the nodes that lead to it.
+    result: ValueId,
+    views: Vec<NodeId>,
+}
+
+impl Apart {
+    /// The axes of scores of three axes.
+    fn scores(&self, scores: &[Dim]) -> Vec<Dim> {
+        self.lead.iter().chain(&scores[1..]).cloned().collect()
+    }
+}
+
+fn apart(cx: &PassCtx<'_, '_>, out: ValueId, lead: &Dim) -> Option<Apart> {
+    let (mut v, mut views) = (out, Vec::new());
+    while views.len() < 4 && !cx.edit.is_output(v) {
+        let &[user] = cx.edit.users(v) else { return None };
+        let node = cx.node(user).filter(|n| n.op.alias() == Alias::View && n.inputs.first() == Some(&Some(v)))?;
+        v = node.outputs.first().copied().flatten()?;
+        views.push(user);
+        let cut = cut_lead(cx, out, v).filter(|_| cx.dims(out).is_some_and(|d| d.len() == 3 && d[0].same(lead)));
+        if let Some(lead) = cut {
+            return Some(Apart { lead, result: v, views });
+        }
+    }
+    None
 }
 
 /// Whether a test is true for rows of which every key is masked: NaN in the probabilities, or a mask of minus infinity alone.

@@ -61,13 +61,24 @@ impl Operand {
 /// Steps followed at most.
 const STEPS: usize = 32;
 
-/// Finds what `value`, whose axes have the given roles, is a part of; with `joins`, past rows may be told from new ones.
-/// `None` if it cannot be given to the operator even as it is.
-pub fn trace(cx: &PassCtx<'_, '_>, value: ValueId, roles: &[Role], joins: bool) -> Option<Operand> {
+/// Finds what `value`, whose axes have the given roles, is a part of; with `joins`, past rows may be told from new ones, and
+/// `lead` says how many batches and heads there are where one axis has both. `None` if it cannot be given to the operator even
+/// as it is.
+pub fn trace(
+    cx: &PassCtx<'_, '_>,
+    value: ValueId,
+    roles: &[Role],
+    lead: Option<&[Dim; 2]>,
+    joins: bool,
+) -> Option<Operand> {
     let dims = cx.dims(value)?;
     (dims.len() == roles.len()).then_some(())?;
-    let parts = roles.iter().zip(dims).map(|(&r, d)| Part::whole(r, d.clone())).collect();
-    let mut t = Trace { cx, value, parts, joins, exact: true, scale: 1.0, past: None };
+    let part = |(&r, d): (&Role, &Dim)| match lead {
+        Some([b, h]) if r == Role::Head => vec![Part::whole(Role::Batch, b.clone()), Part::whole(r, h.clone())],
+        _ => vec![Part::whole(r, d.clone())],
+    };
+    let parts = roles.iter().zip(dims).flat_map(part).collect();
+    let mut t = Trace { cx, value, parts, joins, exact: lead.is_none(), scale: 1.0, past: None };
     let mut best = t.operand();
     for _ in 0..STEPS {
         if t.step().is_none() {
@@ -142,6 +153,8 @@ impl Trace<'_, '_, '_> {
                 (BinaryFn::Mul, _, Some(k)) => (x, k),
                 (BinaryFn::Mul, Some(k), _) => (y, k),
                 (BinaryFn::Div, _, Some(k)) => (x, 1.0 / k),
+                // Paddle adds 0 to whatever it scales; the sign of a zero does not show in a product's sum.
+                (BinaryFn::Add, _, Some(0.0)) => (x, 1.0),
                 _ => return None,
             };
             let rank = |v| self.cx.dims(v).map(<[Dim]>::len);

@@ -1,0 +1,57 @@
+"""Writes the modules of PyTorch and small random transformers with both of its exporters.
+
+    python scripts/exports/export_torch.py FOLDER [PART]
+"""
+
+import os
+import sys
+import warnings
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+warnings.filterwarnings("ignore")
+
+import torch
+import torch_modules
+import torch_transformers
+from case import export
+
+
+# The fused operators of inference are no ONNX.
+torch.backends.mha.set_fastpath_enabled(False)
+
+
+def tensors(case):
+    return tuple(torch.from_numpy(v) for v in case.inputs.values())
+
+
+def scripted(case, opset, path):
+    torch.manual_seed(0)
+    torch.onnx.export(
+        case.make(), tensors(case), str(path), dynamo=False, opset_version=int(opset), input_names=list(case.inputs), dynamic_axes=case.axes
+    )
+
+
+def traced(case, opset, path):
+    torch.manual_seed(0)
+    shapes = tuple({axis: torch.export.Dim.DYNAMIC for axis in case.axes.get(name, {})} for name in case.inputs)
+    opset, fixed = int(str(opset).removesuffix("s")), str(opset).endswith("s")
+    torch.onnx.export(
+        case.make(), tensors(case), str(path), dynamo=True, opset_version=opset, input_names=list(case.inputs),
+        dynamic_shapes=None if fixed else shapes, verbose=False,
+    )
+
+
+def main():
+    folder, part = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+    with torch.no_grad():
+        if part in ("", "scripted"):
+            export(folder, "torch script", ["torch"], list(torch_modules.all_cases()), (11, 13, 17), scripted)
+        if part in ("", "dynamo"):
+            export(folder, "torch dynamo", ["torch", "onnxscript"], list(torch_modules.all_cases()), (18, "20s", 23), traced)
+        if part in ("", "transformers"):
+            export(folder, "transformers script", ["transformers", "torch"], list(torch_transformers.all_cases()), (14, 17), scripted)
+        if part in ("", "transformers-dynamo"):
+            export(folder, "transformers dynamo", ["transformers", "torch"], list(torch_transformers.all_cases()), (18, "20s"), traced)
+
+
+main()

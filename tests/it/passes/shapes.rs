@@ -1,0 +1,105 @@
+//! Shapes that are computed from axes, and Einsum.
+
+use super::*;
+
+/// One size of a value, as a list.
+fn size(d: &mut Draft, name: &str, x: ValueId, axis: i64) -> ValueId {
+    let (at, zero) = (d.b.constant(name, Tensor::scalar(axis).unwrap()), d.ints("zero", &[0]));
+    let s = d.op(&format!("{name}.shape"), "Shape", &[x], vec![]);
+    let n = d.op(&format!("{name}.size"), "Gather", &[s, at], vec![]);
+    d.op(&format!("{name}.list"), "Unsqueeze", &[n, zero], vec![])
+}
+
+/// `x.view(x.shape[0], -1, 32)` of torch, where another value has been asked for the size.
+#[test]
+pub(super) fn shapes_that_copy_axes_are_constants() {
+    let mut d = Draft::new();
+    let x = d.named_input("x", &["batch", "rows", "", ""], &[2, 5, 4, 8]);
+    let e = d.op("e", "Exp", &[x], vec![]);
+    let (n, rest, width) = (size(&mut d, "n", e, 0), d.ints("rest", &[-1]), d.ints("width", &[32]));
+    let shape = d.op("shape", "Concat", &[n, rest, width], vec![("axis", Attr::Int(0))]);
+    let y = d.op("y", "Reshape", &[e, shape], vec![]);
+    let (before, after, report) = d.check("shapes", vec![y]);
+    assert_eq!(before.len(), 6);
+    assert_eq!(after, ["e = Exp(%x)", "y = Reshape(%e, #shape.copied)"], "{:?}", report.misses);
+
+    // The product of all sizes but the last, as tf2onnx has it.
+    let mut d = Draft::new();
+    let x = d.named_input("x", &["batch", "", ""], &[2, 4, 8]);
+    let s = d.op("s", "Shape", &[x], vec![]);
+    let (front, eight) = (d.ints("front", &[0, 1]), d.ints("eight", &[8]));
+    let front = d.op("g", "Gather", &[s, front], vec![]);
+    let n = d.op("n", "ReduceProd", &[front], vec![("keepdims", Attr::Int(1))]);
+    let shape = d.op("shape", "Concat", &[n, eight], vec![("axis", Attr::Int(0))]);
+    let y = d.op("y", "Reshape", &[x, shape], vec![]);
+    let (_, after, _) = d.check("shapes", vec![y]);
+    assert_eq!(after, ["y = Reshape(%x, #shape.copied)"]);
+}
+
+/// Two sizes that stand elsewhere: which is asked of the input, and nothing more.
+#[test]
+pub(super) fn shapes_that_move_axes_stay() {
+    let mut d = Draft::new();
+    let x = d.named_input("x", &["batch", "rows", ""], &[2, 5, 8]);
+    let e = d.op("e", "Transpose", &[x], vec![("perm", ints(&[1, 0, 2]))]);
+    let (n, rows, width) = (size(&mut d, "n", e, 1), size(&mut d, "rows", e, 0), d.ints("width", &[8]));
+    let shape = d.op("shape", "Concat", &[n, rows, width], vec![("axis", Attr::Int(0))]);
+    let y = d.op("y", "Reshape", &[e, shape], vec![]);
+    let (before, after, report) = d.check("shapes", vec![y]);
+    assert_eq!(report.fired, 2);
+    assert_eq!(before.len(), after.len());
+    assert!(after.iter().any(|l| l == "y = Reshape(%e, %shape)"), "{after:#?}");
+    assert!(!after.iter().any(|l| l.contains("Shape(%e)")), "{after:#?}");
+}
+
+fn einsum(d: &mut Draft, name: &str, equation: &str, a: ValueId, b: ValueId) -> ValueId {
+    d.op(name, "Einsum", &[a, b], vec![("equation", Attr::String(equation.into()))])
+}
+
+#[test]
+pub(super) fn einsum_of_two_is_a_product() {
+    for (equation, a, b, after) in [
+        ("bhid,bhjd->bhij", &[2, 3, 5, 4][..], &[2, 3, 6, 4][..], &["Transpose(%b)", "MatMul(%a, %b.ordered)"][..]),
+        (
+            "bhij,bjhd->bihd",
+            &[2, 3, 5, 4],
+            &[2, 4, 3, 6],
+            &["Transpose(%b)", "MatMul(%a, %b.ordered)", "Transpose(%y.product)"],
+        ),
+        (
+            "aecd,abcd->acbe",
+            &[2, 5, 3, 4],
+            &[2, 6, 3, 4],
+            &["Transpose(%b)", "Transpose(%a)", "MatMul(%b.ordered, %a.ordered)"],
+        ),
+        ("abc,cde->abde", &[2, 3, 4], &[4, 3, 2], &["Reshape", "MatMul", "Reshape"]),
+        ("abde,dec->abc", &[2, 3, 4, 5], &[4, 5, 6], &["Reshape", "Reshape", "MatMul"]),
+        ("ij,jk", &[2, 3], &[3, 4], &["MatMul(%a, %b)"]),
+    ] {
+        let mut d = Draft::new();
+        let (a, b) = (d.input("a", a), d.input("b", b));
+        let y = einsum(&mut d, "y", equation, a, b);
+        let (_, lines, report) = d.check("einsum", vec![y]);
+        assert_eq!(lines.len(), after.len(), "{equation}: {lines:#?} {:?}", report.misses);
+        for (line, part) in lines.iter().zip(after) {
+            assert!(line.contains(part), "{equation}: {lines:#?}");
+        }
+    }
+}
+
+/// A diagonal, a sum of one operand alone, batches with several axes, an axis that is repeated.
+#[test]
+pub(super) fn einsum_that_is_no_product_stays() {
+    for (equation, a, b) in [
+        ("ii,ij->j", &[3, 3][..], &[3, 4][..]),
+        ("ijk,jl->il", &[2, 3, 4], &[3, 5]),
+        ("bij,bj->bi", &[2, 3, 4], &[2, 4]),
+        ("bij,bjk->bik", &[1, 3, 4], &[2, 4, 5]),
+    ] {
+        let mut d = Draft::new();
+        let (a, b) = (d.input("a", a), d.input("b", b));
+        let y = einsum(&mut d, "y", equation, a, b);
+        let (before, after, _) = d.check("einsum", vec![y]);
+        assert_eq!(before, after, "{equation}");
+    }
+}
