@@ -148,7 +148,8 @@ def table(said):
         all = [s for versions in named.values() for s in versions]
         valid = [s for s in all if "failed" not in s]
         found = sum(verdict(s) == "found" for s in valid)
-        text += f"| {exporter} ({all[0]["made_by"]}) | {len(valid)} | {found} | {len(all) - len(valid)} |\n"
+        made_by = all[0]["made_by"]
+        text += f"| {exporter} ({made_by}) | {len(valid)} | {found} | {len(all) - len(valid)} |\n"
     for exporter, named in cases.items():
         text += f"\n## {exporter}\n\n| case | wanted | opsets: nodes → steps | largest error | |\n|---|---|---|---|---|\n"
         for name, each in named.items():
