@@ -143,7 +143,7 @@ def normalisations():
     yield one("instance_statistics", lambda: nn.InstanceNorm2d(8, affine=True, track_running_stats=True), PICTURE, "", IMAGE)
     yield one("batch", lambda: nn.BatchNorm2d(8), PICTURE, "", IMAGE)
     both = lambda m, x: F.silu(m.n(x))
-    yield Case("group_silu", of(both, n=lambda: nn.GroupNorm(4, 8)), PICTURE, group, 1, IMAGE)
+    yield Case("group_silu", of(both, n=lambda: nn.GroupNorm(4, 8)), PICTURE, "", 1, IMAGE)
     yield Case("conv_batch_relu", of(lambda m, x: F.relu(m.n(m.a(x))), a=conv, n=lambda: nn.BatchNorm2d(8)), PICTURE, "Conv 1", 1, IMAGE)
     yield Case("residual_layer", of(lambda m, x: m.n(x + m.a(x)), a=linear, n=lambda: nn.LayerNorm(WIDTH)), X, layer, 2, SEQ)
     yield Case("normalize", of(lambda m, x: F.normalize(m.a(x), dim=-1), a=linear), X, "LpNormalization 1", 2, SEQ)
