@@ -187,6 +187,9 @@ pub(crate) fn task_flops(isa: Isa) -> usize {
     }
 }
 
+/// Reading a value of B from memory takes about as long as multiplying so many rows of A with it, in f32 and in bytes.
+pub(crate) const READ_ROWS: usize = 8;
+
 impl Gemm {
     /// Plans the product, or says what is wrong with its sizes.
     pub fn new(isa: Isa, spec: GemmSpec) -> Result<Gemm> {
@@ -211,7 +214,8 @@ impl Gemm {
         }
         product(&[distinct_b, packed_len, 4])?;
 
-        let flops = 2usize.saturating_mul(m).saturating_mul(n).saturating_mul(k.max(8));
+        // Of few rows the time is that of reading B.
+        let flops = 2usize.saturating_mul(m.max(READ_ROWS)).saturating_mul(n).saturating_mul(k.max(8));
         let total = flops.saturating_mul(items);
         let worth = task_flops(isa);
         let target = (total / 24).clamp(worth, 4 * worth);

@@ -6,7 +6,7 @@ use super::{Columns, Job, Post, Source, Zero, row_terms};
 use crate::base::alloc::{ALIGN, round_up};
 use crate::base::checked::product;
 use crate::error::Result;
-use crate::kernels::gemm::Strides;
+use crate::kernels::gemm::{READ_ROWS, Strides};
 use crate::kernels::isa::{Isa, Level};
 
 /// What to multiply. Strides and offsets count bytes in A and B, elements in C.
@@ -90,7 +90,8 @@ impl IntGemm {
         product(&[spec.items.len().max(1), spec.m, spec.n, 4])?;
         product(&[spec.bs.max(1), columns.packed_bytes()])?;
         let task_rows = spec.m.clamp(1, MOST_ROWS);
-        let a_strip = (task_rows * columns.set.lanes).saturating_mul(spec.k.max(1));
+        // Of few rows the time is that of reading B.
+        let a_strip = (task_rows.max(READ_ROWS) * columns.set.lanes).saturating_mul(spec.k.max(1));
         let strips = columns.strips();
         let widest = 1 << (columns.set.tall.len() - 1);
         let task_strips = (task_products(isa) / a_strip.max(1)).max(1).next_multiple_of(widest).min(strips.max(1));
