@@ -7,10 +7,13 @@ use crate::tensor::Tensor;
 use crate::{bail, ensure, err};
 use std::sync::Arc;
 
-/// Changes to one graph. After any number of them call [`Editor::finish`], which puts the graph in order again.
+/// Changes to one graph. After any number of them call [`Editor::settle`], which puts the graph in order again.
 pub struct Editor<'g> {
     graph: &'g mut Graph,
-    changed: bool,
+    /// Goes up with every change.
+    revision: u64,
+    /// The revision that was last put in order.
+    settled: u64,
     /// The nodes that read each value, one entry a reading input.
     users: Vec<Vec<NodeId>>,
     /// How many of the graph's outputs each value is.
@@ -26,7 +29,19 @@ impl<'g> Editor<'g> {
         }
         let mut asked = vec![0; graph.values.len()];
         graph.outputs.iter().for_each(|v| asked[v.index()] += 1);
-        Editor { graph, changed: false, users, asked }
+        Editor { graph, revision: 0, settled: 0, users, asked }
+    }
+    /// How often the graph was changed: as long as this stands still, what was found in the graph is still true.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+    /// Puts another graph in the place of this one.
+    pub fn restore(&mut self, graph: Graph) {
+        *self.graph = graph;
+        let Editor { users, asked, .. } = Editor::new(self.graph);
+        (self.users, self.asked) = (users, asked);
+        self.revision += 1;
+        self.settled = self.revision;
     }
     /// The graph as it stands. Its order does not yet have nodes in place that were added since.
     pub fn graph(&self) -> &Graph {
@@ -55,7 +70,7 @@ impl<'g> Editor<'g> {
         let id = self.graph.push_node(Node { outputs: values.iter().copied().map(Some).collect(), ..node });
         self.users.resize_with(self.graph.values.len(), Vec::new);
         inputs.iter().flatten().for_each(|v| self.users[v.index()].push(id));
-        self.changed = true;
+        self.revision += 1;
         Ok(values)
     }
     /// Adds the nodes of another graph, its inputs being these values. Returns what its outputs are here.
@@ -106,7 +121,7 @@ impl<'g> Editor<'g> {
             let old = std::mem::replace(&mut n.inputs, inputs);
             n.op = op;
             n.spelling = None;
-            self.changed = true;
+            self.revision += 1;
             self.forget(id, &old);
         }
     }
@@ -116,7 +131,7 @@ impl<'g> Editor<'g> {
             && let Some(op) = n.op.with_subgraphs(graphs)
         {
             n.op = op;
-            self.changed = true;
+            self.revision += 1;
         }
     }
     /// Takes a node off the users of what it read.
@@ -147,7 +162,7 @@ impl<'g> Editor<'g> {
             self.graph.outputs.iter_mut().filter(|v| **v == from).for_each(|v| *v = to);
             self.asked[to.index()] += asked;
         }
-        self.changed = true;
+        self.revision += 1;
     }
     /// Lets node `id` make `value` as output `place`, instead of the value it made there.
     pub fn move_output(&mut self, id: NodeId, place: usize, value: ValueId) {
@@ -162,7 +177,7 @@ impl<'g> Editor<'g> {
             }
             self.graph.values[value.index()].producer = Some((id, place as u32));
         }
-        self.changed = true;
+        self.revision += 1;
     }
     /// Tells the maker of a value that nobody uses not to make it.
     pub fn drop_output(&mut self, v: ValueId) {
@@ -170,24 +185,25 @@ impl<'g> Editor<'g> {
             && let Some(n) = self.graph.nodes[id.index()].as_mut()
         {
             n.outputs[place as usize] = None;
-            self.changed = true;
+            self.revision += 1;
         }
     }
     /// Makes a computed value a constant.
     pub fn set_constant(&mut self, v: ValueId, t: Tensor) {
         self.drop_output(v);
         self.graph.values[v.index()].fact = Fact::Tensor(TensorFact::constant(t));
-        self.changed = true;
+        self.revision += 1;
     }
     /// Narrows what is known of a value.
     pub fn set_fact(&mut self, v: ValueId, fact: Fact) {
         self.graph.values[v.index()].fact = fact;
+        self.revision += 1;
     }
     /// Removes a node; its outputs must be unused by then.
     pub fn remove(&mut self, id: NodeId) {
         if let Some(n) = self.graph.nodes[id.index()].take() {
             n.outputs.iter().flatten().for_each(|v| self.graph.values[v.index()].producer = None);
-            self.changed = true;
+            self.revision += 1;
             self.forget(id, &n.inputs);
         }
     }
@@ -203,19 +219,22 @@ impl<'g> Editor<'g> {
     pub fn uses(&self, v: ValueId) -> usize {
         self.users(v).len() + self.asked.get(v.index()).map_or(0, |&n| n as usize)
     }
-    /// Removes dead nodes, restores the order, and frees the contents of constants that nobody uses. Returns whether
-    /// anything changed.
-    pub fn finish(self) -> Result<bool> {
-        if self.changed {
-            self.graph.tidy()?;
+    /// Removes dead nodes, restores the order, and frees the contents of constants that nobody uses.
+    pub fn settle(&mut self) -> Result<()> {
+        if self.settled != self.revision {
+            for (id, node) in self.graph.tidy()? {
+                self.forget(id, &node.inputs);
+            }
+            self.settled = self.revision;
         }
-        Ok(self.changed)
+        Ok(())
     }
 }
 
 impl Graph {
-    /// Dead code out, order restored: depth first from the outputs, without recursion.
-    pub(crate) fn tidy(&mut self) -> Result<()> {
+    /// Dead code out, order restored: depth first from the outputs, without recursion. Returns the dead.
+    pub(crate) fn tidy(&mut self) -> Result<Vec<(NodeId, Node)>> {
+        let mut dead = Vec::new();
         let mut state = vec![0u8; self.nodes.len()]; // 0 new, 1 entered, 2 placed
         let mut order = Vec::with_capacity(self.order.len());
         let mut stack: Vec<(NodeId, usize)> = Vec::new();
@@ -259,6 +278,7 @@ impl Graph {
                 && let Some(n) = self.nodes[i].take()
             {
                 n.outputs.iter().flatten().for_each(|v| self.values[v.index()].producer = None);
+                dead.push((NodeId(i as u32), n));
             }
         }
         for (i, v) in self.values.iter_mut().enumerate() {
@@ -267,6 +287,6 @@ impl Graph {
             }
         }
         self.order = order;
-        Ok(())
+        Ok(dead)
     }
 }

@@ -38,7 +38,7 @@ impl PassReport {
 /// What a pass sees.
 pub struct PassCtx<'a, 'g> {
     /// Reads and changes the graph.
-    pub edit: Editor<'g>,
+    pub edit: &'a mut Editor<'g>,
     /// For folding.
     pub cpu: &'a CpuBackend,
     /// Bytes that folding may still add.

@@ -26,7 +26,7 @@ pub enum P {
     /// Factors in any order, times a number.
     Product(Vec<Factor>, Number),
     /// Terms in any order, plus a number.
-    Sum(Vec<P>, Number),
+    Sum(Vec<Factor>, Number),
     /// The operand between two numbers.
     Clip(f64, f64, Box<P>),
     /// The operand, or a number where that is greater, which is kept.
@@ -71,7 +71,7 @@ pub fn product<const N: usize>(k: f64, factors: [P; N]) -> P {
 }
 /// `a + b + ... + k`
 pub fn sum<const N: usize>(terms: [P; N], k: f64) -> P {
-    P::Sum(terms.to_vec(), Number::Is(k))
+    P::Sum(terms.into_iter().map(Factor::Of).collect(), Number::Is(k))
 }
 /// `a - b`
 pub fn minus(a: P, b: P) -> P {
@@ -239,8 +239,7 @@ impl Finder<'_, '_, '_> {
                 let mut flat = Flat { deep: terms.len() > 1, ..Flat::default() };
                 self.terms(v, true, &mut flat)?;
                 flat.nodes.iter().for_each(|&n| push(&mut m.nodes, n));
-                let terms: Vec<Factor> = terms.iter().cloned().map(Factor::Of).collect();
-                let m = self.assign(&terms, &flat.parts, m)?;
+                let m = self.assign(terms, &flat.parts, m)?;
                 self.number(*k, flat.number, m, "addend", v)
             }
         }

@@ -78,14 +78,19 @@ type Failure = (Option<&'static str>, Error);
 impl Run<'_> {
     /// Until a round changes nothing.
     fn whole(&mut self, graph: &mut Graph) -> std::result::Result<(), Failure> {
-        self.inner_graphs(graph)?;
+        let edit = &mut Editor::new(graph);
+        self.inner_graphs(edit)?;
+        // The graph in which a pass last found nothing.
+        let mut idle_at = vec![None; self.all.len()];
         for _ in 0..MAX_ROUNDS {
             let mut changed = false;
-            for pass in self.all {
+            for (pass, idle_at) in self.all.iter().zip(&mut idle_at) {
                 let name = pass.name();
-                if self.on.iter().any(|p| p.name() == name) {
-                    let fired = self.one(&**pass, graph).context(|| format!("pass '{name}'"));
+                let before = edit.revision();
+                if *idle_at != Some(before) && self.on.iter().any(|p| p.name() == name) {
+                    let fired = self.one(&**pass, edit).context(|| format!("pass '{name}'"));
                     changed |= fired.map_err(|e| (Some(name), e))?;
+                    *idle_at = (edit.revision() == before).then_some(before);
                 }
                 if self.options.stop_after.as_deref() == Some(name) {
                     return Ok(());
@@ -98,25 +103,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn one(&mut self, pass: &dyn Pass, graph: &mut Graph) -> Result<bool> {
+    fn one(&mut self, pass: &dyn Pass, edit: &mut Editor<'_>) -> Result<bool> {
         let report = PassReport { pass: pass.name(), ..Default::default() };
-        let before = self.options.onnx.map(|version| (version, graph.unsaid(version), graph.clone()));
+        let before = self.options.onnx.map(|version| (version, edit.graph().unsaid(version), edit.graph().clone()));
         let (cpu, room, keep_groups) = (self.cpu, &mut self.room, before.is_some());
-        let mut cx = PassCtx { edit: Editor::new(graph), cpu, room, keep_groups, report, missed: Vec::new() };
+        let mut cx = PassCtx { edit: &mut *edit, cpu, room, keep_groups, report, missed: Vec::new() };
         pass.run(&mut cx)?;
         let mut report = cx.finish_report();
-        let edit = cx.edit;
-        edit.finish()?;
+        edit.settle()?;
         if let Some((version, unsaid, before)) = before
-            && graph.unsaid(version) > unsaid
+            && edit.graph().unsaid(version) > unsaid
         {
             report.misses = vec![format!("CheckFailed: ONNX {version} has no one operator for what it makes")];
             report.fired = 0;
-            *graph = before;
+            edit.restore(before);
         }
         let fired = report.fired > 0;
         if cfg!(debug_assertions) {
-            verify::verify(graph)?;
+            verify::verify(edit.graph())?;
         }
         match self.reports.iter_mut().find(|r| r.pass == report.pass) {
             Some(r) => {
@@ -129,22 +133,16 @@ impl Run<'_> {
     }
 
     /// Optimises the graphs in the attributes of this one's nodes.
-    fn inner_graphs(&mut self, graph: &mut Graph) -> std::result::Result<(), Failure> {
-        let with: Vec<NodeId> = graph.nodes().filter(|(_, n)| !n.op.subgraphs().is_empty()).map(|(id, _)| id).collect();
+    fn inner_graphs(&mut self, edit: &mut Editor<'_>) -> std::result::Result<(), Failure> {
+        let with = edit.graph().nodes().filter(|(_, n)| !n.op.subgraphs().is_empty());
+        let with: Vec<NodeId> = with.map(|(id, _)| id).collect();
         for id in with {
-            // A dead one goes when the one before it is replaced.
-            if !graph.has_node(id) {
-                continue;
-            }
-            let node = graph.node(id);
-            let mut subs: Vec<Graph> = node.op.subgraphs().into_iter().cloned().collect();
+            let mut subs: Vec<Graph> = edit.graph().node(id).op.subgraphs().into_iter().cloned().collect();
             for g in &mut subs {
                 self.whole(g)?;
             }
-            let mut edit = Editor::new(graph);
             edit.replace_subgraphs(id, subs.into_iter().map(Arc::new).collect());
-            edit.finish().map_err(|e| (None, e))?;
         }
-        Ok(())
+        edit.settle().map_err(|e| (None, e))
     }
 }

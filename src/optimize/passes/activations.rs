@@ -8,7 +8,7 @@ use crate::optimize::pattern::{Factor, Match, Number, P, any, binary, closed, fi
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Each pattern becomes one operator, which kernels can then apply to their results.
 pub struct Activations;
@@ -30,6 +30,8 @@ fn exp(o: &dyn Op) -> bool {
 fn hard_sigmoid(o: &dyn Op) -> bool {
     matches!(unary(o), Some(UnaryFn::HardSigmoid { alpha, beta }) if (alpha - 1.0 / 6.0).abs() < 1e-5 && beta == 0.5)
 }
+
+static FORMULAS: LazyLock<Vec<(P, Made)>> = LazyLock::new(formulas);
 
 /// The formulas over `x`, each with what it makes.
 fn formulas() -> Vec<(P, Made)> {
@@ -67,7 +69,7 @@ fn formulas() -> Vec<(P, Made)> {
         // x * tanh(ln(1 + e^x))
         (product(1.0, [x(), node(tanh, softplus.clone())]), |_| Some(UnaryFn::Mish)),
         // clip(alpha * x + beta, 0, 1), clip(x + 3, 0, 6) / 6
-        (P::Clip(0.0, 1.0, Box::new(P::Sum(vec![scaled], Number::Keep(1)))), |m| {
+        (P::Clip(0.0, 1.0, Box::new(P::Sum(vec![Factor::Of(scaled)], Number::Keep(1)))), |m| {
             Some(UnaryFn::HardSigmoid { alpha: m.number(0)? as f32, beta: m.number(1)? as f32 })
         }),
         (product(1.0 / 6.0, [P::Clip(0.0, 6.0, Box::new(sum([x()], 3.0)))]), |_| {
@@ -103,11 +105,10 @@ impl Pass for Activations {
         "activations"
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
-        let formulas = formulas();
         for id in cx.order().into_iter().rev() {
             let root = cx.node(id).filter(|n| is_root(&*n.op));
             let Some(&[Some(out)]) = root.map(|n| &n.outputs[..]) else { continue };
-            for (p, make) in &formulas {
+            for (p, make) in &*FORMULAS {
                 let found = match find(cx, p, out) {
                     Ok(m) => closed(cx, &m, out).map(|()| m).map_err(Some),
                     Err(near) => Err(near),

@@ -40,28 +40,23 @@ impl Pass for Fold {
 
 /// Computes one node, if its inputs are constants.
 pub(super) fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
-    let node = cx.graph().node(id).clone();
+    let node = cx.graph().node(id);
     let kept = cx.keep_groups && node.op.is::<Dequantize>();
     if kept || !node.op.is_deterministic() || !node.op.subgraphs().is_empty() {
         return Ok(());
     }
-    let facts: Vec<Fact> =
-        node.outputs.iter().map(|v| v.map_or(Fact::Absent, |v| cx.graph().fact(v).clone())).collect();
+    let contents = |v: &ValueId| cx.graph().fact(*v).contents_tensor();
     // An output may be known without its inputs being so (a Shape of fixed sizes).
-    let known: Option<Vec<Tensor>> =
-        node.outputs.iter().flatten().map(|&v| cx.graph().fact(v).contents_tensor()).collect();
-    let tensors = match known {
-        Some(t) => t,
+    let known: Option<Vec<Tensor>> = node.outputs.iter().flatten().map(contents).collect();
+    let (node, tensors) = match known {
+        Some(t) => (node.clone(), t),
         None => {
-            let inputs: Option<Vec<Option<Tensor>>> = node
-                .inputs
-                .iter()
-                .map(|v| match v {
-                    None => Some(None),
-                    Some(v) => cx.graph().fact(*v).contents_tensor().map(Some),
-                })
-                .collect();
+            let given = |v: &Option<ValueId>| v.as_ref().map_or(Some(None), |v| contents(v).map(Some));
+            let inputs: Option<Vec<Option<Tensor>>> = node.inputs.iter().map(given).collect();
             let Some(inputs) = inputs else { return refine(cx, id) };
+            let node = node.clone();
+            let facts: Vec<Fact> =
+                node.outputs.iter().map(|v| v.map_or(Fact::Absent, |v| cx.graph().fact(v).clone())).collect();
             if !facts.iter().all(|f| f.is_absent() || f.shape().is_some()) {
                 return Ok(());
             }
@@ -103,7 +98,7 @@ pub(super) fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
                 Ok(Some(t)) => {
                     inputs.iter().flatten().for_each(Tensor::release);
                     *cx.room -= added;
-                    t
+                    (node, t)
                 }
                 Ok(None) | Err(_) => return Ok(()),
             }
@@ -130,14 +125,14 @@ fn gaps(f: &Fact) -> Option<usize> {
 
 /// Infers anew what is not known of a node's results: its inputs may have become constants.
 fn refine(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
-    let node = cx.graph().node(id).clone();
+    let node = cx.graph().node(id);
     let open = |f: &Fact| f.as_tensor().is_some() && gaps(f) != Some(0);
     if !node.outputs.iter().flatten().any(|&v| open(cx.graph().fact(v))) {
         return Ok(());
     }
-    let Ok(new) = infer_node(cx.graph(), &node, node.outputs.len()) else { return Ok(()) };
-    for (v, new) in node.outputs.iter().zip(new) {
-        let Some(v) = *v else { continue };
+    let Ok(new) = infer_node(cx.graph(), node, node.outputs.len()) else { return Ok(()) };
+    for (v, new) in node.outputs.clone().into_iter().zip(new) {
+        let Some(v) = v else { continue };
         let old = cx.graph().fact(v);
         let same_rank = match (old.as_tensor(), new.as_tensor()) {
             (Some(a), Some(b)) => a.dtype == b.dtype && (a.rank().is_none() || a.rank() == b.rank()),

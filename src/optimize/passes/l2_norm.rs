@@ -10,7 +10,7 @@ use crate::ops::pointwise::BinaryFn;
 use crate::optimize::pattern::{Factor, Match, Number, P, any, binary, is_op, keeps, maybe_expand, node, product};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// `x / max(norm(x), floor)` and `x / sqrt(sum(x^2) + epsilon)` become one operator.
 pub struct L2Norm;
@@ -31,6 +31,8 @@ enum Made {
     Root,
 }
 
+static FORMULAS: LazyLock<Vec<Formula>> = LazyLock::new(formulas);
+
 fn formulas() -> Vec<Formula> {
     let x = || any(0);
     let at_least = |p: P| P::AtLeast(0, Box::new(p));
@@ -48,7 +50,10 @@ fn formulas() -> Vec<Formula> {
         Formula { pattern: by(Factor::Inverse(maybe_expand(at_least(l2())))), made: Made::Floor(2) },
         Formula { pattern: by(Factor::Inverse(maybe_expand(at_least(l1())))), made: Made::Floor(1) },
         Formula { pattern: by(Factor::InverseRoot(at_least(squares()))), made: Made::FloorOfSquares },
-        Formula { pattern: by(Factor::InverseRoot(P::Sum(vec![squares()], Number::Keep(0)))), made: Made::Root },
+        Formula {
+            pattern: by(Factor::InverseRoot(P::Sum(vec![Factor::Of(squares())], Number::Keep(0)))),
+            made: Made::Root,
+        },
         Formula { pattern: by(Factor::Inverse(maybe_expand(l2()))), made: Made::Root },
     ]
 }
@@ -58,13 +63,12 @@ impl Pass for L2Norm {
         "l2_norm"
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
-        let formulas = formulas();
         for id in cx.order().into_iter().rev() {
             let Some(n) = cx.node(id).filter(|n| matches!(binary(&*n.op), Some(BinaryFn::Div | BinaryFn::Mul))) else {
                 continue;
             };
             let &[Some(out)] = &n.outputs[..] else { continue };
-            for f in &formulas {
+            for f in &*FORMULAS {
                 if let Some(m) = found(cx, id, &f.pattern, out)
                     && make(cx, id, &m, f.made, out)?
                 {

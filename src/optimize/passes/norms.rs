@@ -17,7 +17,7 @@ use crate::optimize::pattern::{
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
 use half::{bf16, f16};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Means, deviations and what is done with them become one operator.
 pub struct Norms;
@@ -37,13 +37,16 @@ fn square(x: P) -> P {
     product(1.0, [x.clone(), x])
 }
 fn plus_epsilon(x: P) -> P {
-    P::Sum(vec![x], Number::Keep(0))
+    P::Sum(vec![Factor::Of(x)], Number::Keep(0))
 }
 
 struct Formula {
     pattern: P,
     rms: bool,
 }
+
+static FORMULAS: LazyLock<Vec<Formula>> = LazyLock::new(formulas);
+static GROUPED: LazyLock<[P; 3]> = LazyLock::new(grouped);
 
 /// The formulas over x, scale and shift; the outermost operator is a sum in the first lot.
 fn formulas() -> Vec<Formula> {
@@ -94,14 +97,13 @@ impl Pass for Norms {
         "norms"
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
-        let (formulas, grouped) = (formulas(), grouped());
         for id in cx.order().into_iter().rev() {
             let Some(n) = cx.node(id) else { continue };
             let is_root =
                 matches!(binary(&*n.op), Some(BinaryFn::Add | BinaryFn::Mul | BinaryFn::Div)) || n.op.is::<Reshape>();
             let (true, &[Some(out)]) = (is_root, &n.outputs[..]) else { continue };
             let mut done = false;
-            for f in &formulas {
+            for f in &*FORMULAS {
                 if let Some(m) = found(cx, id, &f.pattern, out) {
                     done = written_out(cx, id, &m, out, f.rms)?;
                 }
@@ -109,7 +111,7 @@ impl Pass for Norms {
                     break;
                 }
             }
-            for p in grouped.iter().filter(|_| !done) {
+            for p in GROUPED.iter().filter(|_| !done) {
                 if let Some(m) = found(cx, id, p, out)
                     && groups(cx, id, &m, out)?
                 {

@@ -10,7 +10,7 @@ use crate::ops::pointwise::BinaryFn;
 use crate::ops::softmax::Softmax;
 use crate::optimize::pattern::{Factor, Number, P, any, binary, is_op, keeps, maybe_expand, minus, node, sum};
 use crate::optimize::{Pass, PassCtx};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The parts of a softmax become the operator, which never overflows.
 pub struct WrittenSoftmax;
@@ -33,6 +33,8 @@ fn log_total(o: &dyn Op) -> bool {
 fn log_total_exp(o: &dyn Op) -> bool {
     keeps(o, ReduceKind::LogSumExp)
 }
+
+static FORMULAS: LazyLock<Vec<(P, SoftmaxKind)>> = LazyLock::new(formulas);
 
 /// The formulas over x, each with what it is.
 fn formulas() -> Vec<(P, SoftmaxKind)> {
@@ -57,14 +59,13 @@ impl Pass for WrittenSoftmax {
         "softmax"
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
-        let formulas = formulas();
         for id in cx.order().into_iter().rev() {
             let Some(n) = cx.node(id) else { continue };
             let &[Some(out)] = &n.outputs[..] else { continue };
             if log(&*n.op) {
                 logarithm(cx, id, out)?;
             } else if matches!(binary(&*n.op), Some(BinaryFn::Div | BinaryFn::Mul | BinaryFn::Sub)) {
-                for (p, kind) in &formulas {
+                for (p, kind) in &*FORMULAS {
                     if written_out(cx, id, p, *kind, out)? {
                         break;
                     }
