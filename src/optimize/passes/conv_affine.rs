@@ -2,7 +2,7 @@
 //! multiplied or added.
 
 use crate::error::Result;
-use crate::ir::{NodeId, Op, ValueId};
+use crate::ir::{NodeId, ValueId};
 use crate::kernels::gemm::Activation;
 use crate::ops::conv::{Conv, ConvTranspose};
 use crate::ops::norm::BatchNormalization;
@@ -11,11 +11,10 @@ use crate::ops::window::Pads;
 use crate::optimize::pattern::binary;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
-use std::sync::Arc;
 
 /// `conv(x) * factor + shift` and `conv(x * factor + shift)`, each with one number a channel, is a convolution with other
-/// weights and another bias. Computed in f64, so that each new weight is rounded once. Only f32. Before a convolution that
-/// pads, nothing may be shifted: its border is zeros.
+/// weights and another bias, and so are chains of them. Computed in f64, so that each new weight is rounded once. Only f32.
+/// Before a convolution that pads, nothing may be shifted: its border is zeros.
 pub struct ConvAffine;
 
 impl Pass for ConvAffine {
@@ -24,17 +23,18 @@ impl Pass for ConvAffine {
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
         for id in cx.order() {
-            if after(cx, id)?.is_none() {
-                before(cx, id)?;
+            let Some(conv) = convolution(cx, id) else { continue };
+            let (after, before) = (after(cx, &conv), before(cx, &conv));
+            if after.is_some() || before.is_some() {
+                fold(cx, &conv, after, before)?;
             }
         }
         Ok(())
     }
 }
 
-/// A value times a factor plus a shift, each of one number a channel (axis 1).
+/// A factor and then a shift, each of one number a channel (axis 1).
 struct Affine {
-    of: ValueId,
     factor: Vec<f64>,
     shift: Vec<f64>,
 }
@@ -43,24 +43,33 @@ impl Affine {
     fn scales(&self) -> bool {
         self.factor.iter().any(|&f| f != 1.0)
     }
+    fn shifts(&self) -> bool {
+        self.shift.iter().any(|&s| s != 0.0)
+    }
+    /// This one and then another one. `None` where their channels are not as many, or the numbers pass all bounds.
+    fn then(&self, next: &Affine) -> Option<Affine> {
+        let factor = self.factor.iter().zip(&next.factor).map(|(a, b)| a * b).collect();
+        let shift = self.shift.iter().zip(&next.factor).zip(&next.shift).map(|((s, f), t)| s * f + t).collect();
+        (self.factor.len() == next.factor.len()).then_some(Affine { factor, shift }).filter(Affine::is_finite)
+    }
     fn is_finite(&self) -> bool {
         self.factor.iter().chain(&self.shift).all(|x| x.is_finite())
     }
 }
 
-/// The node as that of one of its inputs, which has so many channels.
-fn affine(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<Affine> {
+/// The node as an affine function of one of its inputs.
+fn affine(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, Affine)> {
     let node = cx.node(id)?;
     let at = |i: usize| node.inputs.get(i).copied().flatten();
-    let floats = |v: ValueId| -> Option<Vec<f64>> {
+    let list = |v: ValueId| -> Option<Vec<f64>> {
         let t = cx.graph().fact(v).constant().filter(|t| t.dtype() == DType::F32)?;
-        Some(t.as_slice::<f32>().ok()?.iter().map(|&x| f64::from(x)).collect())
+        Some(floats(t.bytes()).collect())
     };
     if let Some(norm) = cx.op::<BatchNormalization>(id) {
         let alone = node.outputs.iter().skip(1).all(Option::is_none);
         let (epsilon, plain) = (f64::from(norm.epsilon), !norm.training && norm.spatial && alone);
         let of = at(0)?;
-        let lists = [1, 2, 3, 4].map(|i| floats(at(i)?));
+        let lists = [1, 2, 3, 4].map(|i| list(at(i)?));
         let [Some(scale), Some(bias), Some(mean), Some(var)] = lists else {
             cx.miss(id, || "a bias or a statistic is not constant f32".into());
             return None;
@@ -69,7 +78,7 @@ fn affine(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<Affine> {
         (plain && equal).then_some(())?;
         let factor: Vec<f64> = scale.iter().zip(&var).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
         let shift = factor.iter().zip(&mean).zip(&bias).map(|((f, m), b)| b - m * f).collect();
-        return Some(Affine { of, factor, shift });
+        return Some((of, Affine { factor, shift }));
     }
     let f = binary(&*node.op).filter(|f| matches!(f, BinaryFn::Mul | BinaryFn::Div | BinaryFn::Add | BinaryFn::Sub))?;
     let (x, y) = (at(0)?, at(1)?);
@@ -81,7 +90,7 @@ fn affine(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<Affine> {
     // One number, or one a channel, and no more axes than the value has.
     let lead = dims.len().checked_sub(shape.len())?;
     let along_channels = shape.iter().enumerate().all(|(i, &n)| n == 1 || i + lead == 1 && n == channels);
-    let mut list = floats(constant).filter(|l| along_channels && !l.is_empty())?;
+    let mut list = list(constant).filter(|l| along_channels && !l.is_empty())?;
     if list.len() == 1 {
         list = vec![list[0]; channels];
     }
@@ -95,27 +104,28 @@ fn affine(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<Affine> {
         (BinaryFn::Sub, false) => (negated(&ones), list),
         _ => return None,
     };
-    Some(Affine { of, factor, shift })
+    Some((of, Affine { factor, shift }))
 }
 
 /// A convolution whose weights can be changed.
 struct Found {
     id: NodeId,
-    op: Arc<dyn Op>,
-    inputs: Vec<Option<ValueId>>,
+    input: ValueId,
+    output: ValueId,
     weights: Option<Tensor>,
     bias: Option<Tensor>,
     groups: usize,
     transposed: bool,
-    /// What it adds, or does to its result.
+    /// It adds something to its result, or applies a function.
     busy: bool,
+    pads: bool,
 }
 
 fn convolution(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Found> {
     let node = cx.node(id)?;
-    let (groups, transposed, busy) = match (node.op.downcast::<Conv>(), node.op.downcast::<ConvTranspose>()) {
-        (Some(c), _) => (c.groups, false, c.residual || c.activation != Activation::None),
-        (_, Some(c)) => (c.groups, true, c.activation != Activation::None),
+    let (groups, transposed, busy, pads) = match (node.op.downcast::<Conv>(), node.op.downcast::<ConvTranspose>()) {
+        (Some(c), _) => (c.groups, false, c.residual || c.activation != Activation::None, &c.window.pads),
+        (_, Some(c)) => (c.groups, true, c.activation != Activation::None, &c.window.pads),
         _ => return None,
     };
     let constant = |v| cx.graph().fact(v).constant().filter(|t| t.dtype() == DType::F32).cloned();
@@ -125,119 +135,165 @@ fn convolution(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Found> {
     if known.as_ref().is_some_and(Option::is_none) {
         return None;
     }
-    let weights = node.inputs.get(1).copied()?.and_then(constant);
-    let (op, inputs) = (node.op.clone(), node.inputs.clone());
-    Some(Found { id, op, inputs, weights, bias: known.flatten(), groups, transposed, busy })
+    let (input, output) = (node.inputs.first().copied()??, node.outputs.first().copied()??);
+    (groups > 0 && cx.dtype(output) == Some(DType::F32)).then_some(())?;
+    let weights = node.inputs.get(1).copied()?.and_then(constant).filter(|w| !w.is_empty() && w.shape().len() > 2);
+    let pads = !matches!(pads, Pads::Explicit(p) if p.iter().all(|&p| p == 0));
+    Some(Found { id, input, output, weights, bias: known.flatten(), groups, transposed, busy, pads })
 }
 
-/// Weights `[first, second, ...]` that are not empty, by their first two indices.
-fn planes(w: &[f32], first: usize, second: usize) -> impl Iterator<Item = (usize, usize, &[f32])> {
-    let plane = w.len() / first / second;
-    let rows = w.chunks(second * plane).enumerate();
-    rows.flat_map(move |(i, row)| row.chunks(plane).enumerate().map(move |(j, plane)| (i, j, plane)))
+impl Found {
+    /// How many channels come in and go out, if the weights are known.
+    fn channels(&self) -> Option<(usize, usize)> {
+        // [M, C / groups, ...], or [C, M / groups, ...].
+        let &[first, second, ..] = self.weights.as_ref()?.shape() else { return None };
+        let others = second.checked_mul(self.groups)?;
+        first.is_multiple_of(self.groups).then_some(if self.transposed { (first, others) } else { (others, first) })
+    }
 }
 
-/// The weights `[first, second, ...]`, each times the factor of its first two indices.
-fn scaled(w: &Tensor, first: usize, second: usize, factor: impl Fn(usize, usize) -> f64) -> Result<Tensor> {
+/// What follows a convolution: that, the result, and the node that makes it.
+fn after(cx: &mut PassCtx<'_, '_>, conv: &Found) -> Option<(Affine, ValueId, NodeId)> {
+    let mut all: Option<(Affine, ValueId, NodeId)> = None;
+    loop {
+        let v = all.as_ref().map_or(conv.output, |a| a.1);
+        let users = cx.edit.users(v).to_vec();
+        let next = users.into_iter().find_map(|u| Some((affine(cx, u).filter(|a| a.0 == v)?.1, u)));
+        let Some((a, user)) = next else { return all };
+        if conv.busy || !cx.used_once(v) {
+            cx.miss(user, || "the convolution has a residual or an activation already, or other users".into());
+            return all;
+        }
+        if a.scales() && conv.weights.is_none() {
+            cx.miss(user, || "the weights are not constant".into());
+            return all;
+        }
+        let fits = conv.channels().is_none_or(|c| c.1 == a.factor.len())
+            && conv.bias.as_ref().is_none_or(|b| b.len() == a.factor.len());
+        let out = cx.graph().node(user).outputs.first().copied().flatten();
+        let both = match &all {
+            Some((before, ..)) => before.then(&a),
+            None => Some(a).filter(|a| fits && a.is_finite()),
+        };
+        let (Some(both), Some(out)) = (both, out) else { return all };
+        all = Some((both, out, user));
+    }
+}
+
+/// What comes before a convolution: that, and what it begins with.
+fn before(cx: &mut PassCtx<'_, '_>, conv: &Found) -> Option<(Affine, ValueId)> {
+    let (channels, _) = conv.channels().filter(|_| !conv.transposed)?;
+    let mut all: Option<(Affine, ValueId)> = None;
+    loop {
+        let v = all.as_ref().map_or(conv.input, |a| a.1);
+        let Some((of, a)) = cx.graph().value(v).producer.and_then(|p| affine(cx, p.0)) else { return all };
+        if !cx.used_once(v) || conv.pads && a.shifts() {
+            let why = "what comes before it shifts its input, whose border is zeros, or has other users";
+            cx.miss(conv.id, || why.into());
+            return all;
+        }
+        let both = match &all {
+            Some((after, _)) => a.then(after),
+            None => Some(a).filter(|a| a.factor.len() == channels && a.is_finite()),
+        };
+        let Some(both) = both else { return all };
+        all = Some((both, of));
+    }
+}
+
+/// Changes a convolution to one that does what stands around it.
+fn fold(
+    cx: &mut PassCtx<'_, '_>,
+    conv: &Found,
+    after: Option<(Affine, ValueId, NodeId)>,
+    before: Option<(Affine, ValueId)>,
+) -> Result<()> {
+    let node = cx.graph().node(conv.id);
+    let (name, op, mut inputs) = (node.name.clone(), node.op.clone(), node.inputs.clone());
+    inputs.resize(inputs.len().max(3), None);
+    let (last, first) = (after.as_ref().map(|a| &a.0), before.as_ref().map(|b| &b.0));
+    let channels = last.map(|a| a.factor.len()).or(conv.channels().map(|c| c.1)).unwrap_or(0);
+    let mut bias: Vec<f64> = match &conv.bias {
+        Some(t) => floats(t.bytes()).collect(),
+        None => vec![0.0; channels],
+    };
+    if let Some(w) = &conv.weights {
+        // Of the axis that is not the weights' first those channels that an index of the first one meets.
+        let (rows, second) = (w.shape()[0], w.shape()[1]);
+        let group = |i: usize| i / (rows / conv.groups) * second..(i / (rows / conv.groups) + 1) * second;
+        if let Some(a) = first.filter(|a| a.shifts()) {
+            let rows = w.bytes().chunks(w.byte_len() / rows).enumerate();
+            bias.iter_mut().zip(rows).for_each(|(b, (i, row))| *b += shifted(row, &a.shift[group(i)]));
+        }
+        if first.is_some_and(Affine::scales) || last.is_some_and(Affine::scales) {
+            let new = scaled(w, |i| match (first, last) {
+                (_, Some(a)) if conv.transposed => (1.0, &a.factor[group(i)]),
+                (Some(b), a) => (a.map_or(1.0, |a| a.factor[i]), &b.factor[group(i)]),
+                (None, a) => (a.map_or(1.0, |a| a.factor[i]), &[1.0]),
+            })?;
+            inputs[1] = Some(cx.edit.constant(&format!("{name}.weights"), new));
+        }
+    }
+    if let Some(a) = last {
+        bias.iter_mut().zip(&a.factor).zip(&a.shift).for_each(|((b, f), s)| *b = *b * f + s);
+    }
+    let bias: Vec<f32> = bias.iter().map(|&x| x as f32).collect();
+    inputs[2] = Some(cx.edit.constant(&format!("{name}.bias"), Tensor::from_slice(&[bias.len()], &bias)?));
+    let mut gone = vec![Some(conv.input)];
+    inputs[0] = Some(before.map_or(conv.input, |b| b.1));
+    match after {
+        Some((_, out, user)) => {
+            gone.extend(&cx.graph().node(user).inputs);
+            cx.absorb(conv.id, op, inputs, user, out);
+        }
+        None => {
+            cx.edit.replace_op(conv.id, op, inputs);
+            cx.fired();
+        }
+    }
+    cx.prune(gone);
+    Ok(())
+}
+
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f64> {
+    // Where they lie in a file, whose elements need not be aligned.
+    bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_ne_bytes(*b)))
+}
+
+/// Weights `[first, ...]`, each times two factors: that of its index of the first axis, and one for all or one for each
+/// index of the second axis.
+fn scaled<'f>(w: &Tensor, factors: impl Fn(usize) -> (f64, &'f [f64])) -> Result<Tensor> {
     let mut scaled = Tensor::uninit(DType::F32, w.shape())?;
-    let mut to = scaled.as_mut_slice::<f32>()?.iter_mut();
-    for (i, j, plane) in planes(w.as_slice::<f32>()?, first, second) {
-        let factor = factor(i, j);
-        // The plane ends first, so that none of `to` is lost.
-        for (&from, to) in plane.iter().zip(to.by_ref()) {
-            *to = (f64::from(from) * factor) as f32;
+    let row = w.len() / w.shape()[0];
+    let rows = w.bytes().chunks(row * 4).zip(scaled.as_mut_slice::<f32>()?.chunks_mut(row));
+    for (i, (from, to)) in rows.enumerate() {
+        let (own, others) = factors(i);
+        let plane = row / others.len();
+        if plane == 1 {
+            to.iter_mut().zip(floats(from)).zip(others).for_each(|((t, w), f)| *t = (w * (own * f)) as f32);
+            continue;
+        }
+        for ((to, from), f) in to.chunks_mut(plane).zip(from.chunks(plane * 4)).zip(others) {
+            let f = own * f;
+            to.iter_mut().zip(floats(from)).for_each(|(t, w)| *t = (w * f) as f32);
         }
     }
     Ok(scaled)
 }
 
-fn list(bias: Option<&Tensor>, channels: usize) -> Result<Vec<f64>> {
-    match bias {
-        Some(t) => Ok(t.as_slice::<f32>()?.iter().map(|&x| f64::from(x)).collect()),
-        None => Ok(vec![0.0; channels]),
-    }
-}
-
-fn bias_of(cx: &mut PassCtx<'_, '_>, name: &str, list: &[f64]) -> Result<ValueId> {
-    let list: Vec<f32> = list.iter().map(|&x| x as f32).collect();
-    Ok(cx.edit.constant(&format!("{name}.bias"), Tensor::from_slice(&[list.len()], &list)?))
-}
-
-/// What follows a convolution.
-fn after(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<()>> {
-    let Some(a) = affine(cx, id) else { return Ok(None) };
-    let Some(conv) = cx.graph().value(a.of).producer.and_then(|p| convolution(cx, p.0)) else { return Ok(None) };
-    if conv.busy || !cx.used_once(a.of) {
-        cx.miss(id, || "the convolution has a residual or an activation already, or other users".into());
-        return Ok(None);
-    }
-    let node = cx.graph().node(id);
-    let (name, out) = (node.name.to_string(), node.outputs.first().copied().flatten());
-    let channels = a.factor.len();
-    let fits =
-        a.is_finite() && cx.dtype(a.of) == Some(DType::F32) && conv.bias.as_ref().is_none_or(|b| b.len() == channels);
-    let (Some(out), true) = (out, fits) else { return Ok(None) };
-    let mut inputs = conv.inputs;
-    inputs.resize(3, None);
-    if a.scales() {
-        let Some(w) = &conv.weights else {
-            cx.miss(id, || "the weights are not constant".into());
-            return Ok(None);
-        };
-        // [M, C / groups, ...], or [C, M / groups, ...].
-        let (first, second) = match w.shape() {
-            [a, b, ..] => (*a, *b),
-            _ => return Ok(None),
-        };
-        let all = if conv.transposed { second * conv.groups } else { first };
-        if all != channels || channels == 0 || w.is_empty() {
-            return Ok(None);
+/// The sum of the weights of one index of the first axis, each times the shift of its index of the second.
+fn shifted(row: &[u8], shifts: &[f64]) -> f64 {
+    // Sums side by side need not wait for one another.
+    let mut sums = [0.0; 8];
+    let plane = row.len() / shifts.len();
+    if plane == 4 {
+        for (row, shifts) in row.chunks(8 * plane).zip(shifts.chunks(8)) {
+            sums.iter_mut().zip(floats(row)).zip(shifts).for_each(|((sum, w), shift)| *sum += w * shift);
         }
-        let each = first / conv.groups.max(1);
-        let channel = |i: usize, j: usize| if conv.transposed { i / each * second + j } else { i };
-        let w = scaled(w, first, second, |i, j| a.factor[channel(i, j)])?;
-        inputs[1] = Some(cx.edit.constant(&format!("{name}.weights"), w));
+    } else {
+        for (i, (plane, shift)) in row.chunks(plane).zip(shifts).enumerate() {
+            sums[i % 8] += floats(plane).sum::<f64>() * shift;
+        }
     }
-    let bias = list(conv.bias.as_ref(), channels)?;
-    let bias: Vec<f64> = bias.iter().zip(&a.factor).zip(&a.shift).map(|((b, f), s)| b * f + s).collect();
-    inputs[2] = Some(bias_of(cx, &name, &bias)?);
-    cx.absorb(conv.id, conv.op, inputs, id, out);
-    Ok(Some(()))
-}
-
-/// What comes before a convolution: `id` is the convolution.
-fn before(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<()>> {
-    let Some(conv) = convolution(cx, id).filter(|c| !c.transposed) else { return Ok(None) };
-    let (Some(Some(x)), Some(w)) = (conv.inputs.first().copied(), conv.weights) else { return Ok(None) };
-    let Some(a) = cx.graph().value(x).producer.and_then(|p| affine(cx, p.0)) else { return Ok(None) };
-    let channels = a.factor.len();
-    let (Some(op), &[m, each, ..]) = (conv.op.downcast::<Conv>(), w.shape()) else { return Ok(None) };
-    let fits =
-        a.is_finite() && each * conv.groups == channels && m > 0 && !w.is_empty() && cx.dtype(x) == Some(DType::F32);
-    if !fits || m % conv.groups != 0 {
-        return Ok(None);
-    }
-    let bare = matches!(&op.window.pads, Pads::Explicit(p) if p.iter().all(|&p| p == 0));
-    if !cx.used_once(x) || !bare && a.shift.iter().any(|&s| s != 0.0) {
-        cx.miss(id, || "what comes before it shifts its input, whose border is zeros, or has other users".into());
-        return Ok(None);
-    }
-    let name = cx.graph().node(id).name.to_string();
-    let per_group = m / conv.groups;
-    let channel = |i: usize, j: usize| i / per_group * each + j;
-    let mut bias = list(conv.bias.as_ref(), m)?;
-    for (i, j, plane) in planes(w.as_slice::<f32>()?, m, each) {
-        let shift = a.shift[channel(i, j)];
-        bias[i] += plane.iter().map(|&w| f64::from(w) * shift).sum::<f64>();
-    }
-    let new = scaled(&w, m, each, |i, j| a.factor[channel(i, j)])?;
-    let mut inputs = conv.inputs.clone();
-    inputs.resize(inputs.len().max(3), None);
-    inputs[0] = Some(a.of);
-    inputs[1] = Some(cx.edit.constant(&format!("{name}.weights"), new));
-    inputs[2] = Some(bias_of(cx, &name, &bias)?);
-    cx.edit.replace_op(id, conv.op, inputs);
-    cx.prune(vec![Some(x)]);
-    cx.fired();
-    Ok(Some(()))
+    sums.iter().sum()
 }
