@@ -25,7 +25,7 @@ pub(super) fn conv_takes_a_batch_norm() {
     let y = normalised(&mut d, c, 8);
     let (before, after, _) = d.check("conv_affine", vec![y]);
     assert_eq!(before, ["c = Conv(%x, #w, #b)", "y = BatchNormalization(%c, #scale, #bias, #mean, #var)"]);
-    assert_eq!(after, ["y = Conv(%x, #y.weights, #y.bias)"]);
+    assert_eq!(after, ["y = Conv(%x, #c.weights, #c.bias)"]);
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn conv_without_bias_takes_a_batch_norm() {
     let c = d.op("c", "Conv", &[x, w], vec![("group", Attr::Int(4))]);
     let y = normalised(&mut d, c, 4);
     let (_, after, _) = d.check("conv_affine", vec![y]);
-    assert_eq!(after, ["y = Conv(%x, #y.weights, #y.bias)"]);
+    assert_eq!(after, ["y = Conv(%x, #c.weights, #c.bias)"]);
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn conv_transpose_takes_a_batch_norm_and_an_activation() {
         let (mut d, c) = draft();
         let y = normalised(&mut d, c, 8);
         let (_, after, _) = d.check("conv_affine", vec![y]);
-        assert_eq!(after, ["y = ConvTranspose(%x, #y.weights, #y.bias)"]);
+        assert_eq!(after, ["y = ConvTranspose(%x, #c.weights, #c.bias)"]);
         for op in ["Relu", "Tanh", "Gelu"] {
             let (mut d, c) = draft();
             let y = d.op("y", op, &[c], vec![]);
