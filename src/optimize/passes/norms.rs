@@ -46,7 +46,7 @@ struct Formula {
 }
 
 static FORMULAS: LazyLock<Vec<Formula>> = LazyLock::new(formulas);
-static GROUPED: LazyLock<[P; 3]> = LazyLock::new(grouped);
+static GROUPED: LazyLock<[P; 4]> = LazyLock::new(grouped);
 
 /// The formulas over x, scale and shift; the outermost operator is a sum in the first lot.
 fn formulas() -> Vec<Formula> {
