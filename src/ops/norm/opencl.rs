@@ -141,7 +141,7 @@ fn fused(op: &FusedNorm, node: &NodeView<'_>) -> Result<Recipe> {
             (Work::Normalise(work), vec![scale.0, shift.map_or(y.clone(), |s| s.0)])
         }
     };
-    recipe = recipe.then(work, [&[from], &lists[..], &[y.clone()]].concat());
+    recipe = recipe.then(work, [&[from], &lists[..], std::slice::from_ref(&y)].concat());
     match &op.after {
         Some(p) => {
             let all = [vec![(y.clone(), out, &out.shape[..])], operands(rest)?].concat();
