@@ -14,6 +14,7 @@ use ortx::{DType, Tensor, Value};
 mod activations;
 mod algebra;
 mod attention;
+mod attention_given;
 mod basic;
 mod branches;
 mod conv;

@@ -1,21 +1,24 @@
-//! Attention that exporters write out as two products and a softmax becomes the operator whose kernel never stores the scores.
+//! Attention that exporters write out as two products and a softmax becomes the operator whose kernel never stores the scores;
+//! where the model has the operator already, it takes its operands from where they lie.
 
+mod given;
 mod mask;
+mod place;
 mod trace;
 mod triangle;
 
 use self::mask::Mask;
+use self::place::{exact_scale, joined, lay, operands, place};
 use self::trace::trace;
 use crate::error::Result;
-use crate::ir::{Alias, Dim, Fact, NodeId, ValueId};
+use crate::ir::{Alias, Dim, NodeId, ValueId};
 use crate::kernels::gemm::Activation;
 use crate::kernels::normalise::SoftmaxKind;
 use crate::kernels::pointwise::UnaryOp;
 use crate::kernels::reduce::ReduceKind;
-use crate::ops::attention::{Attention, Role, Views};
+use crate::ops::attention::{Attention, Role};
 use crate::ops::cast::Cast;
 use crate::ops::linear::MatMul;
-use crate::ops::movement::Transpose;
 use crate::ops::pointwise::{BinaryFn, Where};
 use crate::ops::reduce::Reduce;
 use crate::ops::shape::Identity;
@@ -24,7 +27,6 @@ use crate::optimize::pass::same_shape;
 use crate::optimize::pattern::{binary, is_op};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
-use std::sync::Arc;
 
 /// `softmax(scale * Q K' + mask) V`, with Q, K and V wherever they lie.
 ///
@@ -37,7 +39,8 @@ impl Pass for FuseAttention {
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
         for id in cx.order() {
-            match fuse(cx, id) {
+            let done = if cx.op::<Attention>(id).is_some() { given::lay_given(cx, id) } else { fuse(cx, id) };
+            match done {
                 Ok(()) | Err(Stop::No) => {}
                 Err(Stop::Near(why)) => cx.miss(id, || why),
                 Err(Stop::Error(e)) => return Err(e),
@@ -112,7 +115,6 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     if [k, v].iter().any(|&x| cx.dtype(x) != dtype) || !dtype.is_some_and(is_float) {
         return near("queries, keys and values are of different types");
     }
-    let Some(dtype) = dtype else { return Err(Stop::No) };
     let mut turned = roles.to_vec();
     turned.swap(roles.len() - 1, roles.len() - 2);
     let as_rows = |is: bool| if is { roles } else { &turned };
@@ -137,32 +139,12 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     if b.leads.iter().any(|l| Some(l) != lead) {
         return near("views between the products cut batches and heads otherwise than the result's");
     }
-    let traced = |cx: &PassCtx<'_, '_>, joins: bool| {
-        [trace(cx, q, roles, lead, false), trace(cx, k, k_roles, lead, joins), trace(cx, v, v_roles, lead, joins)]
-    };
-    let (mut found, cut) = (traced(cx, true), apart.is_some());
+    let masks: Vec<ValueId> = b.masks.iter().map(|m| m.0.value()).collect();
+    let found = operands(cx, [(q, roles), (k, k_roles), (v, v_roles)], lead, true, &masks)?;
+    let [q_at, k_at, _] = &found;
+    let cut = apart.is_some();
     let scores = apart.as_ref().map_or(scores.clone(), |a| a.scores(&scores));
     let roles = if cut { &[Role::Batch, Role::Head, Role::Row, Role::Size][..] } else { roles };
-    if let [Some(_), Some(k_at), Some(v_at)] = &found {
-        let pasts = [k_at.past, v_at.past].into_iter().flatten();
-        let presents: Vec<ValueId> = pasts.clone().map(|p| p.1).collect();
-        let masks = b.masks.iter().map(|m| m.0.value());
-        let given = masks.chain(pasts.map(|p| p.0)).chain([q, k_at.value, v_at.value]);
-        // A mask made from the length of past and new rows needs them before attention, which cannot join them then.
-        if cx.depends_on(given, &presents) {
-            found = traced(cx, false);
-        }
-    }
-    let [Some(mut q_at), Some(mut k_at), Some(mut v_at)] = found else {
-        return near("an operand lies so that its rows are not contiguous");
-    };
-    // Past keys and past values go together, and queries have none.
-    if q_at.past.is_some() || k_at.past.is_some() != v_at.past.is_some() || scores.len() != 4 && k_at.past.is_some() {
-        return near("past keys or values without the other");
-    }
-    if v_at.scale != 1.0 {
-        return near("the values are scaled");
-    }
     for (m, to) in &b.masks {
         let v = m.value();
         let to = cx.dims(*to).filter(|_| !cut).unwrap_or(&scores);
@@ -178,14 +160,9 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     let past = k_at.past.map_or(Some(Dim::Known(0)), |(past, _)| cx.dims(past)?.get(2).cloned());
     let causal = matches!((&b.masks[..], &past), (&[(m, _)], Some(past)) if mask::is_causal(cx, m, past));
     let scale = b.scale * f64::from(product.alpha) * q_at.scale * k_at.scale;
-    // A narrow type rounds the usual scale; the operator knows it exactly.
-    let digits = if dtype == DType::F16 { 1e-3 } else { 8e-3 };
-    let narrow = matches!(dtype, DType::F16 | DType::BF16);
-    let size = cx.dims(q).and_then(|d| d.last()?.size()).filter(|&n| n > 0 && narrow);
-    let usual = size.is_some_and(|n| (scale * (n as f64).sqrt() - 1.0).abs() < digits);
     let mut op = Attention {
         causal,
-        scale: (!usual).then_some(scale as f32),
+        scale: exact_scale(cx, q, scale),
         cap: b.cap as f32,
         mask_broadcasts: true,
         ..Attention::default()
@@ -200,79 +177,10 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         inputs.resize(place, None);
         inputs.push(Some(m));
     }
-    // A transposition after it is only another order of the result's axes.
-    let (mut result, mut after) = apart.map_or((out, Vec::new()), |a| (a.result, a.views));
-    let mut order = roles.to_vec();
-    if let &[user] = cx.edit.users(result)
-        && !cx.edit.is_output(result)
-        && let Some(t) = cx.op::<Transpose>(user)
-    {
-        let perm = t.perm.clone().unwrap_or_else(|| (0..roles.len()).rev().collect());
-        let turned: Option<Vec<Role>> = perm.iter().map(|&i| roles.get(i).copied()).collect();
-        let to = cx.graph().node(user).outputs.first().copied().flatten();
-        if let (Some(turned), Some(to)) = (turned.filter(|t| t.last() == Some(&Role::Size)), to) {
-            (result, order) = (to, turned);
-            after.push(user);
-        }
-    }
-    let all_plain = q_at.is_plain() && k_at.is_plain() && v_at.is_plain() && order == roles && scores.len() == 4;
-    if all_plain && [&q_at, &k_at, &v_at].iter().all(|o| o.shape.is_none()) {
-        op.views = None;
-    } else {
-        let operands = [&mut q_at, &mut k_at, &mut v_at].map(|o| std::mem::take(&mut o.view));
-        op.views = Some(Arc::new(Views { operands, result: order }));
-    }
-    for (i, o) in [&q_at, &k_at, &v_at].into_iter().enumerate() {
-        inputs[i] = Some(o.shape.as_ref().map_or(Ok(o.value), |shape| cx.reshape(o.value, shape))?);
-    }
-    place(cx, id, op, inputs, (k_at.past, v_at.past), result, &after)
-}
-
-/// Puts the operator in the place of the second product.
-fn place(
-    cx: &mut PassCtx<'_, '_>,
-    id: NodeId,
-    op: Attention,
-    mut inputs: Vec<Option<ValueId>>,
-    past: (Option<(ValueId, ValueId)>, Option<(ValueId, ValueId)>),
-    result: ValueId,
-    after: &[NodeId],
-) -> std::result::Result<(), Stop> {
-    let op: Arc<dyn crate::ir::Op> = Arc::new(op);
-    let mut presents = [None, None];
-    if let (Some((pk, k)), Some((pv, v))) = past {
-        inputs.resize(inputs.len().max(6), None);
-        (inputs[4], inputs[5]) = (Some(pk), Some(pv));
-        presents = [Some(k), Some(v)];
-    }
-    let outputs = if presents[0].is_some() { 3 } else { 1 };
-    let facts: Vec<&Fact> = inputs.iter().map(|v| v.map_or(&Fact::Absent, |v| cx.graph().fact(v))).collect();
-    let made = match crate::ir::build::infer_op(&op, &facts, outputs) {
-        Ok(f) => f,
-        Err(e) => return near(e.to_string()),
-    };
-    let rank = |f: &Fact| f.as_tensor().and_then(|t| t.rank());
-    if made.first().map(rank) != Some(rank(cx.graph().fact(result))) {
-        return near("the result would have another rank");
-    }
-    let name = cx.graph().value(result).name.clone();
-    let gone = cx.graph().node(id).inputs.clone();
-    let values = cx.edit.node(&name, op, inputs, outputs)?;
-    let Some((attention, _)) = cx.graph().value(values[0]).producer else { return Err(Stop::No) };
-    cx.edit.move_output(attention, 0, result);
-    for (i, v) in presents.into_iter().enumerate() {
-        let Some(v) = v else { continue };
-        let joined = cx.graph().value(v).producer;
-        cx.edit.move_output(attention, i + 1, v);
-        if let Some((join, _)) = joined {
-            cx.edit.remove(join);
-        }
-    }
-    cx.edit.remove(id);
-    after.iter().for_each(|&n| cx.edit.remove(n));
-    cx.prune(gone);
-    cx.fired();
-    Ok(())
+    let presents = joined(&found, &mut inputs).unwrap_or_default();
+    let (result, mut after) = apart.map_or((out, Vec::new()), |a| (a.result, a.views));
+    let result = lay(cx, &mut op, &mut inputs, found, (result, roles), &mut after)?;
+    place(cx, id, op, inputs, presents, result, &after)
 }
 
 fn is_float(d: DType) -> bool {

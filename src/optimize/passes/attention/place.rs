@@ -1,0 +1,164 @@
+//! Puts the attention operator where it belongs: over its operands as they lie, and with its result as it is wanted.
+
+use super::trace::{Operand, trace};
+use super::{Stop, near};
+use crate::error::Result;
+use crate::ir::build::infer_op;
+use crate::ir::{Dim, Fact, NodeId, Op, ValueId};
+use crate::ops::attention::{Attention, Role, Views};
+use crate::ops::movement::Transpose;
+use crate::optimize::PassCtx;
+use crate::tensor::DType;
+use std::sync::Arc;
+
+/// Where queries, keys and values, each with its roles, lie; `lead` and `joins` are those of [`trace`], and `others` what else the
+/// operator is given.
+pub fn operands(
+    cx: &PassCtx<'_, '_>,
+    of: [(ValueId, &[Role]); 3],
+    lead: Option<&[Dim; 2]>,
+    joins: bool,
+    others: &[ValueId],
+) -> std::result::Result<[Operand; 3], Stop> {
+    let [(q, q_roles), (k, k_roles), (v, v_roles)] = of;
+    let traced = |joins| {
+        [trace(cx, q, q_roles, lead, false), trace(cx, k, k_roles, lead, joins), trace(cx, v, v_roles, lead, joins)]
+    };
+    let mut found = traced(joins);
+    if let [Some(_), Some(k_at), Some(v_at)] = &found {
+        let pasts = [k_at.past, v_at.past].into_iter().flatten();
+        let presents: Vec<ValueId> = pasts.clone().map(|p| p.1).collect();
+        let given = others.iter().copied().chain(pasts.map(|p| p.0)).chain([q, k_at.value, v_at.value]);
+        // A mask made from the length of past and new rows needs them before attention, which cannot join them then.
+        if cx.depends_on(given, &presents) {
+            found = traced(false);
+        }
+    }
+    let [Some(q_at), Some(k_at), Some(v_at)] = found else {
+        return near("an operand lies so that its rows are not contiguous");
+    };
+    // Past keys and past values go together, and queries have none.
+    let axes = if lead.is_some() { 4 } else { q_roles.len() };
+    if q_at.past.is_some() || k_at.past.is_some() != v_at.past.is_some() || axes != 4 && k_at.past.is_some() {
+        return near("past keys or values without the other");
+    }
+    if v_at.scale != 1.0 {
+        return near("the values are scaled");
+    }
+    Ok([q_at, k_at, v_at])
+}
+
+/// The scale as the operator is told it for such queries. A narrow type rounds the usual one; the operator knows that exactly.
+pub fn exact_scale(cx: &PassCtx<'_, '_>, q: ValueId, scale: f64) -> Option<f32> {
+    let dtype = cx.dtype(q);
+    let digits = if dtype == Some(DType::F16) { 1e-3 } else { 8e-3 };
+    let narrow = matches!(dtype, Some(DType::F16 | DType::BF16));
+    let size = cx.dims(q).and_then(|d| d.last()?.size()).filter(|&n| n > 0 && narrow);
+    let usual = size.is_some_and(|n| (scale * (n as f64).sqrt() - 1.0).abs() < digits);
+    (!usual).then_some(scale as f32)
+}
+
+/// The transposition that alone uses a result of axes of these roles, what it makes, and the order of the axes there.
+pub fn turned(cx: &PassCtx<'_, '_>, result: ValueId, roles: &[Role]) -> Option<(NodeId, ValueId, Vec<Role>)> {
+    let &[user] = cx.edit.users(result) else { return None };
+    let t = cx.op::<Transpose>(user).filter(|_| !cx.edit.is_output(result))?;
+    let perm = t.perm.clone().unwrap_or_else(|| (0..roles.len()).rev().collect());
+    let order: Vec<Role> = perm.iter().map(|&i| roles.get(i).copied()).collect::<Option<_>>()?;
+    let to = cx.graph().node(user).outputs.first().copied().flatten()?;
+    (order.last() == Some(&Role::Size)).then_some((user, to, order))
+}
+
+/// Gives the operator the past that was told from new rows. The values that held both, which it makes then.
+pub fn joined(found: &[Operand; 3], inputs: &mut Vec<Option<ValueId>>) -> Option<[Option<ValueId>; 2]> {
+    let ((past_k, k), (past_v, v)) = (found[1].past?, found[2].past?);
+    inputs.resize(inputs.len().max(6), None);
+    (inputs[4], inputs[5]) = (Some(past_k), Some(past_v));
+    Some([Some(k), Some(v)])
+}
+
+/// Lets the operator see its operands, its first three inputs, where they lie, and write its result, whose axes have the roles, in
+/// the order wanted. Gives the value that it makes then; a node that goes for that is noted in `after`.
+pub fn lay(
+    cx: &mut PassCtx<'_, '_>,
+    op: &mut Attention,
+    inputs: &mut [Option<ValueId>],
+    found: [Operand; 3],
+    (mut result, roles): (ValueId, &[Role]),
+    after: &mut Vec<NodeId>,
+) -> Result<ValueId> {
+    // A transposition after it is only another order of the result's axes.
+    let mut order = roles.to_vec();
+    if let Some((user, to, axes)) = turned(cx, result, roles) {
+        (result, order) = (to, axes);
+        after.push(user);
+    }
+    let plain = order == roles && roles.len() == 4 && found.iter().all(|o| o.is_plain() && o.shape.is_none());
+    for (o, input) in found.iter().zip(inputs) {
+        *input = Some(o.shape.as_ref().map_or(Ok(o.value), |shape| cx.reshape(o.value, shape))?);
+    }
+    op.views = (!plain).then(|| Arc::new(Views { operands: found.map(|o| o.view), result: order }));
+    Ok(result)
+}
+
+/// Puts the operator in the place of node `id` and of those in `after`, which its result goes through. `presents` are the joined
+/// keys and values that it makes too; what joined them goes.
+pub fn place(
+    cx: &mut PassCtx<'_, '_>,
+    id: NodeId,
+    op: Attention,
+    inputs: Vec<Option<ValueId>>,
+    presents: [Option<ValueId>; 2],
+    result: ValueId,
+    after: &[NodeId],
+) -> std::result::Result<(), Stop> {
+    let op: Arc<dyn Op> = Arc::new(op);
+    let outputs = if presents.iter().any(Option::is_some) { 3 } else { 1 };
+    if let Some(why) = unfit(cx, id, &op, &inputs, (presents, result)) {
+        // Views made for it have no other use.
+        cx.prune(inputs);
+        return near(why);
+    }
+    let name = cx.graph().value(result).name.clone();
+    let gone = cx.graph().node(id).inputs.clone();
+    let values = cx.edit.node(&name, op, inputs, outputs)?;
+    let Some((attention, _)) = cx.graph().value(values[0]).producer else { return Err(Stop::No) };
+    cx.edit.move_output(attention, 0, result);
+    for (i, v) in presents.into_iter().enumerate() {
+        let Some(v) = v else { continue };
+        let joined = cx.graph().value(v).producer.map(|p| p.0).filter(|&n| n != id);
+        cx.edit.move_output(attention, i + 1, v);
+        joined.into_iter().for_each(|n| cx.edit.remove(n));
+    }
+    cx.edit.remove(id);
+    after.iter().for_each(|&n| cx.edit.remove(n));
+    cx.prune(gone);
+    cx.fired();
+    Ok(())
+}
+
+/// Why the operator would not make the values in the place of node `id`.
+fn unfit(
+    cx: &PassCtx<'_, '_>,
+    id: NodeId,
+    op: &Arc<dyn Op>,
+    inputs: &[Option<ValueId>],
+    (presents, result): ([Option<ValueId>; 2], ValueId),
+) -> Option<String> {
+    let facts: Vec<&Fact> = inputs.iter().map(|v| v.map_or(&Fact::Absent, |v| cx.graph().fact(v))).collect();
+    let made = match infer_op(op, &facts, 3) {
+        Ok(f) => f,
+        Err(e) => return Some(e.to_string()),
+    };
+    let rank = |f: &Fact| f.as_tensor().and_then(|t| t.rank());
+    if made.first().map(rank) != Some(rank(cx.graph().fact(result))) {
+        return Some("the result would have another rank".into());
+    }
+    // Keys that the node gave out itself must have the heads that they had.
+    let heads = |f: &Fact| f.as_tensor().and_then(|t| t.dims.as_ref()?.get(1).cloned());
+    let own = |v: &ValueId| cx.graph().value(*v).producer.is_some_and(|p| p.0 == id);
+    presents.into_iter().zip(made.iter().skip(1)).find_map(|(v, made)| {
+        let was = heads(cx.graph().fact(v.filter(own)?));
+        let same = matches!((heads(made), was), (Some(a), Some(b)) if a.same(&b));
+        (!same).then(|| "the keys or values that it gives out have repeated heads".into())
+    })
+}
