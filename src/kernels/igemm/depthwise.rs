@@ -2,7 +2,7 @@
 
 use super::micro::{MAX_COLS, TileSet};
 use super::post::{Along, Lines, finish};
-use super::{Block, Job, Zero, along, finish_columns};
+use super::{Block, Job, Zero, finish_columns};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::kernels::isa::Isa;
@@ -116,23 +116,13 @@ impl Depthwise {
             if !by_rows {
                 return finish_columns(self.isa, job, &block, sums, padded);
             }
-            let p = &job.post;
             let lines = Lines {
                 n: cols,
                 rows: job.m,
                 sums,
                 sums_row: MAX_COLS,
                 add: Along { at: block.add.as_ptr(), each: true },
-                x: Along { at: std::ptr::null(), each: true },
-                y: Along { at: std::ptr::null(), each: true },
-                scale: along(p.scale, p.scale_each, if p.scale_each { n0 } else { 0 }),
-                bias: along(p.bias, true, n0),
-                zero: p.zero,
-                relu: p.relu,
-                residual: p.residual_at(n0),
-                out: p.out,
-                to: job.out.add(n0 * p.out.size()),
-                to_row: job.out_row,
+                ..job.lines(n0, true, n0)
             };
             finish(self.isa, lines);
         }

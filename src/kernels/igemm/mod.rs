@@ -151,6 +151,36 @@ pub(crate) struct Job {
     pub out_col: usize,
 }
 
+impl Job {
+    /// One line of the result from element `to` on, its sums still missing: across the columns from `column` on, or down that
+    /// one.
+    /// # Safety
+    /// The result has an element `to`.
+    unsafe fn lines(&self, column: usize, across: bool, to: usize) -> Lines {
+        let p = &self.post;
+        let none = Along { at: std::ptr::null(), each: true };
+        // SAFETY: the caller's.
+        let (residual, to) = unsafe { (p.residual_at(to), self.out.add(to * p.out.size())) };
+        Lines {
+            n: 0,
+            rows: 1,
+            sums: std::ptr::null(),
+            sums_row: 0,
+            add: none,
+            x: none,
+            y: none,
+            scale: along(p.scale, across && p.scale_each, if p.scale_each { column } else { 0 }),
+            bias: along(p.bias, across, column),
+            zero: p.zero,
+            relu: p.relu,
+            residual,
+            out: p.out,
+            to,
+            to_row: self.out_row,
+        }
+    }
+}
+
 impl Columns {
     pub fn new(isa: Isa, set: &'static TileSet, n: usize, k: usize, taps: usize) -> Result<Columns> {
         product(&[taps.max(1), k.max(1) + GROUP, n.max(1) + set.lanes, 4])?;
@@ -289,7 +319,6 @@ impl Columns {
     unsafe fn by_rows(&self, job: &Job, block: &Block, b: *const i8, index: usize) {
         let mut c = MaybeUninit::<[i32; MAX_ROWS * MAX_COLS]>::uninit();
         let c = c.as_mut_ptr().cast::<i32>();
-        let p = &job.post;
         let mut i = 0;
         while i < job.m {
             // SAFETY: `c` holds the largest tile, of which the kernel writes whole rows; rows i..i + rows exist.
@@ -317,14 +346,7 @@ impl Columns {
                         add: Along { at: add, each: true },
                         x: Along { at: x, each: true },
                         y: Along { at: job.terms.wrapping_add(i + r), each: false },
-                        scale: along(p.scale, p.scale_each, if p.scale_each { block.n0 } else { 0 }),
-                        bias: along(p.bias, true, block.n0),
-                        zero: p.zero,
-                        relu: p.relu,
-                        residual: p.residual_at(to),
-                        out: p.out,
-                        to: job.out.add(to * p.out.size()),
-                        to_row: job.out_row,
+                        ..job.lines(block.n0, true, to)
                     };
                     finish(self.isa, lines);
                 }
@@ -343,24 +365,13 @@ unsafe fn finish_columns(isa: Isa, job: &Job, block: &Block, sums: *mut i32, pad
         let from = sums.cast::<f32>().cast_const();
         transpose(isa, from, MAX_COLS, turned.cast::<f32>(), padded, job.m, block.cols);
         for j in 0..block.cols {
-            let p = &job.post;
-            let to = (block.n0 + j) * job.out_col;
             let lines = Lines {
                 n: job.m,
-                rows: 1,
                 sums: turned.add(j * padded),
-                sums_row: 0,
                 add: Along { at: &block.add[j], each: false },
                 x: Along { at: if block.shifted { job.terms } else { std::ptr::null() }, each: true },
                 y: Along { at: &block.zero[j], each: false },
-                scale: along(p.scale, false, if p.scale_each { block.n0 + j } else { 0 }),
-                bias: along(p.bias, false, block.n0 + j),
-                zero: p.zero,
-                relu: p.relu,
-                residual: p.residual_at(to),
-                out: p.out,
-                to: job.out.add(to * p.out.size()),
-                to_row: 0,
+                ..job.lines(block.n0 + j, false, (block.n0 + j) * job.out_col)
             };
             finish(isa, lines);
         }
