@@ -1,6 +1,7 @@
 //! A lock that nobody waits for: one locked instruction to take it, a plain store to give it back.
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,12 +24,12 @@ impl<T> TryLock<T> {
     /// The value, until the guard is dropped; `None` while another has it.
     pub fn try_lock(&self) -> Option<Locked<'_, T>> {
         let taken = self.is_taken.load(Ordering::Relaxed) || self.is_taken.swap(true, Ordering::Acquire);
-        if taken { None } else { Some(Locked(self)) }
+        if taken { None } else { Some(Locked(self, PhantomData)) }
     }
 }
 
-/// Has a lock's value to itself.
-pub struct Locked<'a, T>(&'a TryLock<T>);
+/// Has a lock's value to itself, and may be shared between threads as the value may.
+pub struct Locked<'a, T>(&'a TryLock<T>, PhantomData<&'a mut T>);
 
 impl<T> Deref for Locked<'_, T> {
     type Target = T;
