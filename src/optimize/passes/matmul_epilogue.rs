@@ -4,17 +4,17 @@
 use super::activation::activation_of;
 use super::product::Product;
 use crate::error::Result;
-use crate::ir::{NodeId, ValueId};
+use crate::ir::{Alias, Dim, Node, NodeId, ValueId};
 use crate::ops::linear::MatMul;
 use crate::ops::movement::Transpose;
 use crate::ops::pointwise::BinaryFn;
-use crate::optimize::pass::same_shape;
+use crate::optimize::pass::{same_shape, shape_of};
 use crate::optimize::pattern::binary;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
 use std::sync::Arc;
 
-/// `activation(alpha * op(A) * op(B) + row + residual)`. Residuals and activations only in f32: narrower types round between
+/// `activation(alpha * op(A) * op(B) + row + residual)`, over rows as they lie. Residuals and activations only in f32: narrower types round between
 /// the operators.
 pub struct MatMulEpilogue;
 
@@ -26,6 +26,7 @@ impl Pass for MatMulEpilogue {
         for id in cx.order() {
             while turned(cx, id).is_some() {}
             while scaled_operand(cx, id).is_some() {}
+            let _ = rows(cx, id);
             let _ = scaled(cx, id);
             residual(cx, id)?;
             let _ = activation(cx, id);
@@ -67,6 +68,33 @@ fn turned(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
         return Some(());
     }
     None
+}
+
+/// Takes rows that a view puts into one axis, and another takes apart again, in the axes that they have then.
+fn rows(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let op = cx.op::<MatMul>(id).filter(|m| !m.trans_a)?.clone();
+    let inputs = cx.node(id)?.inputs.clone();
+    let (&[Some(a), Some(b), ..], out) = (&inputs[..], cx.node(id)?.outputs.first().copied()??) else { return None };
+    let row = inputs.get(2).copied().flatten().is_none_or(|c| cx.dims(c).is_some_and(|d| d.len() <= 1));
+    (inputs.len() <= 3 && row && cx.dims(b)?.len() == 2 && cx.used_once(out)).then_some(())?;
+    let view = |n: &Node| (n.op.alias() == Alias::View).then(|| n.inputs.first().copied().flatten())?;
+    let &[user] = cx.edit.users(out) else { return None };
+    let y = cx.node(user).filter(|n| view(n) == Some(out))?.outputs.first().copied()??;
+    let ((columns, lead), width) = (cx.dims(y)?.split_last()?, cx.dims(a)?.last()?);
+    columns.same(cx.dims(out)?.last()?).then_some(())?;
+    let dims: Vec<Dim> = lead.iter().chain([width]).cloned().collect();
+    let from = cx.made_by(a).and_then(|(_, n)| view(n))?;
+    let x = match same_shape(cx.dims(from), Some(&dims)) {
+        true => from,
+        false => {
+            let shape = shape_of(dims.iter(), cx.dims(from)?)?;
+            cx.reshape(from, &shape).ok()?
+        }
+    };
+    let inputs = [Some(x)].into_iter().chain(inputs[1..].iter().copied()).collect();
+    cx.absorb(id, Arc::new(MatMul { gemm: false, ..op }), inputs, user, y);
+    cx.prune(vec![Some(a)]);
+    Some(())
 }
 
 /// The number that `v` is multiplied with, and what with.

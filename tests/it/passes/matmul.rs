@@ -73,6 +73,33 @@ fn matmul_sees_through_reshapes() {
     assert_eq!(after[..3], wanted, "{:?}", report.misses);
     assert_eq!(after[3..], ["y = Reshape(%ma, #b)"]);
 
+    // Rows that are laid together for the product alone.
+    for (own, after) in [
+        (&[2, 3, 6], &["y = MatMul(%x, #w, #c)"][..]),
+        (&[6, 1, 6], &["x.axes = Reshape(%x, #x.axes.shape)", "y = MatMul(%x.axes, #w, #c)"]),
+    ] {
+        let mut d = Draft::new();
+        let (x, flat) = (d.input("x", &[2, 3, 4]), d.ints("flat", &[-1, 4]));
+        let f = d.op("f", "Reshape", &[x, flat], vec![]);
+        let m = linear(&mut d, "m", f);
+        let own = d.ints("own", own);
+        let y = d.op("y", "Reshape", &[m, own], vec![]);
+        let (before, left, _) = d.check("matmul_epilogue", vec![y]);
+        assert_eq!(before.len(), 3);
+        assert_eq!(left, after);
+    }
+    // The view cuts the columns up; others read the rows as one axis.
+    for (own, read) in [(&[2, 9, 2], false), (&[2, 3, 6], true)] {
+        let mut d = Draft::new();
+        let (x, flat) = (d.input("x", &[2, 3, 4]), d.ints("flat", &[-1, 4]));
+        let f = d.op("f", "Reshape", &[x, flat], vec![]);
+        let m = linear(&mut d, "m", f);
+        let own = d.ints("own", own);
+        let y = d.op("y", "Reshape", &[m, own], vec![]);
+        let (before, after, _) = d.check("matmul_epilogue", if read { vec![y, m] } else { vec![y] });
+        assert_eq!(before, after);
+    }
+
     // A row of constants.
     let mut d = Draft::new();
     let (x, w) = (d.input("x", &[6, 4]), d.constant("w", &[4, 6], -1.0, 1.0));
@@ -87,18 +114,24 @@ fn matmul_sees_through_reshapes() {
 /// The rows have names: one of them may be open.
 #[test]
 fn matmul_takes_residuals_of_named_rows() {
-    let mut d = Draft::new();
-    let x = d.named_input("x", &["batch", "seq", ""], &[2, 3, 4]);
-    let r = d.named_input("r", &["batch", "seq", ""], &[2, 3, 6]);
-    let flat = d.ints("flat", &[-1, 4]);
-    let x = d.op("xf", "Reshape", &[x, flat], vec![]);
-    let m = linear(&mut d, "m", x);
-    let shape = d.op("shape", "Shape", &[r], vec![]);
-    let m = d.op("ma", "Reshape", &[m, shape], vec![]);
-    let y = d.op("y", "Add", &[m, r], vec![]);
-    let (_, after, report) = d.check("matmul_epilogue", vec![y]);
-    assert!(after.contains(&"m = Gemm(%xf, #w, #c, %r.axes)".to_string()), "{after:#?} {:?}", report.misses);
-    assert!(!after.iter().any(|l| l.contains("Add")), "{after:#?}");
+    for laid_together in [false, true] {
+        let mut d = Draft::new();
+        let r = d.named_input("r", &["batch", "seq", ""], &[2, 3, 6]);
+        let x = if laid_together {
+            let (x, flat) = (d.named_input("x", &["batch", "seq", ""], &[2, 3, 4]), d.ints("flat", &[-1, 4]));
+            d.op("xf", "Reshape", &[x, flat], vec![])
+        } else {
+            d.named_input("x", &["tokens", ""], &[6, 4])
+        };
+        let m = linear(&mut d, "m", x);
+        let shape = d.op("shape", "Shape", &[r], vec![]);
+        let m = d.op("ma", "Reshape", &[m, shape], vec![]);
+        let y = d.op("y", "Add", &[m, r], vec![]);
+        let (_, after, report) = d.check("matmul_epilogue", vec![y]);
+        let wanted = if laid_together { "y = MatMul(%x, #w, #c, %r)" } else { "m = Gemm(%x, #w, #c, %r.axes)" };
+        assert!(after.contains(&wanted.to_string()), "{after:#?} {:?}", report.misses);
+        assert!(!after.iter().any(|l| l.contains("Add")), "{after:#?}");
+    }
 }
 
 /// What an activation was applied to takes no bias any more.

@@ -22,6 +22,7 @@ mod decoder;
 mod fuse_norm;
 mod integers;
 mod matmul;
+mod mha;
 mod models;
 mod norms;
 mod pipeline;

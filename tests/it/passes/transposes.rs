@@ -126,6 +126,44 @@ fn operators_take_their_axes_elsewhere() {
     assert_eq!(names(&after), ["ArgMax", "Cast"]);
 }
 
+/// Items and rows of torch's transformers change places: what works on each row by itself does not mind.
+#[test]
+fn rows_stand_in_any_order() {
+    let rows = |d: &mut Draft, cut: &[i64]| {
+        let x = d.named_input("x", &["batch", "rows", ""], &[2, 5, 6]);
+        let t = d.op("t", "Transpose", &[x], perm(&[1, 0, 2]));
+        let (w, r) = (d.constant("w", &[6, 8], -1.0, 1.0), d.input("r", &[8]));
+        let (g, b) = (d.constant("g", &[8], 0.5, 1.5), d.constant("b", &[8], -1.0, 1.0));
+        let m = d.op("m", "MatMul", &[t, w], vec![]);
+        let s = d.op("s", "Add", &[m, r], vec![]);
+        let n = d.op("n", "LayerNormalization", &[s, g, b], vec![]);
+        let cut = d.ints("cut", cut);
+        d.op("v", "Reshape", &[n, cut], vec![])
+    };
+    let mut d = Draft::new();
+    let v = rows(&mut d, &[0, 0, 2, 4]);
+    let y = d.op("y", "Transpose", &[v], perm(&[1, 0, 2, 3]));
+    let z = d.op("z", "Exp", &[y], vec![]);
+    let (_, after, report) = d.check("transposes", vec![z]);
+    let wanted = ["MatMul", "Add", "LayerNormalization", "Reshape", "Exp"];
+    assert_eq!(names(&after), wanted, "{:?}", report.misses);
+
+    // Another order is made of either.
+    let mut d = Draft::new();
+    let v = rows(&mut d, &[0, 0, 2, 4]);
+    let y = d.op("y", "Transpose", &[v], perm(&[1, 2, 0, 3]));
+    let (_, after, _) = d.check("transposes", vec![y]);
+    assert_eq!(names(&after), ["MatMul", "Add", "LayerNormalization", "Reshape", "Transpose"]);
+
+    // A view that lays rows of several items together needs them where they are.
+    let mut d = Draft::new();
+    let v = rows(&mut d, &[0, -1, 4]);
+    let y = d.op("y", "Transpose", &[v], perm(&[1, 0, 2]));
+    let (before, after, report) = d.check("transposes", vec![y]);
+    assert_eq!(before, after);
+    assert!(report.misses.iter().any(|m| m.contains("'v' (Reshape) needs its axes")), "{:?}", report.misses);
+}
+
 #[test]
 fn parts_and_residuals_between_convolutions() {
     let mut d = Draft::new();

@@ -303,8 +303,20 @@ fn whole(p: &Part) -> bool {
     p.first == 0 && p.count.is_none()
 }
 
-/// Deals the parts out to axes of the given sizes, cutting one in two where it spans more.
+/// Deals the parts out to axes of the given sizes. One of those may go by another name: it has what the others leave.
 fn align(parts: &[Part], dims: &[Dim]) -> Option<Vec<Vec<Part>>> {
+    let left = |i: usize| {
+        let (all, mut others) = (Dim::product(parts.iter().map(|p| &p.size)), dims.to_vec());
+        others[i] = Dim::Known(1);
+        let rest = all.floor_div(&Dim::product(&others));
+        others[i] = rest.clone();
+        (rest.known() != Some(0) && all.same(&Dim::product(&others))).then(|| deal(parts, &others))?
+    };
+    deal(parts, dims).or_else(|| (0..dims.len()).filter(|&i| dims[i].known().is_none()).find_map(left))
+}
+
+/// Deals the parts out to axes of the given sizes, cutting one in two where it spans more.
+fn deal(parts: &[Part], dims: &[Dim]) -> Option<Vec<Vec<Part>>> {
     let mut left: std::collections::VecDeque<Part> = parts.iter().cloned().collect();
     let mut out: Vec<Vec<Part>> = Vec::with_capacity(dims.len());
     for d in dims {

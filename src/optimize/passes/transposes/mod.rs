@@ -4,8 +4,9 @@
 mod cut;
 mod turned;
 
+use crate::err;
 use crate::error::Result;
-use crate::ir::{NodeId, Op, ValueId};
+use crate::ir::{Dim, Fact, NodeId, Op, ValueId};
 use crate::ops::movement::Transpose;
 use crate::optimize::{Pass, PassCtx};
 use cut::{NEVER, Network};
@@ -80,12 +81,19 @@ fn is_own_inverse(perm: &[usize]) -> bool {
     perm.iter().enumerate().all(|(i, &p)| perm[p] == i)
 }
 
-/// The order of a transposition that is not the identity.
+/// The order of a transposition that is not the identity, up to the last axis that it moves: one order for values of any rank.
 fn order_of(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Vec<usize>> {
     let t = cx.op::<Transpose>(id)?;
     let rank = cx.dims(cx.node(id)?.inputs.first().copied()??)?.len();
-    let perm = t.perm.clone().unwrap_or_else(|| (0..rank).rev().collect());
-    (perm.len() == rank && !perm.is_sorted()).then_some(perm)
+    let mut perm = t.perm.clone().unwrap_or_else(|| (0..rank).rev().collect());
+    let last = perm.iter().enumerate().rposition(|(i, &p)| i != p).filter(|_| perm.len() == rank)?;
+    perm.truncate(last + 1);
+    Some(perm)
+}
+
+/// An order for values of a rank: the axes behind it stay.
+fn of_rank(order: &[usize], rank: usize) -> Option<Vec<usize>> {
+    (order.len() <= rank).then(|| order.iter().copied().chain(order.len()..rank).collect())
 }
 
 /// What a node is, seen with one order of axes.
@@ -137,7 +145,7 @@ fn kinds(cx: &PassCtx<'_, '_>, perm: &[usize], order: &[NodeId]) -> HashMap<Node
         };
         let is_inside = match &kind {
             Kind::Enters => true,
-            Kind::Free(t) => t.data.iter().any(|&i| at(i).is_some_and(|v| inside.contains(&v))),
+            Kind::Free(t) => t.outputs && t.data.iter().any(|&i| at(i).is_some_and(|v| inside.contains(&v))),
             _ => false,
         };
         if is_inside {
@@ -223,7 +231,11 @@ fn plan(cx: &PassCtx<'_, '_>, perm: &[usize]) -> Plan {
 /// Makes the nodes of a plan work on the other order.
 fn turn(cx: &mut PassCtx<'_, '_>, plan: Plan) -> Result<()> {
     let back = inverse(&plan.perm);
-    let forth: Arc<dyn Op> = Arc::new(Transpose { perm: Some(plan.perm.clone()) });
+    let op = |order: &[usize], rank: Option<usize>| -> Result<Arc<dyn Op>> {
+        let perm = rank.and_then(|r| of_rank(order, r));
+        let perm = perm.ok_or_else(|| err!(Internal, "a value whose axes {order:?} are not known"))?;
+        Ok(Arc::new(Transpose { perm: Some(perm) }))
+    };
     // For a value as the graph has it the turned one.
     let mut others: HashMap<ValueId, ValueId> = HashMap::new();
     for (id, t) in plan.turned {
@@ -247,8 +259,8 @@ fn turn(cx: &mut PassCtx<'_, '_>, plan: Plan) -> Result<()> {
                 Some(&turned) => turned,
                 None => {
                     let name = format!("{}.turned", cx.graph().value(v).name);
-                    let made =
-                        cx.edit.node(&name, Arc::new(Transpose { perm: Some(back.clone()) }), vec![Some(v)], 1)?[0];
+                    let turn = op(&back, cx.dims(v).map(<[Dim]>::len))?;
+                    let made = cx.edit.node(&name, turn, vec![Some(v)], 1)?[0];
                     others.insert(v, made);
                     made
                 }
@@ -283,14 +295,16 @@ fn turn(cx: &mut PassCtx<'_, '_>, plan: Plan) -> Result<()> {
         let made = cx.edit.node(&format!("{}.turned", node.name), t.op, inputs, node.outputs.len())?;
         for (v, made) in node.outputs.iter().zip(made) {
             let Some(v) = *v else { continue };
+            let forth = op(&plan.perm, cx.dims(v).map(<[Dim]>::len))?;
             // What was known of the sizes stays known.
-            if let (Some(dims), Some(dtype)) = (cx.dims(v).filter(|d| d.len() == back.len()), cx.dtype(v)) {
-                let dims = back.iter().map(|&p| dims[p].clone()).collect();
-                cx.edit.set_fact(made, crate::ir::Fact::tensor(dtype, dims));
+            let order = cx.dims(v).and_then(|d| of_rank(&back, d.len()));
+            if let (Some(dims), Some(order), Some(dtype)) = (cx.dims(v), order, cx.dtype(v)) {
+                let dims = order.iter().map(|&p| dims[p].clone()).collect();
+                cx.edit.set_fact(made, Fact::tensor(dtype, dims));
             }
             others.insert(v, made);
             let name = cx.graph().value(v).name.clone();
-            let way = cx.edit.node(&name, forth.clone(), vec![Some(made)], 1)?;
+            let way = cx.edit.node(&name, forth, vec![Some(made)], 1)?;
             if let Some((maker, _)) = cx.graph().value(way[0]).producer {
                 cx.edit.move_output(maker, 0, v);
             }

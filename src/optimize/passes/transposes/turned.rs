@@ -1,19 +1,23 @@
 //! How operators work on operands whose axes stand in another order.
 
+use super::of_rank;
 use crate::ir::op::resolve_axis;
-use crate::ir::{Node, NodeId, Op, ValueId};
+use crate::ir::{Dim, Node, NodeId, Op, ValueId};
+use crate::ops::attention::{Attention, Views};
 use crate::ops::cast::Cast;
 use crate::ops::conv::Conv;
 use crate::ops::linear::MatMul;
-use crate::ops::movement::{Concat, Gather, Pad, Slice, Split, Tile};
+use crate::ops::movement::{Concat, Gather, Pad, Slice, Split, Tile, Transpose};
 use crate::ops::norm::{ChannelLayerNorm, LayerNormalization};
 use crate::ops::pointwise::{Binary, Clip, Pointwise, Unary, Variadic, Where};
 use crate::ops::quant::{Dequantize, Quantize};
 use crate::ops::reduce::{Arg, Reduce};
 use crate::ops::resize::Resize;
+use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
 use crate::ops::softmax::Softmax;
 use crate::ops::window::Window;
 use crate::optimize::PassCtx;
+use crate::optimize::pass::shape_of;
 use crate::tensor::{DType, Element, Tensor};
 use std::sync::Arc;
 
@@ -51,29 +55,47 @@ impl Turned {
     }
 }
 
-/// The node over operands that are transposed by `back`; `None` where it needs its axes where they are.
-pub fn turned(cx: &PassCtx<'_, '_>, id: NodeId, back: &[usize]) -> Option<Turned> {
-    let node = cx.node(id)?;
-    let rank = back.len();
+/// The node over operands that are transposed by `order`; `None` where it needs its axes where they are.
+pub fn turned(cx: &PassCtx<'_, '_>, id: NodeId, order: &[usize]) -> Option<Turned> {
+    let made = |v: &ValueId| cx.dims(*v).is_some_and(|d| d.len() >= order.len());
+    node(cx, cx.node(id)?, order).filter(|t| !t.outputs || cx.graph().node(id).outputs.iter().flatten().all(made))
+}
+
+fn node(cx: &PassCtx<'_, '_>, node: &Node, order: &[usize]) -> Option<Turned> {
     let at = |i: usize| node.inputs.get(i).copied().flatten();
+    let x = at(0)?;
+    let op = &*node.op;
+    // Elementwise operators have the rank of their results.
+    let first = if is_elementwise(op) { node.outputs.first().copied()?? } else { x };
+    let rank = cx.dims(first)?.len();
+    let back = &of_rank(order, rank)?;
     // Old axis `a` is axis `to(a)` now.
     let to = |a: usize| back.iter().position(|&b| b == a);
     let axis = |a: i64| to(resolve_axis(a, rank).ok()?).map(|a| a as i64);
-    let of_rank = |v: ValueId| cx.dims(v).is_some_and(|d| d.len() == rank);
     let list = |i: usize| cx.graph().fact(at(i)?).as_tensor()?.ints();
-    let op = &*node.op;
-    let x = at(0)?;
     if is_elementwise(op) {
-        return elementwise(cx, node, back);
+        return elementwise(cx, node, order.len(), back);
     }
-    if let Some(m) = op.downcast::<MatMul>() {
-        return product(cx, node, m, back);
-    }
-    if !of_rank(x) || cx.graph().fact(x).constant().is_some() {
+    if cx.graph().fact(x).constant().is_some() {
         return None;
     }
+    if let Some(m) = op.downcast::<MatMul>() {
+        return rows(cx, node, m, order.len(), rank).or_else(|| product(cx, node, m, back));
+    }
+    if op.is::<Reshape>() || op.is::<Squeeze>() || op.is::<Unsqueeze>() || op.is::<Flatten>() {
+        return view(cx, node, order);
+    }
+    if let Some(a) = op.downcast::<Attention>() {
+        return attention(node, a, order);
+    }
+    if let Some(t) = op.downcast::<Transpose>() {
+        // Another order: it reads its operand in any.
+        let perm = t.perm.clone().unwrap_or_else(|| (0..rank).rev().collect());
+        let perm = perm.into_iter().map(to).collect::<Option<_>>()?;
+        return Some(Turned { outputs: false, ..Turned::with(node, Transpose { perm: Some(perm) }, vec![0]) });
+    }
     if let Some(c) = op.downcast::<Concat>() {
-        let all = node.inputs.iter().all(|v| v.is_some_and(of_rank));
+        let all = node.inputs.iter().all(|v| v.is_some_and(|v| cx.dims(v).is_some_and(|d| d.len() == rank)));
         return all.then_some(Turned::with(node, Concat { axis: axis(c.axis)? }, (0..node.inputs.len()).collect()));
     }
     if let Some(s) = op.downcast::<Split>() {
@@ -167,6 +189,9 @@ pub fn turned(cx: &PassCtx<'_, '_>, id: NodeId, back: &[usize]) -> Option<Turned
     }
     if let Some(l) = op.downcast::<LayerNormalization>() {
         let alone = node.outputs.iter().skip(1).all(Option::is_none);
+        if alone && resolve_axis(l.axis, rank).ok()? >= order.len() {
+            return Some(Turned::same(node, vec![0]));
+        }
         let last = resolve_axis(l.axis, rank).ok()? + 1 == rank && channels_second(back);
         let same_type = node.inputs.iter().flatten().all(|&v| cx.dtype(v) == cx.dtype(x));
         let channels = cx.dims(x)?.last()?.known()?;
@@ -203,8 +228,8 @@ fn is_elementwise(op: &dyn Op) -> bool {
         || op.downcast::<Dequantize>().is_some_and(|q| q.grain.block == 0)
 }
 
-/// Operands broadcast as before: constants are turned too, single numbers stay.
-fn elementwise(cx: &PassCtx<'_, '_>, node: &Node, back: &[usize]) -> Option<Turned> {
+/// Operands broadcast as before: constants are turned too; single numbers stay, and what has only axes behind the `moved` ones.
+fn elementwise(cx: &PassCtx<'_, '_>, node: &Node, moved: usize, back: &[usize]) -> Option<Turned> {
     let rank = back.len();
     let mut t = Turned::same(node, Vec::new());
     for (i, v) in node.inputs.iter().enumerate() {
@@ -220,7 +245,7 @@ fn elementwise(cx: &PassCtx<'_, '_>, node: &Node, back: &[usize]) -> Option<Turn
             t.constants.push((i, constant(tensor, back)?));
         } else if own == rank {
             t.data.push(i);
-        } else {
+        } else if own + moved > rank {
             return None;
         }
     }
@@ -243,12 +268,50 @@ fn constant(tensor: &Tensor, back: &[usize]) -> Option<Constant> {
     Some(Constant { tensor: tensor.reshaped(&full).ok()?, perm: Some(back.to_vec()) })
 }
 
+/// A view that keeps the axes that are moved.
+fn view(cx: &PassCtx<'_, '_>, node: &Node, order: &[usize]) -> Option<Turned> {
+    let dims = |v: &[Option<ValueId>]| cx.dims(v.first().copied()??);
+    let (from, to) = (dims(&node.inputs)?, dims(&node.outputs)?);
+    let ((from_kept, from_rest), (to_kept, to_rest)) =
+        (from.split_at_checked(order.len())?, to.split_at_checked(order.len())?);
+    // One of them may go by another name: it has what the others leave.
+    let renamed = from_kept.iter().zip(to_kept).filter(|(a, b)| !a.same(b)).count();
+    (renamed <= 1 && Dim::product(from_rest).same(&Dim::product(to_rest))).then_some(())?;
+    let turn =
+        |d: &[Dim]| -> Option<Vec<Dim>> { Some(of_rank(order, d.len())?.iter().map(|&b| d[b].clone()).collect()) };
+    let shape = shape_of(turn(to)?.iter(), &turn(from)?)?;
+    Turned::with(node, Reshape { allow_zero: false }, vec![0]).ints(1, &shape)
+}
+
+/// Attention that reads its operands where they lie, and writes its result as it is wanted.
+fn attention(node: &Node, a: &Attention, order: &[usize]) -> Option<Turned> {
+    let views = a.views.as_ref().filter(|_| node.outputs.iter().skip(1).all(Option::is_none))?;
+    fn turn<T: Clone>(axes: &[T], order: &[usize]) -> Option<Vec<T>> {
+        // The last axis stays.
+        let back = of_rank(order, axes.len()).filter(|_| order.len() < axes.len())?;
+        Some(back.iter().map(|&b| axes[b].clone()).collect())
+    }
+    let [q, k, v] = &views.operands;
+    let operands = [turn(q, order)?, turn(k, order)?, turn(v, order)?];
+    let views = Views { operands, result: turn(&views.result, order)? };
+    Some(Turned::with(node, Attention { views: Some(Arc::new(views)), ..a.clone() }, vec![0, 1, 2]))
+}
+
+/// Rows of a product with one matrix stand in any order.
+fn rows(cx: &PassCtx<'_, '_>, node: &Node, m: &MatMul, moved: usize, rank: usize) -> Option<Turned> {
+    let ranks = |i: usize| node.inputs.get(i).copied().flatten().map(|v| cx.dims(v).map(<[Dim]>::len));
+    let one = ranks(1)?? == 2 && !m.trans_a && !m.gemm && moved < rank;
+    let fits = one && ranks(2).is_none_or(|c| c.is_some_and(|c| c + moved <= rank));
+    let data = if ranks(3).is_some() { vec![0, 3] } else { vec![0] };
+    fits.then(|| Turned::same(node, data))
+}
+
 /// A product with one matrix over the channels of an image is a convolution of one place.
 fn product(cx: &PassCtx<'_, '_>, node: &Node, m: &MatMul, back: &[usize]) -> Option<Turned> {
     let rank = back.len();
     let at = |i: usize| node.inputs.get(i).copied().flatten();
-    let (x, w) = (at(0)?, cx.graph().fact(at(1)?).constant()?.clone());
-    let image = channels_second(back) && cx.dims(x)?.len() == rank && cx.graph().fact(x).constant().is_none();
+    let w = cx.graph().fact(at(1)?).constant()?.clone();
+    let image = channels_second(back);
     let plain = !m.trans_a && !m.gemm && m.alpha == 1.0 && m.beta == 1.0 && w.dtype() == DType::F32;
     let &[a, b] = w.shape() else { return None };
     let out = if m.trans_b { a } else { b };
