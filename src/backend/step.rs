@@ -1,8 +1,10 @@
 //! Steps: what a plan is a list of.
 
 use super::Memory;
-use crate::error::Result;
-use std::sync::Arc;
+use crate::base::cancel::Stop;
+use crate::base::parallel::Parallel;
+use crate::error::{Error, Result};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a value is during a run.
 #[derive(Clone, Copy, Debug)]
@@ -156,6 +158,63 @@ pub trait Step: Send + Sync {
         "?"
     }
 }
+
+/// Runs a step's phases, each over all threads; `stop` may end it between tasks.
+///
+/// # Safety
+/// The operands are those the step was bound for; `scratch` holds `each` bytes for each thread, no fewer than the step's
+/// `scratch_bytes`, and nobody else uses them.
+pub unsafe fn run_phases(
+    step: &dyn Step,
+    args: &StepArgs<'_>,
+    scratch: *mut u8,
+    each: usize,
+    threads: &dyn Parallel,
+    stop: &Stop<'_>,
+) -> Result<()> {
+    let armed = stop.is_armed();
+    for phase in 0..step.phases() {
+        let n = step.tasks(phase);
+        if n == 1 || threads.width() == 1 {
+            for task in 0..n {
+                if armed {
+                    stop.check()?;
+                }
+                // SAFETY: operands as bound; one thread uses the scratch; phases go in order.
+                unsafe { step.run(args, phase, task, scratch)? };
+            }
+            continue;
+        }
+        let failed: Mutex<Option<Error>> = Mutex::new(None);
+        let scratch = SendPtr(scratch);
+        threads.run(n, &|worker, task| {
+            let mine = scratch.at(worker * each);
+            let stopped = if armed { stop.check() } else { Ok(()) };
+            // SAFETY: as above; each worker has its own scratch, for `worker` is below the width it was made for.
+            if let Err(e) = stopped.and_then(|()| unsafe { step.run(args, phase, task, mine) }) {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+            }
+        });
+        if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(e);
+        }
+    }
+    Ok(())
+}
+
+/// The scratch of all workers.
+struct SendPtr(*mut u8);
+
+impl SendPtr {
+    fn at(&self, offset: usize) -> *mut u8 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+// SAFETY: workers use disjoint parts.
+unsafe impl Send for SendPtr {}
+// SAFETY: as above.
+unsafe impl Sync for SendPtr {}
 
 /// A step of one phase from a closure.
 pub struct FnStep<F> {

@@ -1,6 +1,9 @@
 //! The one way that work is spread over threads.
 
+use crate::err;
+use crate::error::Result;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+use std::sync::{Mutex, PoisonError};
 
 /// Runs tasks on threads. The engine's own pool implements it, and a host may supply another.
 pub trait Parallel: Send + Sync {
@@ -36,6 +39,14 @@ impl Parallel for rayon::ThreadPool {
         let each = |i| task(rayon::current_thread_index().unwrap_or(0), i);
         self.install(|| (0..n).into_par_iter().with_max_len(1).for_each(each));
     }
+}
+
+/// What `f` makes of each index below `n`, in their order, computed on the threads.
+pub fn map<T: Send>(threads: &dyn Parallel, n: usize, f: impl Fn(usize) -> T + Sync) -> Result<Vec<T>> {
+    let made: Vec<Mutex<Option<T>>> = (0..n).map(|_| Mutex::new(None)).collect();
+    threads.run(n, &|_, i| *made[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(f(i)));
+    let made = made.into_iter().map(|m| m.into_inner().unwrap_or_else(PoisonError::into_inner));
+    made.map(|m| m.ok_or_else(|| err!(Internal, "the threads left out a task"))).collect()
 }
 
 #[cfg(test)]

@@ -233,6 +233,7 @@ fn cases() -> Vec<Case> {
 mod tests {
     use super::*;
     use crate::backend::cpu::{CpuBackend, evaluate};
+    use crate::base::parallel::Serial;
     use crate::kernels::isa::Isa;
 
     #[test]
@@ -242,7 +243,7 @@ mod tests {
         for bad in [2i64, -1, i64::MAX] {
             let x = Tensor::from_slice(&[1, 2], &[0.0f32, 0.0]).unwrap();
             let t = Tensor::from_slice(&[1], &[bad]).unwrap();
-            let got = evaluate(&cpu, "x", &op, &[Some(x), Some(t)], &[Fact::sized(DType::F32, &[])]);
+            let got = evaluate(&cpu, &Serial, "x", &op, &[Some(x), Some(t)], &[Fact::sized(DType::F32, &[])]);
             assert!(got.unwrap_err().to_string().contains("classes"));
         }
     }

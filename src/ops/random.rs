@@ -165,14 +165,14 @@ fn bind_fill(op: &Fill, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 }
 
 /// In the shape of strings.
-fn fill_like_strings(op: &Fill, _: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
+fn fill_like_strings(op: &Fill, cx: &mut EagerCtx<'_>, args: &[Arg<'_>]) -> Result<Values> {
     let ([x], Some(dtype)) = (args, op.dtype) else { bail!(InvalidModel, "{} of this shape needs a dtype", op.name()) };
     let mut y = [Tensor::uninit(dtype, x.tensor()?.shape())?];
     let outputs = [Some(Operand::dense(dtype, y[0].shape()))];
     let node = NodeView { name: op.name(), op, inputs: &[], outputs: &outputs };
     let cache = PackedCache::new();
     let step = bind_fill(op, &CpuCtx { node: &node, isa: Isa::SCALAR, cache: &cache })?;
-    run_now(&*step, &[], &mut y)?;
+    run_now(&*step, &[], &mut y, cx.pool)?;
     Ok(y.into_iter().map(Value::Tensor).collect())
 }
 

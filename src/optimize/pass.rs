@@ -1,6 +1,7 @@
 //! What a pass is, and what it sees.
 
 use crate::backend::cpu::CpuBackend;
+use crate::base::parallel::Parallel;
 use crate::error::Result;
 use crate::ir::build::infer_op;
 use crate::ir::edit::Editor;
@@ -41,6 +42,8 @@ pub struct PassCtx<'a, 'g> {
     pub edit: &'a mut Editor<'g>,
     /// For folding.
     pub cpu: &'a CpuBackend,
+    /// On which constants are computed.
+    pub threads: &'a dyn Parallel,
     /// Bytes that folding may still add.
     pub(super) room: &'a mut usize,
     /// DequantizeLinear of constants stays: whoever reads the graph next looks for groups of quantised operators.

@@ -3,6 +3,7 @@
 use super::pass::{Pass, PassCtx, PassReport};
 use super::passes;
 use crate::backend::cpu::CpuBackend;
+use crate::base::parallel::Parallel;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::edit::Editor;
 use crate::ir::{Graph, NodeId, verify};
@@ -24,9 +25,14 @@ pub struct Options {
 /// Rounds of the whole pipeline at most: a pass may open the way for one before it.
 const MAX_ROUNDS: usize = 6;
 
-/// Optimises a graph and the graphs inside it. Returns what each pass did.
-pub fn optimize(graph: &mut Graph, cpu: &CpuBackend, options: &Options) -> Result<Vec<PassReport>> {
-    optimize_with(graph, &passes::all(), cpu, options)
+/// Optimises a graph and the graphs inside it; constants are computed on the threads. Returns what each pass did.
+pub fn optimize(
+    graph: &mut Graph,
+    cpu: &CpuBackend,
+    threads: &dyn Parallel,
+    options: &Options,
+) -> Result<Vec<PassReport>> {
+    optimize_with(graph, &passes::all(), cpu, threads, options)
 }
 
 /// The same with other passes.
@@ -34,6 +40,7 @@ pub fn optimize_with(
     graph: &mut Graph,
     passes: &[Box<dyn Pass>],
     cpu: &CpuBackend,
+    threads: &dyn Parallel,
     options: &Options,
 ) -> Result<Vec<PassReport>> {
     // A copy shares operators and constants.
@@ -45,7 +52,7 @@ pub fn optimize_with(
         };
         let on = passes.iter().map(|p| &**p).filter(is_on).collect();
         let room = passes::room(graph);
-        let mut run = Run { all: passes, on, cpu, options, room, reports: Vec::new() };
+        let mut run = Run { all: passes, on, cpu, threads, options, room, reports: Vec::new() };
         match (run.whole(graph), &original) {
             (Ok(()), _) => {
                 run.reports.append(&mut failed);
@@ -66,6 +73,7 @@ struct Run<'a> {
     all: &'a [Box<dyn Pass>],
     on: Vec<&'a dyn Pass>,
     cpu: &'a CpuBackend,
+    threads: &'a dyn Parallel,
     options: &'a Options,
     /// Bytes that folding may still add.
     room: usize,
@@ -106,8 +114,8 @@ impl Run<'_> {
     fn one(&mut self, pass: &dyn Pass, edit: &mut Editor<'_>) -> Result<bool> {
         let report = PassReport { pass: pass.name(), ..Default::default() };
         let before = self.options.onnx.map(|version| (version, edit.graph().unsaid(version), edit.graph().clone()));
-        let (cpu, room, keep_groups) = (self.cpu, &mut self.room, before.is_some());
-        let mut cx = PassCtx { edit: &mut *edit, cpu, room, keep_groups, report, missed: Vec::new() };
+        let (cpu, threads, room, keep_groups) = (self.cpu, self.threads, &mut self.room, before.is_some());
+        let mut cx = PassCtx { edit: &mut *edit, cpu, threads, room, keep_groups, report, missed: Vec::new() };
         pass.run(&mut cx)?;
         let mut report = cx.finish_report();
         edit.settle()?;

@@ -9,10 +9,10 @@ use super::segment::{Item, Segment, SlotKind, StepItem, Tail};
 use super::specialise::{Ready, Start, again, missing, specialise, specialise_first};
 use super::template::Template;
 use crate::backend::cpu::Arg;
-use crate::backend::step::{Place, StepArgs};
+use crate::backend::step::{Place, StepArgs, run_phases};
 use crate::base::cancel::Stop;
 use crate::base::parallel::Parallel;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::ir::{Fact, Node, TensorFact, ValueId};
 use crate::tensor::{Tensor, TensorView, Value};
 use crate::{ensure, err};
@@ -283,7 +283,10 @@ impl Program {
                     if s.space != 0 {
                         args = args.with_device_workspace(s.space, s.workspace);
                     }
-                    run_step(cx, s, &args, frame.scratch.ptr(), segment.scratch).context(|| self.describe(s))?;
+                    let (scratch, each) = (frame.scratch.ptr(), segment.scratch);
+                    // SAFETY: operands as bound, in places of their sizes; the frame has scratch for all threads.
+                    unsafe { run_phases(&*s.step, &args, scratch, each, cx.pool, &cx.stop) }
+                        .context(|| self.describe(s))?;
                     if s.space != 0 && cx.profile.is_some() {
                         // The step is only queued yet; its time is wanted.
                         self.target.backend(s.backend).sync()?;
@@ -375,49 +378,3 @@ fn view_place(t: &TensorView<'_>) -> Result<Place> {
     );
     Ok(Place { addr: t.ptr().cast_mut(), space: 0 })
 }
-
-/// Runs a step's phases over the pool.
-fn run_step(cx: &RunCtx<'_>, s: &StepItem, args: &StepArgs<'_>, scratch: *mut u8, each: usize) -> Result<()> {
-    let armed = cx.stop.is_armed();
-    for phase in 0..s.step.phases() {
-        let n = s.step.tasks(phase);
-        if n == 1 || cx.pool.width() == 1 {
-            for task in 0..n {
-                if armed {
-                    cx.stop.check()?;
-                }
-                // SAFETY: operands as bound; one thread uses the scratch; phases go in order.
-                unsafe { s.step.run(args, phase, task, scratch)? };
-            }
-            continue;
-        }
-        let failed: Mutex<Option<Error>> = Mutex::new(None);
-        let scratch = SendPtr(scratch);
-        cx.pool.run(n, &|worker, task| {
-            let mine = scratch.at(worker * each);
-            let stopped = if armed { cx.stop.check() } else { Ok(()) };
-            // SAFETY: as above; each worker has its own scratch, for `worker` is below the width it was made for.
-            if let Err(e) = stopped.and_then(|()| unsafe { s.step.run(args, phase, task, mine) }) {
-                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
-            }
-        });
-        if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(e);
-        }
-    }
-    Ok(())
-}
-
-/// The scratch of all workers.
-struct SendPtr(*mut u8);
-
-impl SendPtr {
-    fn at(&self, offset: usize) -> *mut u8 {
-        self.0.wrapping_add(offset)
-    }
-}
-
-// SAFETY: workers use disjoint parts.
-unsafe impl Send for SendPtr {}
-// SAFETY: as above.
-unsafe impl Sync for SendPtr {}

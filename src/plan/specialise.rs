@@ -15,7 +15,7 @@ use crate::backend::cpu::evaluate;
 use crate::backend::step::NO_VALUE;
 use crate::backend::{Layout, Operand};
 use crate::base::alloc::ALIGN;
-use crate::base::parallel::Parallel;
+use crate::base::parallel::{Parallel, Serial};
 use crate::error::{Context, Result};
 use crate::ir::build::{describe_with_inputs, infer_op};
 use crate::ir::fact::MAX_CONTENTS;
@@ -503,7 +503,7 @@ fn fold(program: &Program, node: &Node, inputs: &[&Fact], outputs: &[Fact]) -> R
             (_, None) => return Ok(None),
         }
     }
-    let results = evaluate(&program.target.cpu, &node.name, &*node.op, &tensors, outputs)?;
+    let results = evaluate(&program.target.cpu, &Serial, &node.name, &*node.op, &tensors, outputs)?;
     // Strings have no slots: they are made in the run.
     Ok(results.filter(|r| r.iter().all(|t| t.dtype() != DType::String)))
 }

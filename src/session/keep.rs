@@ -59,7 +59,7 @@ pub(super) fn optimized(
         None => Vec::new(),
         Some(o) => {
             let onnx = Some(default_version(&imported.opsets));
-            optimize::optimize(&mut imported.graph, &cpu, &optimize::Options { onnx, ..o })?
+            optimize::optimize(&mut imported.graph, &cpu, &*options.threads()?, &optimize::Options { onnx, ..o })?
         }
     };
     let exported = export(&imported.graph, &imported.defaults, &imported.opsets, model, &env.registry)?;

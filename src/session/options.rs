@@ -2,7 +2,9 @@
 
 use super::compiled::Compiled;
 use crate::bail;
-use crate::base::parallel::Parallel;
+use crate::base::cores::available_cores;
+use crate::base::parallel::{Parallel, Serial};
+use crate::base::pool::Pool;
 use crate::error::{Context, Result};
 use crate::kernels::isa::{Isa, Level};
 use crate::optimize;
@@ -138,6 +140,16 @@ impl SessionOptions {
     /// The instructions to use.
     pub(super) fn isa(&self) -> Isa {
         self.isa.map_or(Isa::detect(), |l| Isa::detect().cap(l))
+    }
+    /// The threads to use.
+    pub(super) fn threads(&self) -> Result<Arc<dyn Parallel>> {
+        Ok(match (&self.pool, self.threads) {
+            (Some(p), _) => p.clone(),
+            (None, n) => match if n == 0 { available_cores() } else { n } {
+                1 => Arc::new(Serial),
+                n => Arc::new(Pool::new(n, self.spin)?),
+            },
+        })
     }
     /// What the optimiser is to do, if anything.
     pub(super) fn passes(&self) -> Option<optimize::Options> {

@@ -4,6 +4,7 @@
 //! that overrides one makes a second program, in which all of them are inputs.
 
 use super::{Io, io::described};
+use crate::base::parallel::Parallel;
 use crate::error::{Context, Error, Result};
 use crate::ir::Graph;
 use crate::optimize;
@@ -38,11 +39,11 @@ impl Overridable {
         Overridable { ios, values, graph, passes, target, program: OnceLock::new() }
     }
     /// The program that takes them as inputs, after the others.
-    pub fn program(&self) -> Result<&Program> {
+    pub fn program(&self, threads: &dyn Parallel) -> Result<&Program> {
         let made = self.program.get_or_init(|| {
             let mut graph = self.graph.clone();
             if let Some(passes) = &self.passes {
-                optimize::optimize(&mut graph, &self.target.cpu, passes)?;
+                optimize::optimize(&mut graph, &self.target.cpu, threads, passes)?;
             }
             Program::new(Arc::new(graph), self.target.clone())
         });

@@ -9,10 +9,8 @@ use crate::backend::PackedCache;
 use crate::backend::cpu::CpuBackend;
 use crate::base::budget::Budget;
 use crate::base::cancel::{CancelToken, Stop};
-use crate::base::cores::available_cores;
 use crate::base::fpmode::FpMode;
-use crate::base::parallel::{Parallel, Serial};
-use crate::base::pool::Pool;
+use crate::base::parallel::Parallel;
 use crate::error::{Context, Result};
 use crate::import::{Imported, import_model, import_overridable, overridable_inputs};
 use crate::ir::{Dim, Fact};
@@ -119,6 +117,7 @@ impl Session {
         let Devices { backends: devices, required, warnings: passed_over } = devices::open(env, &options.devices)?;
         warnings.extend(passed_over);
         let wanted = options.passes();
+        let pool = options.threads()?;
         // Where that reading fails (a shape that must be known, say), the defaults are constants and nothing else.
         let open: Option<Imported> = match overridable_inputs(&model) {
             names if names.is_empty() => None,
@@ -131,8 +130,10 @@ impl Session {
             },
         };
         let mut graph = imported.graph;
+        // Folding rounds as the model's authors saw it, whatever a run does with denormals.
+        let threads = Flushing { inner: &*pool, flush: false, budget: &budget };
         let passes = match &wanted {
-            Some(o) => optimize::optimize(&mut graph, &cpu, o)?,
+            Some(o) => optimize::optimize(&mut graph, &cpu, &threads, o)?,
             None => Vec::new(),
         };
         for r in &passes {
@@ -156,13 +157,6 @@ impl Session {
         }
         let metadata = Metadata::of(&model, imported.opsets);
         drop(model);
-        let pool: Arc<dyn Parallel> = match (&options.pool, options.threads) {
-            (Some(p), _) => p.clone(),
-            (None, n) => match if n == 0 { available_cores() } else { n } {
-                1 => Arc::new(Serial),
-                n => Arc::new(Pool::new(n, options.spin)?),
-            },
-        };
         let target = Arc::new(Target { cpu, devices, required, cache, plan_bytes: options.plan_bytes });
         let overridable = open.map(|o| Overridable::new(o.graph, o.defaults, wanted, target.clone()));
         let program = Program::new(Arc::new(graph), target)?;
@@ -351,7 +345,7 @@ impl Session {
         let stop = Stop::new(options.cancel.as_ref(), options.deadline);
         let cx = RunCtx { pool: &flushing, stop, profile };
         match self.overridable.as_ref().filter(|_| overridden) {
-            Some(o) => o.program()?.run(&cx, inputs, outputs),
+            Some(o) => o.program(&flushing)?.run(&cx, inputs, outputs),
             None => self.program.run(&cx, inputs, outputs),
         }
     }

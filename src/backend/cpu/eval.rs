@@ -1,10 +1,12 @@
 //! One operator on tensors, at once: constant folding at load, shape arithmetic when a plan is made.
 
 use super::{Arg, CpuBackend, EagerCtx, Memory};
-use crate::backend::step::{Place, StepArgs};
+use crate::backend::step::{Place, StepArgs, run_phases};
 use crate::backend::{Backend, NodeView, Operand, PackedCache, Step};
-use crate::base::alloc::Buffer;
-use crate::base::parallel::Serial;
+use crate::base::alloc::{ALIGN, Buffer};
+use crate::base::cancel::Stop;
+use crate::base::checked;
+use crate::base::parallel::Parallel;
 use crate::error::Result;
 use crate::ir::{Fact, Op};
 use crate::tensor::{Tensor, Value};
@@ -14,6 +16,7 @@ use crate::{bail, err};
 /// way to compute it from tensors alone (a subgraph inside, a value that is no tensor).
 pub fn evaluate(
     cpu: &CpuBackend,
+    threads: &dyn Parallel,
     name: &str,
     op: &dyn Op,
     inputs: &[Option<Tensor>],
@@ -25,13 +28,20 @@ pub fn evaluate(
     let plain = inputs.iter().flatten().all(|t| t.dtype() != crate::tensor::DType::String)
         && facts.iter().all(Fact::is_concrete);
     if plain && cpu.bindings().has_step(op) {
-        step(cpu, name, op, inputs, facts).map(Some)
+        step(cpu, threads, name, op, inputs, facts).map(Some)
     } else {
-        eager(cpu, op, inputs, facts.len())
+        eager(cpu, threads, op, inputs, facts.len())
     }
 }
 
-fn step(cpu: &CpuBackend, name: &str, op: &dyn Op, inputs: &[Option<Tensor>], facts: &[Fact]) -> Result<Vec<Tensor>> {
+fn step(
+    cpu: &CpuBackend,
+    threads: &dyn Parallel,
+    name: &str,
+    op: &dyn Op,
+    inputs: &[Option<Tensor>],
+    facts: &[Fact],
+) -> Result<Vec<Tensor>> {
     let operand = |t: &Tensor| Operand { constant: Some(t.clone()), ..Operand::dense(t.dtype(), t.shape()) };
     let ins: Vec<_> = inputs.iter().map(|t| t.as_ref().map(operand)).collect();
     let mut results = Vec::with_capacity(facts.len());
@@ -41,13 +51,20 @@ fn step(cpu: &CpuBackend, name: &str, op: &dyn Op, inputs: &[Option<Tensor>], fa
     }
     let outs: Vec<_> = results.iter().map(|t| Some(Operand::dense(t.dtype(), t.shape()))).collect();
     let step = cpu.bind(&NodeView { name, op, inputs: &ins, outputs: &outs }, &PackedCache::new())?;
-    run_now(&*step, inputs, &mut results)?;
+    run_now(&*step, inputs, &mut results, threads)?;
     Ok(results)
 }
 
-/// Runs all of a step on this thread, on dense host tensors; `results` must be new.
-pub fn run_now(step: &dyn Step, inputs: &[Option<Tensor>], results: &mut [Tensor]) -> Result<()> {
-    let (scratch, workspace) = (Buffer::uninit(step.scratch_bytes())?, Buffer::uninit(step.workspace_bytes())?);
+/// Runs all of a step on dense host tensors; `results` must be new.
+pub fn run_now(
+    step: &dyn Step,
+    inputs: &[Option<Tensor>],
+    results: &mut [Tensor],
+    threads: &dyn Parallel,
+) -> Result<()> {
+    let each = step.scratch_bytes().next_multiple_of(ALIGN);
+    let scratch = Buffer::uninit(checked::product(&[each, threads.width()])?)?;
+    let workspace = Buffer::uninit(step.workspace_bytes())?;
     let place = |addr: *const u8| Place { addr: addr.cast_mut(), space: 0 };
     inputs.iter().flatten().try_for_each(Tensor::settle)?;
     let mut places: Vec<_> = inputs.iter().map(|t| t.as_ref().map_or(Place::NONE, |t| place(t.data_ptr()))).collect();
@@ -58,19 +75,20 @@ pub fn run_now(step: &dyn Step, inputs: &[Option<Tensor>], results: &mut [Tensor
     let index: Vec<u32> = (0..places.len() as u32).collect();
     let (i, o) = index.split_at(inputs.len());
     let args = StepArgs::new(&places, &[], i, o, workspace.ptr());
-    for phase in 0..step.phases() {
-        for task in 0..step.tasks(phase) {
-            // SAFETY: operands as bound; scratch and workspace of the sizes asked for; tasks in order on one thread.
-            unsafe { step.run(&args, phase, task, scratch.ptr())? };
-        }
-    }
-    Ok(())
+    // SAFETY: operands as bound; scratch for each thread and workspace, of the sizes asked for.
+    unsafe { run_phases(step, &args, scratch.ptr(), each, threads, &Stop::default()) }
 }
 
-fn eager(cpu: &CpuBackend, op: &dyn Op, inputs: &[Option<Tensor>], outputs: usize) -> Result<Option<Vec<Tensor>>> {
+fn eager(
+    cpu: &CpuBackend,
+    threads: &dyn Parallel,
+    op: &dyn Op,
+    inputs: &[Option<Tensor>],
+    outputs: usize,
+) -> Result<Option<Vec<Tensor>>> {
     let Some(run) = cpu.bindings().find_eager(op) else { return Ok(None) };
     let args: Vec<_> = inputs.iter().map(|t| t.as_ref().map_or(Arg::Absent, |t| Arg::Tensor(t.as_view()))).collect();
-    let values = run(op, &mut EagerCtx::new(&Serial, outputs, Memory::default()), &args)?;
+    let values = run(op, &mut EagerCtx::new(threads, outputs, Memory::default()), &args)?;
     let tensors = values.into_iter().map(|v| if let Value::Tensor(t) = v { Some(t) } else { None });
     Ok(tensors.collect())
 }

@@ -50,7 +50,7 @@ pub fn run<T: Op>(op: &T, cx: &mut EagerCtx<'_>, args: &[Arg<'_>], bind: Bind<T>
     let node = NodeView { name: op.name(), op, inputs: &ins, outputs: &outs };
     let cache = PackedCache::new();
     let step = super::packed::bind(op, &CpuCtx { node: &node, isa: Isa::detect(), cache: &cache }, bind)?;
-    run_now(&*step, &inputs, &mut results)?;
+    run_now(&*step, &inputs, &mut results, cx.pool)?;
     let empty = String::new();
     results
         .into_iter()

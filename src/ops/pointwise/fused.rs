@@ -365,6 +365,7 @@ mod tests {
     use super::*;
     use crate::backend::PackedCache;
     use crate::backend::cpu::run_now;
+    use crate::base::parallel::Serial;
     use crate::kernels::pointwise::UnaryOp;
     use crate::tensor::Tensor;
 
@@ -425,7 +426,7 @@ mod tests {
         let step = bind_program(&cx, "test", &sources, |b, x| b.inline(&op.program, x)).unwrap();
         let want = block(&want, shape, c);
         let mut got = [Tensor::from_slice(&[want.len()], &vec![f32::NAN; want.len()]).unwrap()];
-        run_now(&*step, &tensors, &mut got).unwrap();
+        run_now(&*step, &tensors, &mut got, &Serial).unwrap();
         for (w, g) in want.iter().zip(got[0].as_slice::<f32>().unwrap()) {
             // A few roundings of numbers below 8; padding exactly.
             assert!(if *w == 0.0 { *g == 0.0 } else { (w - g).abs() < 1e-5 }, "{isa:?} {c} {channels}: {w} {g}");

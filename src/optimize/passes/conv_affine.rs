@@ -1,6 +1,7 @@
 //! Folds what scales and shifts channels into the convolution beside it: a batch normalisation, or constants that are
 //! multiplied or added.
 
+use crate::base::parallel;
 use crate::error::Result;
 use crate::ir::{NodeId, ValueId};
 use crate::kernels::gemm::Activation;
@@ -11,6 +12,7 @@ use crate::ops::window::Pads;
 use crate::optimize::pattern::binary;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
+use std::ops::Range;
 
 /// `conv(x) * factor + shift` and `conv(x * factor + shift)`, each with one number a channel, is a convolution with other
 /// weights and another bias, and so are chains of them. Computed in f64, so that each new weight is rounded once. Only f32.
@@ -22,12 +24,22 @@ impl Pass for ConvAffine {
         "conv_affine"
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
+        let mut all = Vec::new();
         for id in cx.order() {
             let Some(conv) = convolution(cx, id) else { continue };
             let (after, before) = (after(cx, &conv), before(cx, &conv));
             if after.is_some() || before.is_some() {
-                fold(cx, &conv, after, before)?;
+                all.push(fold(cx, conv, after, before)?);
             }
+        }
+        // The weights of all convolutions at the end, on all threads.
+        let weights = parallel::map(cx.threads, all.len(), |i| all[i].weights().transpose())?;
+        for (folded, weights) in all.iter().zip(weights) {
+            let Some(weights) = weights else { continue };
+            let node = cx.graph().node(folded.conv.id);
+            let (name, op, mut inputs) = (format!("{}.weights", node.name), node.op.clone(), node.inputs.clone());
+            inputs[1] = Some(cx.edit.constant(&name, weights?));
+            cx.edit.replace_op(folded.conv.id, op, inputs);
         }
         Ok(())
     }
@@ -150,6 +162,12 @@ impl Found {
         let others = second.checked_mul(self.groups)?;
         first.is_multiple_of(self.groups).then_some(if self.transposed { (first, others) } else { (others, first) })
     }
+    /// Of the axis that is not the weights' first those channels that an index of the first one meets.
+    fn group(&self, weights: &Tensor, i: usize) -> Range<usize> {
+        let (rows, second) = (weights.shape()[0], weights.shape()[1]);
+        let group = i / (rows / self.groups);
+        group * second..(group + 1) * second
+    }
 }
 
 /// What follows a convolution: that, the result, and the node that makes it.
@@ -201,58 +219,76 @@ fn before(cx: &mut PassCtx<'_, '_>, conv: &Found) -> Option<(Affine, ValueId)> {
     }
 }
 
-/// Changes a convolution to one that does what stands around it.
+/// A convolution and what stood around it.
+struct Folded {
+    conv: Found,
+    first: Option<Affine>,
+    last: Option<Affine>,
+}
+
+/// Changes a convolution to one that does what stands around it, but for its weights.
 fn fold(
     cx: &mut PassCtx<'_, '_>,
-    conv: &Found,
+    conv: Found,
     after: Option<(Affine, ValueId, NodeId)>,
     before: Option<(Affine, ValueId)>,
-) -> Result<()> {
-    let node = cx.graph().node(conv.id);
-    let (name, op, mut inputs) = (node.name.clone(), node.op.clone(), node.inputs.clone());
+) -> Result<Folded> {
+    let (last, later) = after.map(|(a, out, node)| (a, (out, node))).unzip();
+    let (first, input) = before.unzip();
+    let folded = Folded { conv, first, last };
+    let id = folded.conv.id;
+    let node = cx.graph().node(id);
+    let (name, op, mut inputs) = (format!("{}.bias", node.name), node.op.clone(), node.inputs.clone());
+    let mut gone = vec![Some(folded.conv.input)];
     inputs.resize(inputs.len().max(3), None);
-    let (last, first) = (after.as_ref().map(|a| &a.0), before.as_ref().map(|b| &b.0));
-    let channels = last.map(|a| a.factor.len()).or(conv.channels().map(|c| c.1)).unwrap_or(0);
-    let mut bias: Vec<f64> = match &conv.bias {
-        Some(t) => floats(t.bytes()).collect(),
-        None => vec![0.0; channels],
-    };
-    if let Some(w) = &conv.weights {
-        // Of the axis that is not the weights' first those channels that an index of the first one meets.
-        let (rows, second) = (w.shape()[0], w.shape()[1]);
-        let group = |i: usize| i / (rows / conv.groups) * second..(i / (rows / conv.groups) + 1) * second;
-        if let Some(a) = first.filter(|a| a.shifts()) {
-            let rows = w.bytes().chunks(w.byte_len() / rows).enumerate();
-            bias.iter_mut().zip(rows).for_each(|(b, (i, row))| *b += shifted(row, &a.shift[group(i)]));
-        }
-        if first.is_some_and(Affine::scales) || last.is_some_and(Affine::scales) {
-            let new = scaled(w, |i| match (first, last) {
-                (_, Some(a)) if conv.transposed => (1.0, &a.factor[group(i)]),
-                (Some(b), a) => (a.map_or(1.0, |a| a.factor[i]), &b.factor[group(i)]),
-                (None, a) => (a.map_or(1.0, |a| a.factor[i]), &[1.0]),
-            })?;
-            inputs[1] = Some(cx.edit.constant(&format!("{name}.weights"), new));
-        }
-    }
-    if let Some(a) = last {
-        bias.iter_mut().zip(&a.factor).zip(&a.shift).for_each(|((b, f), s)| *b = *b * f + s);
-    }
-    let bias: Vec<f32> = bias.iter().map(|&x| x as f32).collect();
-    inputs[2] = Some(cx.edit.constant(&format!("{name}.bias"), Tensor::from_slice(&[bias.len()], &bias)?));
-    let mut gone = vec![Some(conv.input)];
-    inputs[0] = Some(before.map_or(conv.input, |b| b.1));
-    match after {
-        Some((_, out, user)) => {
+    inputs[0] = Some(input.unwrap_or(folded.conv.input));
+    inputs[2] = Some(cx.edit.constant(&name, folded.bias()?));
+    match later {
+        Some((out, user)) => {
             gone.extend(&cx.graph().node(user).inputs);
-            cx.absorb(conv.id, op, inputs, user, out);
+            cx.absorb(id, op, inputs, user, out);
         }
         None => {
-            cx.edit.replace_op(conv.id, op, inputs);
+            cx.edit.replace_op(id, op, inputs);
             cx.fired();
         }
     }
     cx.prune(gone);
-    Ok(())
+    Ok(folded)
+}
+
+impl Folded {
+    /// The new bias.
+    fn bias(&self) -> Result<Tensor> {
+        let Folded { conv, first, last } = self;
+        let channels = last.as_ref().map(|a| a.factor.len()).or(conv.channels().map(|c| c.1)).unwrap_or(0);
+        let mut bias: Vec<f64> = match &conv.bias {
+            Some(t) => floats(t.bytes()).collect(),
+            None => vec![0.0; channels],
+        };
+        if let (Some(w), Some(a)) = (&conv.weights, first.as_ref().filter(|a| a.shifts())) {
+            let rows = w.bytes().chunks(w.byte_len() / w.shape()[0]).enumerate();
+            bias.iter_mut().zip(rows).for_each(|(b, (i, row))| *b += shifted(row, &a.shift[conv.group(w, i)]));
+        }
+        if let Some(a) = last {
+            bias.iter_mut().zip(&a.factor).zip(&a.shift).for_each(|((b, f), s)| *b = *b * f + s);
+        }
+        let bias: Vec<f32> = bias.iter().map(|&x| x as f32).collect();
+        Tensor::from_slice(&[bias.len()], &bias)
+    }
+    /// The new weights, if they are others.
+    fn weights(&self) -> Result<Option<Tensor>> {
+        let Folded { conv, first, last } = self;
+        let scales = [first, last].into_iter().flatten().any(Affine::scales);
+        let Some(w) = conv.weights.as_ref().filter(|_| scales) else { return Ok(None) };
+        let own = |i: usize| last.as_ref().map_or(1.0, |a| a.factor[i]);
+        scaled(w, |i| match (first, last) {
+            (_, Some(a)) if conv.transposed => (1.0, &a.factor[conv.group(w, i)]),
+            (Some(b), _) => (own(i), &b.factor[conv.group(w, i)]),
+            (None, _) => (own(i), &[1.0]),
+        })
+        .map(Some)
+    }
 }
 
 fn floats(bytes: &[u8]) -> impl Iterator<Item = f64> {

@@ -94,7 +94,7 @@ pub(super) fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
             }
             // What fails here fails again when it is run, if it ever is: then with the inputs of that run in the message.
             let aligned: Result<Vec<_>> = inputs.iter().map(|t| t.as_ref().map(Tensor::aligned).transpose()).collect();
-            match evaluate(cx.cpu, &node.name, &*node.op, &aligned?, &facts) {
+            match evaluate(cx.cpu, cx.threads, &node.name, &*node.op, &aligned?, &facts) {
                 Ok(Some(t)) => {
                     inputs.iter().flatten().for_each(Tensor::release);
                     *cx.room -= added;

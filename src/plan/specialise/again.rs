@@ -252,7 +252,7 @@ fn items(
     if !waiting.iter().all(wants) {
         return None;
     }
-    for (u, step) in bind_all(program, waiting, threads) {
+    for (u, step) in bind_all(program, waiting, threads).ok()? {
         let step = step.ok()?;
         let Item::Step(item) = &mut items[u.item] else { return None };
         for (i, v) in graph.node(u.node).inputs.iter().enumerate() {

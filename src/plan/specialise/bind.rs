@@ -7,7 +7,7 @@ use super::again::Did;
 use super::{Made, Specialiser};
 use crate::backend::step::{NO_VALUE, Step, StepArgs};
 use crate::backend::{Layout, NodeLayouts, NodeView, Operand};
-use crate::base::parallel::Parallel;
+use crate::base::parallel::{self, Parallel};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::ir::{Alias, Fact, Node, NodeId, ValueId};
 use crate::plan::program::{Program, Target};
@@ -16,7 +16,7 @@ use crate::plan::share::{Joint, Sharing, byte_offset};
 use crate::{bail, err};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A node's operands in the layouts that its backend wants.
 pub(super) struct Operands {
@@ -247,7 +247,7 @@ impl Specialiser<'_> {
     /// Binds the kernels that wait for it.
     pub(in crate::plan) fn bind_all(&mut self, threads: &dyn Parallel) -> Result<()> {
         let graph = &self.program.graph;
-        for (u, step) in bind_all(self.program, std::mem::take(&mut self.unbound), threads) {
+        for (u, step) in bind_all(self.program, std::mem::take(&mut self.unbound), threads)? {
             let node = graph.node(u.node);
             let step = step.context(|| self.describe(node))?;
             for (i, v) in node.inputs.iter().enumerate() {
@@ -284,18 +284,14 @@ pub(super) fn bind_all(
     program: &Program,
     mut waiting: Vec<Unbound>,
     threads: &dyn Parallel,
-) -> Vec<(Unbound, Result<Box<dyn Step>>)> {
+) -> Result<Vec<(Unbound, Result<Box<dyn Step>>)>> {
     let (graph, target) = (&program.graph, &program.target);
     waiting.sort_by_cached_key(|u| Reverse(u.weight()));
-    let bound: Vec<Mutex<Option<Result<Box<dyn Step>>>>> = waiting.iter().map(|_| Mutex::new(None)).collect();
-    threads.run(waiting.len(), &|_, i| {
+    let bound = parallel::map(threads, waiting.len(), |i| {
         let u = &waiting[i];
-        let step = u.operands.bind(target, target.cpu_index(), graph.node(u.node));
-        *bound[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
-    });
-    let left_out = || Err(err!(Internal, "the pool left out a task"));
-    let bound = bound.into_iter().map(|b| b.into_inner().unwrap_or_else(PoisonError::into_inner));
-    let mut done: Vec<_> = waiting.into_iter().zip(bound.map(|step| step.unwrap_or_else(left_out))).collect();
+        u.operands.bind(target, target.cpu_index(), graph.node(u.node))
+    })?;
+    let mut done: Vec<_> = waiting.into_iter().zip(bound).collect();
     done.sort_by_key(|(u, _)| u.item);
-    done
+    Ok(done)
 }

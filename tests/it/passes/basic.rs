@@ -1,6 +1,7 @@
 //! Folding, identities, sums with products, chains of elementwise operators.
 
 use super::*;
+use ortx::base::parallel::Serial;
 
 #[test]
 pub(super) fn fold_computes_constants() {
@@ -45,7 +46,7 @@ fn fold_has_room_for_so_much_in_all() {
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
     let mut after = g.clone();
     let stop = Options { stop_after: Some("fold".into()), strict: true, ..Options::default() };
-    let reports = optimize(&mut after, &cpu, &stop).unwrap();
+    let reports = optimize(&mut after, &cpu, &Serial, &stop).unwrap();
     let fold = reports.iter().find(|r| r.pass == "fold").unwrap();
     assert!((1024..1100).contains(&fold.fired), "{}", fold.fired);
     assert!(fold.misses[0].contains("may grow by"), "{:?}", fold.misses);
@@ -86,7 +87,7 @@ fn pointwise_chains_of_bytes_round_as_if_they_were_stored() {
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
     let mut after = g.clone();
     let only = Options { stop_after: Some("fuse_pointwise".into()), strict: true, ..Options::default() };
-    optimize(&mut after, &cpu, &only).unwrap();
+    optimize(&mut after, &cpu, &Serial, &only).unwrap();
     assert_eq!(lines(&after), ["q2 = Pointwise(%q)"]);
     for isa in Isa::detect().levels() {
         let want = run_graph(g.clone(), cpu_at(isa), &d.inputs).unwrap();

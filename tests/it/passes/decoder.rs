@@ -2,6 +2,7 @@
 //! heads, a past, a triangle of run-time size, a gated layer. All passes together leave one step for each of them.
 
 use super::*;
+use ortx::base::parallel::Serial;
 use std::collections::BTreeMap;
 
 const HEADS: i64 = 4;
@@ -139,7 +140,7 @@ fn a_layer_of_a_decoder() {
     let before = d.b.finish(outputs).unwrap();
     let mut after = before.clone();
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
-    let reports = optimize(&mut after, &cpu, &Options::default()).unwrap();
+    let reports = optimize(&mut after, &cpu, &Serial, &Options::default()).unwrap();
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     after.nodes().for_each(|(_, n)| *count.entry(n.op.name()).or_default() += 1);
     let left = lines(&after);

@@ -1,6 +1,7 @@
 //! Softmax and normalisations that do what comes before and after them.
 
 use super::*;
+use ortx::base::parallel::Serial;
 
 const PASS: &str = "fuse_norm";
 
@@ -81,7 +82,7 @@ fn chains_on_both_sides() {
         let mut after = before.clone();
         let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
         let options = Options { strict: true, ..Options::default() };
-        optimize(&mut after, &cpu, &options).unwrap();
+        optimize(&mut after, &cpu, &Serial, &options).unwrap();
         assert_eq!(lines(&after).len(), 1, "{name}: {:#?}", lines(&after));
         for isa in Isa::detect().levels() {
             let run = |g: &Graph| run_graph(g.clone(), cpu_at(isa), &d.inputs).unwrap();
@@ -232,7 +233,7 @@ fn embeddings_are_summed_and_normalised_at_once() {
     let before = d.b.finish(vec![y]).unwrap();
     let mut after = before.clone();
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
-    optimize(&mut after, &cpu, &Options { strict: true, ..Options::default() }).unwrap();
+    optimize(&mut after, &cpu, &Serial, &Options { strict: true, ..Options::default() }).unwrap();
     let after_lines = lines(&after);
     assert_eq!(after_lines.len(), 4, "{after_lines:#?}");
     let last = after_lines.last().unwrap();

@@ -1,6 +1,7 @@
 //! Matrix products and what they take in.
 
 use super::*;
+use ortx::base::parallel::Serial;
 
 fn linear(d: &mut Draft, name: &str, x: ValueId) -> ValueId {
     let (w, c) = (d.constant("w", &[4, 6], -1.0, 1.0), d.constant("c", &[6], -1.0, 1.0));
@@ -146,7 +147,7 @@ fn matmul_adds_no_bias_behind_an_activation() {
     let before = d.b.finish(vec![y]).unwrap();
     let mut after = before.clone();
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
-    let reports = optimize(&mut after, &cpu, &Options::default()).unwrap();
+    let reports = optimize(&mut after, &cpu, &Serial, &Options::default()).unwrap();
     let bias = reports.iter().find(|r| r.pass == "matmul_bias").unwrap();
     assert!(bias.misses.iter().any(|m| m.contains("an activation")), "{:?}", bias.misses);
     let run = |g: &Graph| run_graph(g.clone(), cpu_at(Isa::detect()), &d.inputs).unwrap();
@@ -222,7 +223,7 @@ fn joined_products_keep_what_they_took_in() {
     let before = d.b.finish(vec![y]).unwrap();
     let mut after = before.clone();
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
-    optimize(&mut after, &cpu, &Options::default()).unwrap();
+    optimize(&mut after, &cpu, &Serial, &Options::default()).unwrap();
     assert_eq!(lines(&after)[0], "ga = Products(%x, #w, #c, %r, #v)");
     for isa in Isa::detect().levels() {
         let run = |g: &Graph| run_graph(g.clone(), cpu_at(isa), &d.inputs).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::cases::{cpu as cpu_at, run_graph};
 use ortx::backend::cpu::CpuBackend;
+use ortx::base::parallel::Serial;
 use ortx::ir::build::GraphBuilder;
 use ortx::ir::parse::Attr;
 use ortx::ir::{Dim, Fact, Graph, ParseCtx, ValueId, dump};
@@ -109,7 +110,7 @@ impl Draft {
         let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
         let others = passes::all().iter().map(|p| p.name().to_string()).filter(|n| n != pass).collect();
         let options = Options { disabled: others, strict: true, ..Options::default() };
-        let reports = optimize(&mut after, &cpu, &options).unwrap();
+        let reports = optimize(&mut after, &cpu, &Serial, &options).unwrap();
         for isa in Isa::detect().levels() {
             let run = |g: &Graph| run_graph(g.clone(), cpu_at(isa), &self.inputs).unwrap();
             for (want, got) in run(&before).iter().zip(&run(&after)) {

@@ -1,6 +1,7 @@
 //! What the pipeline does with a pass that fails, one that is switched off, and one that is the last.
 
 use super::*;
+use ortx::base::parallel::Serial;
 use ortx::optimize::{Pass, PassCtx, optimize_with};
 
 /// Renames nothing, removes a node that is still used, then fails.
@@ -37,7 +38,7 @@ fn passes_with_broken() -> Vec<Box<dyn Pass>> {
 fn a_pass_that_fails_is_left_out() {
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
     let (mut g, inputs) = graph();
-    let reports = optimize_with(&mut g, &passes_with_broken(), &cpu, &Options::default()).unwrap();
+    let reports = optimize_with(&mut g, &passes_with_broken(), &cpu, &Serial, &Options::default()).unwrap();
     let broken = reports.iter().find(|r| r.pass == "broken").unwrap();
     let why = broken.failure.as_ref().unwrap();
     assert!(why.contains("pass 'broken'") && why.contains("'a' (Identity)") && why.contains("toy"), "{why}");
@@ -50,7 +51,7 @@ fn a_pass_that_fails_is_an_error_where_that_is_asked() {
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
     let (mut g, _) = graph();
     let strict = Options { strict: true, ..Options::default() };
-    let e = optimize_with(&mut g, &passes_with_broken(), &cpu, &strict).unwrap_err();
+    let e = optimize_with(&mut g, &passes_with_broken(), &cpu, &Serial, &strict).unwrap_err();
     assert!(format!("{e:#}").contains("pass 'broken'"), "{e:#}");
 }
 
@@ -59,10 +60,10 @@ fn passes_are_switched_off_or_stopped_after() {
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
     let (mut g, _) = graph();
     let off = Options { disabled: vec!["identity".into()], strict: true, ..Options::default() };
-    optimize(&mut g, &cpu, &off).unwrap();
+    optimize(&mut g, &cpu, &Serial, &off).unwrap();
     assert_eq!(lines(&g).len(), 2);
     let stop = Options { stop_after: Some("fold".into()), strict: true, ..Options::default() };
-    let reports = optimize(&mut g, &cpu, &stop).unwrap();
+    let reports = optimize(&mut g, &cpu, &Serial, &stop).unwrap();
     assert_eq!(reports.last().unwrap().pass, "fold");
     assert_eq!(lines(&g).len(), 2);
 }

@@ -1,6 +1,7 @@
 //! Transpositions that meet, or are taken in by what stands between them.
 
 use super::*;
+use ortx::base::parallel::Serial;
 
 fn perm(p: &[i64]) -> Vec<(&'static str, Attr)> {
     vec![("perm", ints(p))]
@@ -228,7 +229,7 @@ fn a_block_over_channels_on_opencl() {
         let mut after = before.clone();
         let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
         let stop = Options { stop_after: Some("transposes".into()), strict: true, ..Options::default() };
-        optimize(&mut after, &cpu, &stop).unwrap();
+        optimize(&mut after, &cpu, &Serial, &stop).unwrap();
         assert_eq!(names(&lines(&after)), ["ChannelLayerNorm", "Relu"]);
         let want = run_graph(before, cpu_at(Isa::detect()), &d.inputs).unwrap();
         let target = ortx::plan::Target { devices: vec![device.clone()], required: true, ..cpu_at(Isa::detect()) };

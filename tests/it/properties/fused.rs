@@ -132,7 +132,7 @@ fn check(chain: &Chain, dtype: DType) -> Result<()> {
     for isa in Isa::detect().levels() {
         let mut fused = chain.graph.clone();
         let backend = CpuBackend::new(isa, ops::cpu_bindings());
-        optimize::optimize(&mut fused, &backend, &optimize::Options::default())?;
+        optimize::optimize(&mut fused, &backend, &Serial, &optimize::Options::default())?;
         for (what, graph) in [("as it is", &chain.graph), ("optimised", &fused)] {
             let at = |e: ortx::Error| e.context(what).context(isa.level().name());
             let one = super::run(graph.clone(), cpu(isa), &Serial, &chain.inputs).map_err(at)?;

@@ -127,7 +127,7 @@ fn check(case: &Case) -> Result<()> {
             // What the optimiser makes of it: folded constants, at least.
             let mut after = graph;
             let backend = CpuBackend::new(isa, ops::cpu_bindings());
-            optimize::optimize(&mut after, &backend, &optimize::Options::default()).map_err(at)?;
+            optimize::optimize(&mut after, &backend, &Serial, &optimize::Options::default()).map_err(at)?;
             let again = run(after, cpu(isa), &Serial, &inputs).map_err(|e| e.context("optimised"))?;
             compare(case, &again).map_err(|e| e.context("optimised"))?;
         }
