@@ -44,7 +44,7 @@ fn left(d: Draft, y: ValueId) -> Vec<String> {
     let before = d.b.finish(vec![y]).unwrap();
     let mut after = before.clone();
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
-    optimize(&mut after, &cpu, &Options { strict: true, ..Options::default() }).unwrap();
+    optimize(&mut after, &cpu, &Serial, &Options { strict: true, ..Options::default() }).unwrap();
     let [want, got] = [before, after.clone()].map(|g| run_graph(g, cpu_at(Isa::detect()), &d.inputs).unwrap());
     // Sums of some hundred products in another order.
     close(&want[0], &got[0], 2e-5, 2e-5).unwrap();
