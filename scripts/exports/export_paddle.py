@@ -94,7 +94,7 @@ def cases():
     mha = lambda: nn.MultiHeadAttention(WIDTH, HEADS)
     yield of("attention_mha", lambda m, x: m.a(x), X, "Attention 1", 3, a=mha)
     yield of("attention_mha_mask", lambda m, x, y: m.a(x, x, x, y), X | added, "Attention 1", 4, a=mha)
-    yield of("attention_mha_cross", lambda m, x, y: m.a(x, y, y), X | {"y": rows(2, 7, WIDTH, seed=1)}, "Attention 1", 3, a=mha)
+    yield of("attention_mha_cross", lambda m, x, y: m.a(x, y, y), X | {"y": rows(2, 7, WIDTH, seed=1)}, "Attention 1", 4, a=mha)
     cut = lambda t: t.reshape([0, -1, HEADS, SIZE])
     sdpa = lambda m, x: m.o(F.scaled_dot_product_attention(cut(m.q(x)), cut(m.k(x)), cut(m.v(x))).reshape([0, -1, WIDTH]))
     yield of("attention_sdpa", sdpa, X, "Attention 1", 3, q=linear, k=linear, v=linear, o=linear)

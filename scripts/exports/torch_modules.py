@@ -270,7 +270,7 @@ def attention():
     yield case("mha_causal", lambda m, x, mask: m.a(x, x, x, need_weights=False, attn_mask=mask, is_causal=True)[0], X | {"mask": ~square}, 4, with_mask, a=mha())
     yield case("mha_float", lambda m, x, mask: m.a(x, x, x, need_weights=False, attn_mask=mask)[0], X | {"mask": added}, 4, with_mask, a=mha())
     yield case("mha_padding", lambda m, x, mask: m.a(x, x, x, need_weights=False, key_padding_mask=mask)[0], X | {"mask": ~keep}, 5, both, a=mha())
-    yield case("mha_cross", lambda m, x, y: m.a(x, y, y, need_weights=False)[0], X | {"y": rows(2, 7, WIDTH, seed=3)}, 3, SEQ | {"y": {0: "batch", 1: "others"}}, a=mha())
+    yield case("mha_cross", lambda m, x, y: m.a(x, y, y, need_weights=False)[0], X | {"y": rows(2, 7, WIDTH, seed=3)}, 4, SEQ | {"y": {0: "batch", 1: "others"}}, a=mha())
     yield Case("attention_mha_weights", of(lambda m, x: m.a(x, x, x), a=mha()), X, "", 9, SEQ)
 
     layer = lambda **how: lambda: nn.TransformerEncoderLayer(WIDTH, HEADS, 48, batch_first=True, **how)
@@ -287,7 +287,7 @@ class Csp(nn.Module):
     def __init__(self):
         super().__init__()
         block = lambda i, o, k: nn.Sequential(nn.Conv2d(i, o, k, padding=k // 2, bias=False), nn.BatchNorm2d(o), nn.SiLU())
-        self.a, self.b, self.c, self.d = block(8, 8, 1), block(4, 4, 3), block(4, 4, 3), block(12, 8, 1)
+        self.a, self.b, self.c, self.d = block(32, 32, 1), block(16, 16, 3), block(16, 16, 3), block(48, 32, 1)
 
     def forward(self, x):
         p, q = self.a(x).chunk(2, 1)
@@ -299,7 +299,7 @@ class Pyramid(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.a, self.b, self.pool = conv(1), nn.Conv2d(32, 8, 1), nn.MaxPool2d(5, 1, 2)
+        self.a, self.b, self.pool = nn.Conv2d(32, 32, 1), nn.Conv2d(128, 32, 1), nn.MaxPool2d(5, 1, 2)
 
     def forward(self, x):
         x = self.a(x)
@@ -336,8 +336,10 @@ class Next(nn.Module):
 
 def blocks():
     block = lambda name, make, wants, most: Case(f"block_{name}", lambda: make(), PICTURE, wants, most, IMAGE)
-    yield block("csp", Csp, "Conv 4", 5)
-    yield block("pyramid", Pyramid, "Conv 2, MaxPool 3", 6)
+    # Parts of one picture lie together, in whole blocks of channels: no step cuts them. One joins what lies elsewhere already.
+    one = {"x": rows(1, 32, 12, 12)}
+    yield Case("block_csp", Csp, one, "Conv 4", 5)
+    yield Case("block_pyramid", Pyramid, one, "Conv 2, MaxPool 3", 6)
     yield block("excite", Excite, "Conv 3", 5)
     yield block("convnext", Next, "LayerNormalization 1", 4)
     shuffle = lambda m, x: m.a(F.pixel_shuffle(F.relu(m.up(x)), 2))

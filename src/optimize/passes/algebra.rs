@@ -5,9 +5,11 @@ use crate::ir::build::infer_op;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Dim, Fact, Node, NodeId, Op, ValueId};
 use crate::kernels::pointwise::UnaryOp;
+use crate::kernels::reduce::ReduceKind;
 use crate::ops::cast::Cast;
 use crate::ops::movement::{Concat, Expand, Pad, Slice, Split, Tile, Transpose};
 use crate::ops::pointwise::{Binary, BinaryFn, Unary, UnaryFn, Where};
+use crate::ops::reduce::Reduce;
 use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::pass::same_shape;
 use crate::optimize::pattern::{binary, commuted, is_op};
@@ -16,7 +18,7 @@ use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
 /// `x * 1`, `x - 0`, `-(-x)`, `x^2`, `x / 4`, `max(x, 0)`, casts of casts, transpositions of transpositions, views of views,
-/// parts that are the whole, what is expanded where it would be broadcast.
+/// parts that are the whole, what is expanded where it would be broadcast, `sqrt` and squares however they are written.
 pub struct Algebra;
 
 impl Pass for Algebra {
@@ -80,6 +82,8 @@ fn same_as(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, ValueId)> {
     } else if op.is::<Pad>() {
         let pads = cx.graph().fact(at(1)?).as_tensor()?.ints()?;
         pads.iter().all(|&p| p == 0).then_some(x)?
+    } else if op.is::<Where>() && cx.graph().fact(x).constant().is_none() {
+        beyond_threshold(cx, x, at(1)?, at(2)?)?
     } else if op.is::<Where>() {
         let t = cx.graph().fact(x).constant().filter(|t| t.dtype() == DType::Bool && !t.is_empty())?;
         let first = t.bytes().first().map(|&b| b != 0)?;
@@ -92,6 +96,37 @@ fn same_as(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, ValueId)> {
         return None;
     };
     (same_shape(cx.dims(from), cx.dims(out)) && cx.dtype(from) == cx.dtype(out)).then_some((from, out))
+}
+
+/// `softplus(k x) / k`, if a test chooses x itself in the place of it only where both are the same number, up to rounding.
+fn beyond_threshold(cx: &PassCtx<'_, '_>, test: ValueId, x: ValueId, y: ValueId) -> Option<ValueId> {
+    let (_, greater) = cx.made_by(test).filter(|(_, n)| binary(&*n.op) == Some(BinaryFn::Greater))?;
+    let &[Some(scaled), Some(threshold)] = &greater.inputs[..] else { return None };
+    let epsilon = match cx.dtype(x)? {
+        DType::F64 => f64::EPSILON,
+        DType::F32 => f64::from(f32::EPSILON),
+        DType::BF16 => half::bf16::EPSILON.to_f64(),
+        _ => half::f16::EPSILON.to_f64(),
+    };
+    // softplus(t) - t is less than e^-t, and falls as t grows: half a unit in the last place of t at most.
+    let t = cx.scalar(threshold)?;
+    (t > 0.0 && (-t).exp() <= t * epsilon / 2.0).then_some(())?;
+    // k times x, for what is a factor or a divisor.
+    let times = |v: ValueId| {
+        let (_, n) = cx.made_by(v)?;
+        let &[Some(a), Some(b)] = &n.inputs[..] else { return None };
+        match binary(&*n.op)? {
+            BinaryFn::Mul => cx.scalar(b).map(|k| (a, k)).or_else(|| cx.scalar(a).map(|k| (b, k))),
+            BinaryFn::Div => cx.scalar(b).map(|k| (a, 1.0 / k)),
+            _ => None,
+        }
+    };
+    let (from, k) = if scaled == x { (y, 1.0) } else { times(y)? };
+    let (back, by) = if scaled == x { (x, 1.0) } else { times(scaled)? };
+    let (_, softplus) = cx.made_by(from).filter(|(_, n)| is_op(&*n.op, UnaryOp::Softplus))?;
+    let same =
+        back == x && by > 0.0 && (k * by - 1.0).abs() <= epsilon && softplus.inputs.first() == Some(&Some(scaled));
+    same.then_some(y)
 }
 
 /// Whether a constant zero has a minus sign.
@@ -118,9 +153,8 @@ fn simpler(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<Replacement>> 
     if let Some(c) = node.op.downcast::<Cast>() {
         return Ok(cast(cx, c, x, out));
     }
-    if binary(&*node.op) == Some(BinaryFn::Pow) && second.and_then(|e| cx.scalar(e)) == Some(2.0) {
-        let narrow = matches!(cx.dtype(x), Some(DType::F32 | DType::F64)) && same_shape(cx.dims(x), cx.dims(out));
-        return Ok(narrow.then(|| (Arc::new(Binary::new(BinaryFn::Mul)) as _, vec![Some(x), Some(x)])));
+    if let Some(power) = power(cx, &node, x, out) {
+        return Ok(Some(power));
     }
     if let Some(t) = node.op.downcast::<Transpose>() {
         return transpose(cx, t, x, out);
@@ -139,6 +173,34 @@ fn simpler(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<Replacement>> 
         return Ok(unexpanded(cx, &node, out));
     }
     Ok(None)
+}
+
+/// The square or the square root of `x`, however it is written.
+fn power(cx: &PassCtx<'_, '_>, node: &Node, x: ValueId, out: ValueId) -> Option<Replacement> {
+    let second = node.inputs.get(1).copied().flatten()?;
+    let wide = matches!(cx.dtype(x), Some(DType::F32 | DType::F64)) && same_shape(cx.dims(x), cx.dims(out));
+    let unsigned = cx.made_by(x).filter(|(_, n)| is_op(&*n.op, UnaryOp::Abs)).and_then(|(_, n)| n.inputs[0]);
+    let square = |x: ValueId| -> Replacement { (Arc::new(Binary::new(BinaryFn::Mul)), vec![Some(x), Some(x)]) };
+    match (binary(&*node.op)?, cx.scalar(second)) {
+        (BinaryFn::Pow, Some(2.0)) if wide => Some(square(unsigned.unwrap_or(x))),
+        (BinaryFn::Mul, _) if second == x => unsigned.map(square),
+        (BinaryFn::Pow, Some(0.5)) if wide && is_positive(cx, x) => {
+            Some((Arc::new(Unary { f: UnaryFn::Op(UnaryOp::Sqrt) }), vec![Some(x)]))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a value is a sum or mean of squares or sizes. Of a number below zero, and of minus zero, the power 0.5 is no square root.
+fn is_positive(cx: &PassCtx<'_, '_>, v: ValueId) -> bool {
+    let Some((_, node)) = cx.made_by(v) else { return false };
+    let Some(&Some(x)) = node.inputs.first() else { return false };
+    match node.op.downcast::<Reduce>().map(|r| r.kind) {
+        Some(ReduceKind::Sum | ReduceKind::Mean) => is_positive(cx, x),
+        Some(ReduceKind::SumSquare | ReduceKind::L1 | ReduceKind::L2) => true,
+        Some(_) => false,
+        None => is_op(&*node.op, UnaryOp::Abs) || binary(&*node.op) == Some(BinaryFn::Mul) && node.inputs[1] == Some(x),
+    }
 }
 
 /// `test * x + (not test) * y`, as tf2onnx writes a choice. What is not chosen is no number times 0.

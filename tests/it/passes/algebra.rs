@@ -151,6 +151,58 @@ fn the_sign_of_zero_stays() {
     assert_eq!(before, after, "-0 + 0 is 0");
 }
 
+/// Paddle's p-norm; of what may be below zero, 0.5 is a power like others.
+#[test]
+fn squares_of_sizes_and_their_roots() {
+    for signed in [false, true] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[2, 3]);
+        let (two, half, axis) = (d.number(2.0), d.number(0.5), d.ints("axis", &[-1]));
+        let a = d.op("a", "Abs", &[x], vec![]);
+        let a = d.op("b", "Pow", &[a, two], vec![]);
+        let s = d.op("s", "ReduceSum", &[if signed { x } else { a }, axis], vec![]);
+        let y = d.op("y", "Pow", &[s, half], vec![]);
+        let (_, after, _) = d.check("algebra", if signed { vec![y, a] } else { vec![y] });
+        match signed {
+            false => assert_eq!(after, ["b = Mul(%x, %x)", "s = ReduceSum(%b, #axis)", "y = Sqrt(%s)"]),
+            true => assert!(after.contains(&"y = Pow(%s, #0.5)".to_string()), "{after:?}"),
+        }
+    }
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3]);
+    let a = d.op("a", "Abs", &[x], vec![]);
+    let y = d.op("y", "Mul", &[a, a], vec![]);
+    let (_, after, _) = d.check("algebra", vec![y]);
+    assert_eq!(after, ["y = Mul(%x, %x)"]);
+}
+
+/// torch keeps what is beyond a threshold as it is, where softplus is that number already, to the rounding of f32.
+#[test]
+fn softplus_up_to_a_threshold() {
+    // Where the test looks, what it is compared with, the factor and the divisor of softplus.
+    for (threshold, beta, back, goes) in [
+        (20.0, 1.0, 1.0, true),
+        (14.5, 1.0, 1.0, true),
+        (8.0, 1.0, 1.0, false),
+        (20.0, 2.0, 2.0, true),
+        (20.0, 2.0, 3.0, false),
+    ] {
+        let mut d = Draft::new();
+        let x = d.b.input("x", Fact::sized(DType::F32, &[6]));
+        let list = [-3.0f32, 0.5, 7.0, 12.0, 25.0, f32::INFINITY];
+        d.inputs.push(Value::Tensor(Tensor::from_slice(&[6], &list).unwrap()));
+        let [threshold, beta_, back] = [threshold, beta, back].map(|k| d.number(k));
+        let scaled = if beta == 1.0 { x } else { d.op("scaled", "Mul", &[x, beta_], vec![]) };
+        let s = d.op("s", "Softplus", &[scaled], vec![]);
+        let s = if beta == 1.0 { s } else { d.op("back", "Div", &[s, back], vec![]) };
+        let test = d.op("test", "Greater", &[scaled, threshold], vec![]);
+        let c = d.op("c", "Where", &[test, x, s], vec![]);
+        let y = d.op("y", "Tanh", &[c], vec![]);
+        let (_, after, _) = d.check("algebra", vec![y]);
+        assert_eq!(!after.iter().any(|l| l.contains("Where")), goes, "{after:?}");
+    }
+}
+
 /// A choice of tf2onnx: each side times 0 or 1.
 #[test]
 fn a_choice_of_products() {

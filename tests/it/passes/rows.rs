@@ -128,6 +128,29 @@ pub fn normalize_of_torch() {
     assert_eq!(after, ["y = LpNormalization(%x)"], "{:?}", report.misses);
 }
 
+/// paddle.nn.functional.normalize: `x / max((sum |x|^2)^0.5, epsilon)`.
+#[test]
+fn normalize_of_paddle() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 3, 7]);
+    let (axis, two, half) = (last(&mut d), d.number(2.0), d.number(0.5));
+    let floor = d.b.constant("floor", Tensor::from_slice(&[1], &[3.0f32]).unwrap());
+    let a = d.op("a", "Abs", &[x], vec![]);
+    let n = d.op("p", "Pow", &[a, two], vec![]);
+    let n = d.op("s", "ReduceSum", &[n, axis], vec![]);
+    let n = d.op("r", "Pow", &[n, half], vec![]);
+    let n = d.op("m", "Max", &[n, floor], vec![]);
+    let y = d.op("y", "Div", &[x, n], vec![]);
+    let before = d.b.finish(vec![y]).unwrap();
+    let mut after = before.clone();
+    let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+    optimize(&mut after, &cpu, &Options { strict: true, ..Options::default() }).unwrap();
+    assert_eq!(lines(&after), ["y = LpNormalization(%x)"]);
+    let [want, got] = [before, after].map(|g| run_graph(g, cpu_at(Isa::detect()), &d.inputs).unwrap());
+    // Seven squares in another order.
+    close(&want[0], &got[0], 1e-6, 1e-6).unwrap();
+}
+
 /// tf.math.l2_normalize: x * rsqrt(max(sum(x^2), epsilon)). The bound is one that some rows meet.
 #[test]
 fn normalize_of_tensorflow() {
