@@ -144,7 +144,7 @@ fn normalize_of_paddle() {
     let before = d.b.finish(vec![y]).unwrap();
     let mut after = before.clone();
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
-    optimize(&mut after, &cpu, &Options { strict: true, ..Options::default() }).unwrap();
+    optimize(&mut after, &cpu, &Serial, &Options { strict: true, ..Options::default() }).unwrap();
     assert_eq!(lines(&after), ["y = LpNormalization(%x)"]);
     let [want, got] = [before, after].map(|g| run_graph(g, cpu_at(Isa::detect()), &d.inputs).unwrap());
     // Seven squares in another order.
