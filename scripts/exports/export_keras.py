@@ -81,7 +81,7 @@ def cases():
     yield of("attention_mha", lambda x: mha()(x, x), X, "Attention 1", 3)
     yield of("attention_mha_causal", lambda x: mha()(x, x, use_causal_mask=True), X, "Attention 1", 3)
     yield of("attention_mha_mask", lambda x, m: mha()(x, x, attention_mask=m > 0.5), X | square, "Attention 1", 5)
-    yield of("attention_mha_cross", lambda x, y: mha()(x, y), X | {"y": rows(2, 7, WIDTH, seed=2)}, "Attention 1", 3)
+    yield of("attention_mha_cross", lambda x, y: mha()(x, y), X | {"y": rows(2, 7, WIDTH, seed=2)}, "Attention 1", 4)
     yield of("attention_gqa", lambda x: L.GroupQueryAttention(8, HEADS, 2)(x, x), X, "Attention 1", 3)
     yield of("attention_plain", lambda x: L.Attention(use_scale=False)([x, x]), X, "Attention 1", 1)
     sdpa = lambda q, k, v: keras.ops.dot_product_attention(q, k, v)

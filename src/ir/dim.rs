@@ -35,6 +35,8 @@ pub enum DimOp {
     Mod,
     Min,
     Max,
+    /// The one of two sizes that is not 1, or both.
+    Broadcast,
 }
 
 impl DimOp {
@@ -49,6 +51,8 @@ impl DimOp {
             }
             DimOp::Min => Some(a.min(b)),
             DimOp::Max => Some(a.max(b)),
+            DimOp::Broadcast if a == 1 || a == b => Some(b),
+            DimOp::Broadcast => (b == 1).then_some(a),
         }
     }
 }
@@ -105,6 +109,38 @@ impl Dim {
             _ => false,
         }
     }
+    /// Whether it is certainly not 1: then it broadcasts only to itself.
+    pub fn is_not_one(&self) -> bool {
+        match self {
+            Dim::Known(n) => *n != 1,
+            Dim::Unknown => false,
+            Dim::Expr(e) => match &**e {
+                Expr::Binary(DimOp::Mul, _, k) => k.known().is_some_and(|k| k.abs() != 1),
+                Expr::Binary(DimOp::Add, a, k) => a.is_size() && k.known().is_some_and(|k| k > 1),
+                _ => false,
+            },
+        }
+    }
+    /// What two sizes broadcast to, which are taken to fit.
+    pub fn broadcast(&self, b: &Dim) -> Dim {
+        match (self, b) {
+            (Dim::Known(1), d) | (d, Dim::Known(1)) => d.clone(),
+            (a, b) if a.is_not_one() || b.is_capped(a) => a.clone(),
+            (a, b) if b.is_not_one() || a.is_capped(b) || a.is_part_of(b) => b.clone(),
+            (a, b) if b.is_part_of(a) => a.clone(),
+            (a, b) => Dim::binary(DimOp::Broadcast, a, b),
+        }
+    }
+    /// Whether it is one of those that were broadcast to `other`.
+    fn is_part_of(&self, other: &Dim) -> bool {
+        match other {
+            Dim::Expr(e) => match &**e {
+                Expr::Binary(DimOp::Broadcast, a, b) => [a, b].iter().any(|x| self.same(x) || self.is_part_of(x)),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
     /// Whether it is certainly not negative: made of sizes without subtraction.
     pub fn is_size(&self) -> bool {
         match self {
@@ -133,7 +169,8 @@ impl Dim {
                 (DimOp::Mul | DimOp::FloorDiv, a, Known(1)) => a.clone(),
                 (DimOp::Mul, Known(1), b) => b.clone(),
                 (DimOp::Mul, Known(0), _) | (DimOp::Mul, _, Known(0)) => Known(0),
-                (DimOp::Min | DimOp::Max, a, b) if a == b => a.clone(),
+                (DimOp::Min | DimOp::Max | DimOp::Broadcast, a, b) if a == b => a.clone(),
+                (DimOp::Broadcast, Known(_), _) | (DimOp::Broadcast, _, Known(_)) => a.broadcast(b),
                 (DimOp::Max, a, Known(..=0)) | (DimOp::Max, Known(..=0), a) if a.is_size() => a.clone(),
                 // (x + 2) + 3 is x + 5, so that chains of paddings stay short.
                 (DimOp::Add, Expr(e), Known(y)) => match &**e {
@@ -311,6 +348,7 @@ impl fmt::Display for Dim {
                 Expr::Symbol(s) => f.write_str(s),
                 Expr::Binary(DimOp::Min, a, b) => write!(f, "min({a}, {b})"),
                 Expr::Binary(DimOp::Max, a, b) => write!(f, "max({a}, {b})"),
+                Expr::Binary(DimOp::Broadcast, a, b) => write!(f, "broadcast({a}, {b})"),
                 Expr::Binary(op, a, b) => {
                     let sign = match op {
                         DimOp::Add => "+",
@@ -351,6 +389,11 @@ mod tests {
         assert_eq!(Dim::Known(-7).floor_div(&Dim::Known(2)), Dim::Known(-4));
         assert_eq!(Dim::Known(7).floor_div(&Dim::Known(-2)), Dim::Known(-4));
         let m = Dim::symbol("m");
+        assert_eq!(n.broadcast(&m).to_string(), "broadcast(n, m)");
+        assert_eq!(m.broadcast(&n.broadcast(&m)), n.broadcast(&m));
+        assert_eq!(n.broadcast(&(m.clone() * Dim::Known(4))).to_string(), "(m*4)");
+        assert_eq!(n.broadcast(&m).substitute(&|s| Dim::Known(if s == "n" { 1 } else { 7 })), Dim::Known(7));
+        assert_eq!(n.broadcast(&m).substitute(&|s| Dim::Known(if s == "n" { 2 } else { 7 })), Dim::Unknown);
         let sum = m.clone() + n.clone() + Dim::Known(3);
         assert_eq!((sum.clone() - m.clone()).to_string(), "(n+3)");
         assert_eq!(sum.clone() - (n.clone() + m.clone()), Dim::Known(3));

@@ -1,6 +1,6 @@
 //! Shape rules that several families share.
 
-use crate::bail;
+use crate::ensure;
 use crate::error::Result;
 use crate::ir::Dim;
 
@@ -11,24 +11,14 @@ pub fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>> {
     (0..n)
         .map(|i| {
             let (x, y) = (at(a, i), at(b, i));
-            Ok(match (x.known(), y.known()) {
-                (Some(1), _) => y,
-                (_, Some(1)) => x,
-                (Some(p), Some(q)) if p == q => x,
-                (Some(_), Some(_)) => bail!(InvalidModel, "shapes {a:?} and {b:?} cannot be broadcast together"),
-                // A known size beats an unknown one: the other can only be 1 or the same.
-                (Some(_), None) => x,
-                (None, Some(_)) => y,
-                (None, None) => {
-                    if x.same(&y) || y.is_capped(&x) {
-                        x
-                    } else if x.is_capped(&y) {
-                        y
-                    } else {
-                        Dim::Unknown
-                    }
-                }
-            })
+            if let (Some(p), Some(q)) = (x.known(), y.known()) {
+                ensure!(
+                    p == q || p == 1 || q == 1,
+                    InvalidModel,
+                    "shapes {a:?} and {b:?} cannot be broadcast together"
+                );
+            }
+            Ok(x.broadcast(&y))
         })
         .collect()
 }

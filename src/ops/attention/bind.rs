@@ -1,6 +1,6 @@
 //! Attention on the CPU: where its operands lie, the joining of past and new keys, and the kernel.
 
-use super::core::{Attention, Cache, Packing};
+use super::core::{Attention, Broadcast, Cache, Packing};
 use super::views::Role;
 use crate::backend::cpu::CpuCtx;
 use crate::backend::step::split;
@@ -56,6 +56,8 @@ impl Source {
 struct Known {
     batch: usize,
     heads: usize,
+    queries: [usize; 3],
+    kv_batch: usize,
     kv_heads: usize,
     rows: usize,
     fresh: usize,
@@ -70,9 +72,12 @@ fn known(op: &Attention, cx: &CpuCtx<'_>, total: Option<i64>) -> Result<Known> {
     let dims = |i: usize| cx.opt_input(i).map(|o| o.shape.iter().map(|&n| Dim::of(n)).collect());
     let Some(s) = op.sizes(&dims, total.map(Dim::Known))? else { bail!(InvalidModel, "keys or values are missing") };
     let n = |d: &Dim| d.size().ok_or_else(|| err!(InvalidModel, "a size of an attention is not known"));
+    let [q_batch, q_heads, q_rows] = &s.queries;
     Ok(Known {
         batch: n(&s.batch)?,
         heads: n(&s.heads)?,
+        queries: [n(q_batch)?, n(q_heads)?, n(q_rows)?],
+        kv_batch: n(&s.kv_batch)?,
         kv_heads: n(&s.kv_heads)?,
         rows: n(&s.rows)?,
         fresh: n(&s.fresh)?,
@@ -101,7 +106,7 @@ fn sources(op: &Attention, cx: &CpuCtx<'_>, n: &Known) -> Result<[Source; 3]> {
     let (q, d, v) = (cx.input(0)?, n.size, n.value_size);
     Ok(match op.packing {
         Packing::Apart => [
-            Source::input(0, 0, lie_of(q, n.heads, n.rows, d)),
+            Source::input(0, 0, lie_of(q, n.queries[1], n.queries[2], d)),
             Source::input(1, 0, lie_of(cx.input(1)?, n.kv_heads, n.fresh, d)),
             Source::input(2, 0, lie_of(cx.input(2)?, n.kv_heads, n.fresh, v)),
         ],
@@ -131,13 +136,13 @@ fn sources(op: &Attention, cx: &CpuCtx<'_>, n: &Known) -> Result<[Source; 3]> {
 
 /// A mask that is broadcast to batch, heads, rows, keys; fewer keys than there are mean that the rest is out.
 fn mask(op: &Attention, o: &Operand, n: &Known) -> Result<Mask> {
-    let broadcasts = op.mask_broadcasts;
+    let broadcasts = op.broadcast != Broadcast::Padded;
     ensure!(o.shape.len() <= 4, InvalidModel, "an attention mask of {} axes", o.shape.len());
     let mut shape = [1; 4];
     shape[4 - o.shape.len()..].copy_from_slice(&o.shape);
     let [b, h, r, c] = shape;
-    // Items may have their masks in turn.
-    let items = if broadcasts && b > 0 && n.batch.is_multiple_of(b) { b } else { n.batch };
+    let in_turn = op.broadcast == Broadcast::Windows && b > 0 && n.batch.is_multiple_of(b);
+    let items = if in_turn { b } else { n.batch };
     for (have, full) in [(b, items), (h, n.heads), (r, n.rows)] {
         ensure!(have == 1 || have == full, InvalidModel, "a mask of shape {:?} for axes of {full}", o.shape);
     }
@@ -231,7 +236,15 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         n.size,
         n.value_size
     );
-    let [q_at, k_new, v_new] = sources(op, cx, &n)?;
+    let [mut q_at, k_new, v_new] = sources(op, cx, &n)?;
+    // What has 1 of more is repeated.
+    let step = |have: usize, of: usize, by: usize| if have == of { by } else { 0 };
+    let ([batch, heads, rows], lie) = (n.queries, q_at.lie);
+    q_at.lie = Lie {
+        batch: step(batch, n.batch, lie.batch),
+        head: step(heads, n.heads, lie.head),
+        row: step(rows, n.rows, lie.row),
+    };
     let (mut k_at, mut v_at) = (k_new, v_new);
     let size = elem.size();
     let mut workspace = 0usize;
@@ -275,14 +288,14 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         let from = if cx.has_output(output) {
             From::Output(output)
         } else {
-            From::Workspace(room(product(&[n.batch, n.kv_heads, n.keys, d, size])?)?)
+            From::Workspace(room(product(&[n.kv_batch, n.kv_heads, n.keys, d, size])?)?)
         };
         let offset = match from {
-            From::Output(_) => second * n.batch * n.kv_heads * n.keys * d,
+            From::Output(_) => second * n.kv_batch * n.kv_heads * n.keys * d,
             _ => 0,
         };
         let to = Source { from, offset, lie: Lie::heads_first(n.kv_heads, n.keys, d) };
-        let past = has_past.then_some((past, second * n.batch * n.kv_heads * n.past * d * size));
+        let past = has_past.then_some((past, second * n.kv_batch * n.kv_heads * n.past * d * size));
         let plain = Joined { past, fresh: *at, to, size: d, beams: false };
         if cx.has_output(output) || beams.0 == 0 {
             joins.push(plain);
@@ -290,7 +303,7 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         let mut to = to;
         if beams.0 > 0 && has_past {
             // The present keeps the order of the past; what is attended to is another copy.
-            to.from = From::Workspace(room(product(&[n.batch, n.kv_heads, n.keys, d, size])?)?);
+            to.from = From::Workspace(room(product(&[n.kv_batch, n.kv_heads, n.keys, d, size])?)?);
             to.offset = 0;
             joins.push(Joined { to, beams: true, ..plain });
         }
@@ -305,9 +318,9 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         masks[0] = Some(mask(op, o, &n)?);
     }
     if let Some(o) = cx.opt_input(7) {
-        masks[1] = Some(match op.mask_broadcasts {
-            true => mask(op, o, &n)?,
-            false => key_mask(o, &n, op.fill, op.cache == Cache::Buffer)?,
+        masks[1] = Some(match op.broadcast {
+            Broadcast::Padded => key_mask(o, &n, op.fill, op.cache == Cache::Buffer)?,
+            _ => mask(op, o, &n)?,
         });
     }
     if let Some(o) = cx.opt_input(8) {
@@ -315,6 +328,7 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         ensure!(matches!(elem, Elem::F32 | Elem::F16 | Elem::Bf16), Unsupported, "attention sinks of {}", o.dtype);
     }
     let sinks_at = room(product(&[n.heads, 4])?)?;
+    let of_all = |lie: Lie| Lie { batch: step(n.kv_batch, n.batch, lie.batch), ..lie };
     let spec = AttentionSpec {
         elem,
         batch: n.batch,
@@ -325,8 +339,8 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         size: n.size,
         value_size: n.value_size,
         q: q_at.lie,
-        k: k_at.lie,
-        v: v_at.lie,
+        k: of_all(k_at.lie),
+        v: of_all(v_at.lie),
         y: if let Some(views) = &op.views {
             views.result_lie(|r| match r {
                 Role::Batch => n.batch,
@@ -405,10 +419,10 @@ pub(super) fn bind(op: &Attention, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         Join { n, size, buffer, starts: has_starts.then_some((starts_at, counts_at)), keep: op.lengths_past, beams };
     let joins: Arc<[Joined]> = joins.into();
     // Where tasks share no keys, each joins its own first, and finds them in its caches.
-    let own = kernel.tasks(0) > 0 && kernel.own_keys(0).is_some();
+    let own = n.kv_batch == n.batch && kernel.tasks(0) > 0 && kernel.own_keys(0).is_some();
     if !joins.is_empty() && !own {
         let per_head = n.keys.saturating_mul(n.size.max(n.value_size)).saturating_mul(size).max(1);
-        let items = n.batch * n.kv_heads;
+        let items = n.kv_batch * n.kv_heads;
         let (tasks, per) = split(items * joins.len(), (64 * 1024 / per_head).max(1));
         let joins = joins.clone();
         phases = phases.then(tasks, 0, move |args, task, _| {

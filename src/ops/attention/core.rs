@@ -4,6 +4,7 @@ use super::views::Views;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, InferCtx, Op};
 use crate::kernels::attention::Scores;
+use crate::ops::infer::broadcast;
 use crate::ops::norm::FLOATS;
 use crate::tensor::DType;
 use crate::{bail, ensure};
@@ -31,10 +32,23 @@ pub enum Cache {
     Buffer,
 }
 
+/// How masks (and, where they broadcast both ways, queries and keys) meet in batches, heads and rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broadcast {
+    /// Masks repeat over the scores; those that are shorter along the keys leave the rest out, as ONNX's Attention has it.
+    Padded,
+    /// Masks repeat over the scores, along the keys too.
+    Within,
+    /// The same, and masks of fewer items begin anew with every so many: windows of images.
+    Windows,
+    /// As products and sums do: whatever has 1 is repeated for the others, queries, keys and values too.
+    Mutual,
+}
+
 /// `softmax(cap(scale * Q K') + masks) V`, by heads.
 ///
 /// Inputs: 0 Q, 1 K, 2 V; 3 mask (bool or float, broadcast to batch, heads, rows, keys); 4, 5 past keys and values; 6 valid
-/// keys of each item of the batch; 7 keys that take part: bool `[batch, keys]` or `[batch, rows, keys]`, with `mask_broadcasts` a second
+/// keys of each item of the batch; 7 keys that take part: bool `[batch, keys]` or `[batch, rows, keys]`, unless `broadcast` is `Padded` a second
 /// mask like 3, applied after it; 8 a logit a head that
 /// only takes part in the sum; 9 the largest total length; 10 which beam each past key is of: `[batch / beams, beams, keys]`,
 /// i32; 11 how many of each item's new rows are valid, i32. Outputs: 0 Y, 1, 2 present keys and values, 3 scores.
@@ -78,8 +92,8 @@ pub struct Attention {
     pub stacked: bool,
     /// Where the operands and the result lie, where that is not said by `packing`.
     pub views: Option<Arc<Views>>,
-    /// Masks broadcast along the keys too, and those of fewer items begin anew with every so many; else one that is shorter leaves the rest out.
-    pub mask_broadcasts: bool,
+    /// How masks meet the scores.
+    pub broadcast: Broadcast,
 }
 
 /// ONNX's defaults.
@@ -104,7 +118,7 @@ impl Default for Attention {
             cache: Cache::Join,
             stacked: false,
             views: None,
-            mask_broadcasts: false,
+            broadcast: Broadcast::Padded,
         }
     }
 }
@@ -114,6 +128,9 @@ impl Default for Attention {
 pub struct Sizes {
     pub batch: Dim,
     pub heads: Dim,
+    /// Batches, heads and rows of the queries, where they may be fewer than those of the result.
+    pub queries: [Dim; 3],
+    pub kv_batch: Dim,
     pub kv_heads: Dim,
     pub rows: Dim,
     /// New keys.
@@ -141,7 +158,7 @@ impl Attention {
         };
         if let Some(views) = &self.views {
             let Some(mut s) = views.sizes(dims)? else { return Ok(None) };
-            self.past_sizes(&mut s, dims, total)?;
+            self.all_sizes(&mut s, dims, total)?;
             return Ok(Some(s));
         }
         let Some(q) = dims(0) else { return Ok(None) };
@@ -196,27 +213,24 @@ impl Attention {
                 agree("heads of keys and values", &g, &g2)?;
                 agree("rows of keys and values", &l, &l2)?;
                 agree("sizes of queries and keys", &s.size, &d)?;
-                for x in [&k[0], &v[0]] {
-                    agree("batches", &s.batch, x)?;
-                }
-                s = s.keys(g, &l, d, value_size);
+                agree("batches of keys and values", &k[0], &v[0])?;
+                s = Sizes { kv_batch: k[0].clone(), ..s.keys(g, &l, d, value_size) };
             }
             Packing::PairsByHead => {
                 let Some(k) = dims(1) else { return Ok(None) };
                 let [b, l, g, two, d] = k.as_slice() else { bail!(InvalidModel, "packed keys of {} axes", k.len()) };
                 divides(two, &Dim::Known(2))?;
-                agree("batches", &s.batch, b)?;
                 agree("sizes of queries and keys", &s.size, d)?;
-                s = s.keys(g.clone(), l, d.clone(), d.clone());
+                s = Sizes { kv_batch: b.clone(), ..s.keys(g.clone(), l, d.clone(), d.clone()) };
             }
             _ => {}
         }
-        self.past_sizes(&mut s, dims, total)?;
+        self.all_sizes(&mut s, dims, total)?;
         Ok(Some(s))
     }
 
-    /// Adds past and present to the sizes.
-    fn past_sizes(&self, s: &mut Sizes, dims: &dyn Fn(usize) -> Option<Vec<Dim>>, total: Option<Dim>) -> Result<()> {
+    /// Adds past and present to the sizes, and what masks make of them.
+    fn all_sizes(&self, s: &mut Sizes, dims: &dyn Fn(usize) -> Option<Vec<Dim>>, total: Option<Dim>) -> Result<()> {
         if let Some(past) = dims(4) {
             let past = match (self.stacked, past.as_slice()) {
                 (true, [two, rest @ ..]) => {
@@ -226,13 +240,13 @@ impl Attention {
                 (_, all) => all,
             };
             let [b, g, p, d] = past else { bail!(InvalidModel, "past keys of {} axes", past.len()) };
-            agree("batches", &s.batch, b)?;
+            agree("batches", &s.kv_batch, b)?;
             agree("heads of past and new keys", &s.kv_heads, g)?;
             agree("sizes of past and new keys", &s.size, d)?;
             s.past = p.clone();
             if let Some(v) = dims(5) {
                 let [b, g, q, d] = v.as_slice() else { bail!(InvalidModel, "past values of {} axes", v.len()) };
-                agree("batches", &s.batch, b)?;
+                agree("batches", &s.kv_batch, b)?;
                 agree("heads of past and new values", &s.kv_heads, g)?;
                 agree("rows of past keys and values", p, q)?;
                 agree("sizes of past and new values", &s.value_size, d)?;
@@ -245,13 +259,28 @@ impl Attention {
         if let (Some(h), Some(g)) = (s.heads.known(), s.kv_heads.known()) {
             ensure!(g > 0 && h % g == 0, InvalidModel, "{h} query heads cannot share {g} key heads");
         }
+        s.queries = [s.batch.clone(), s.heads.clone(), s.rows.clone()];
+        if self.broadcast != Broadcast::Mutual {
+            return agree("batches", &s.batch, &s.kv_batch);
+        }
+        let mut all = broadcast(&s.queries, &[s.kv_batch.clone(), Dim::Known(1), Dim::Known(1)])?;
+        for mask in [Attention::MASK, Attention::SECOND_MASK].into_iter().filter_map(dims) {
+            let Some((_, over)) = mask.split_last() else { continue };
+            ensure!(over.len() <= 3, InvalidModel, "an attention mask of {} axes", mask.len());
+            all = broadcast(&all, over)?;
+        }
+        if let [batch, heads, rows] = &all[..] {
+            (s.batch, s.heads, s.rows) = (batch.clone(), heads.clone(), rows.clone());
+        }
         Ok(())
     }
 }
 
 impl Sizes {
-    fn new(batch: &Dim, heads: Dim, rows: &Dim) -> Sizes {
+    pub(super) fn new(batch: &Dim, heads: Dim, rows: &Dim) -> Sizes {
         Sizes {
+            queries: [batch.clone(), heads.clone(), rows.clone()],
+            kv_batch: batch.clone(),
             batch: batch.clone(),
             heads,
             rows: rows.clone(),
@@ -264,7 +293,7 @@ impl Sizes {
             heads_first: false,
         }
     }
-    fn keys(self, kv_heads: Dim, fresh: &Dim, size: Dim, value_size: Dim) -> Sizes {
+    pub(super) fn keys(self, kv_heads: Dim, fresh: &Dim, size: Dim, value_size: Dim) -> Sizes {
         Sizes { kv_heads, fresh: fresh.clone(), size, value_size, ..self }
     }
 }
@@ -332,7 +361,7 @@ impl Op for Attention {
             vec![s.batch.clone(), s.rows.clone(), s.heads.clone() * s.value_size.clone()]
         };
         let keys = if cx.has(4) && dims(4).is_none() { Dim::Unknown } else { s.keys.clone() };
-        let present = |d: &Dim| vec![s.batch.clone(), s.kv_heads.clone(), keys.clone(), d.clone()];
+        let present = |d: &Dim| vec![s.kv_batch.clone(), s.kv_heads.clone(), keys.clone(), d.clone()];
         if self.stacked {
             let mut both = present(&s.size);
             both.insert(0, Dim::Known(2));

@@ -8,7 +8,7 @@ pub(super) mod recurrent;
 mod rotary;
 mod views;
 
-pub use self::core::{Attention, Cache, Packing};
+pub use self::core::{Attention, Broadcast, Cache, Packing};
 pub use recurrent::{CausalConvWithState, LinearAttention, UpdateRule};
 pub use rotary::{Positions, RotaryEmbedding};
 pub use views::{Axis, Role, View, Views};

@@ -75,8 +75,7 @@ impl Views {
         let [q, k, v] =
             [dims_of(&self.operands[0], &q)?, dims_of(&self.operands[1], &k)?, dims_of(&self.operands[2], &v)?];
         for (what, a, b) in [
-            ("batches", &q[0], &k[0]),
-            ("batches", &q[0], &v[0]),
+            ("batches of keys and values", &k[0], &v[0]),
             ("heads of keys and values", &k[1], &v[1]),
             ("rows of keys and values", &k[2], &v[2]),
             ("sizes of queries and keys", &q[3], &k[3]),
@@ -86,10 +85,9 @@ impl Views {
             }
         }
         let [batch, heads, rows, size] = q;
-        let [_, kv_heads, fresh, _] = k;
+        let [kv_batch, kv_heads, fresh, _] = k;
         let [.., value_size] = v;
-        let (past, keys) = (Dim::Known(0), Dim::Unknown);
-        Ok(Some(Sizes { batch, heads, kv_heads, rows, fresh, past, keys, size, value_size, heads_first: false }))
+        Ok(Some(Sizes { kv_batch, ..Sizes::new(&batch, heads, &rows).keys(kv_heads, &fresh, size, value_size) }))
     }
 
     /// The axes of the result.

@@ -2,12 +2,12 @@
 //! size is asked of the model's input that has it. What is in between then has no users but those of its elements.
 
 use crate::error::Result;
-use crate::ir::op::resolve_axis;
 use crate::ir::{Dim, NodeId, ValueId};
-use crate::ops::movement::Gather;
+use crate::ops::movement::{Concat, Gather};
+use crate::ops::pointwise::Binary;
 use crate::ops::shape::{Reshape, Shape};
 use crate::optimize::{Pass, PassCtx};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
 /// `Reshape(x, [rows of x, -1, 32])`, `Shape(y)[0]` where y has as many rows as an input.
@@ -21,7 +21,7 @@ impl Pass for Shapes {
         for id in cx.order() {
             if cx.op::<Reshape>(id).is_some_and(|r| !r.allow_zero) {
                 copied(cx, id)?;
-            } else if cx.op::<Gather>(id).is_some_and(|g| g.axis == 0) {
+            } else if cx.op::<Gather>(id).is_some_and(|g| g.axis == 0) || cx.op::<Binary>(id).is_some() {
                 asked(cx, id)?;
             }
         }
@@ -58,32 +58,50 @@ fn copied(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// Asks an input for the size of an axis.
+/// Asks an input for the size of an axis that a node gives, by asking another value or by computing it.
 fn asked(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
-    let Some(&[Some(shape), Some(at)]) = cx.node(id).map(|n| &n.inputs[..]) else { return Ok(()) };
-    let Some((sizes, op)) = cx.maker::<Shape>(shape) else { return Ok(()) };
-    let (start, of) = (op.start, cx.node(sizes).and_then(|n| n.inputs.first().copied().flatten()));
-    let (Some(v), Some(at_dims), Some(i)) = (of, cx.dims(at).map(<[Dim]>::to_vec), cx.integer(at)) else {
-        return Ok(());
-    };
-    if cx.graph().inputs().contains(&v) || start != 0 {
+    let Some(&[Some(x), Some(y)]) = cx.node(id).map(|n| &n.inputs[..]) else { return Ok(()) };
+    let Some(&[Some(out)]) = cx.node(id).map(|n| &n.outputs[..]) else { return Ok(()) };
+    // What an input is asked already.
+    let of = |(n, _): (NodeId, &Shape)| cx.node(n)?.inputs.first().copied().flatten();
+    if cx.maker::<Shape>(x).and_then(of).is_some_and(|v| cx.graph().inputs().contains(&v)) {
         return Ok(());
     }
-    let axis = |d: &[Dim]| d.get(resolve_axis(i, d.len()).ok()?).cloned().filter(|d| d.known().is_none());
-    let Some(size) = cx.dims(v).and_then(axis) else { return Ok(()) };
-    let has = |&x: &ValueId| Some((x, cx.dims(x)?.iter().position(|d| d.same(&size))?));
-    let Some((input, axis)) = cx.graph().inputs().iter().find_map(has) else { return Ok(()) };
-    let (name, kind) = (cx.graph().value(input).name.clone(), cx.dtype(at));
-    let asked =
-        cx.edit.node(&format!("{name}.shape"), Arc::new(Shape { start: 0, end: None }), vec![Some(input)], 1)?[0];
-    let shape_of_at: Vec<usize> = at_dims.iter().filter_map(Dim::size).collect();
-    let axis = match kind {
-        Some(crate::tensor::DType::I32) => Tensor::from_slice(&shape_of_at, &[axis as i32])?,
-        _ => Tensor::from_slice(&shape_of_at, &[axis as i64])?,
+    let Some(fact) = cx.graph().fact(out).as_tensor().filter(|t| t.dtype == DType::I64) else { return Ok(()) };
+    let (Some(shape), Some(sizes)) = (fact.shape(), fact.int_dims()) else { return Ok(()) };
+    let has = |size: &Dim| {
+        let at = |&x: &ValueId| Some((x, cx.dims(x)?.iter().position(|d| d.same(size))?));
+        cx.graph().inputs().iter().find_map(at).filter(|_| size.known().is_none())
     };
-    let axis = cx.edit.constant(&format!("{name}.axis"), axis);
-    cx.edit.replace_op(id, Arc::new(Gather { axis: 0 }), vec![Some(asked), Some(axis)]);
-    cx.prune(vec![Some(shape)]);
+    let found: Vec<_> = sizes.iter().map(has).collect();
+    let every = sizes.iter().zip(&found).all(|(d, f)| f.is_some() || d.known().is_some());
+    let list = shape.len() == 1 && sizes.len() > 1;
+    if !every || found.iter().all(Option::is_none) || sizes.len() != 1 && !(list && cx.maker::<Shape>(x).is_some()) {
+        return Ok(());
+    }
+    let mut parts = Vec::with_capacity(sizes.len());
+    for (size, found) in sizes.iter().zip(found) {
+        let Some((input, axis)) = found else {
+            let size = Tensor::from_slice(&[1], &[size.known().unwrap_or_default()])?;
+            parts.push(Some(cx.edit.constant("size", size)));
+            continue;
+        };
+        let name = cx.graph().value(input).name.clone();
+        let sizes = format!("{name}.shape");
+        let sizes = cx.edit.node(&sizes, Arc::new(Shape { start: 0, end: None }), vec![Some(input)], 1)?[0];
+        let axis = Tensor::from_slice(if list { &[1] } else { &shape }, &[axis as i64])?;
+        let axis = cx.edit.constant(&format!("{name}.axis"), axis);
+        let asked = vec![Some(sizes), Some(axis)];
+        if !list {
+            cx.edit.replace_op(id, Arc::new(Gather { axis: 0 }), asked);
+        } else {
+            parts.push(Some(cx.edit.node(&format!("{name}.size"), Arc::new(Gather { axis: 0 }), asked, 1)?[0]));
+        }
+    }
+    if list {
+        cx.edit.replace_op(id, Arc::new(Concat { axis: 0 }), parts);
+    }
+    cx.prune(vec![Some(x), Some(y)]);
     cx.fired();
     Ok(())
 }

@@ -16,6 +16,7 @@ mod activations;
 mod algebra;
 mod attention;
 mod attention_given;
+mod attention_masks;
 mod basic;
 mod branches;
 mod conv;

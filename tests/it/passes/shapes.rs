@@ -52,6 +52,35 @@ pub(super) fn shapes_that_move_axes_stay() {
     assert!(!after.iter().any(|l| l.contains("Shape(%e)")), "{after:#?}");
 }
 
+/// Several sizes at once, and one that is computed: inputs have them.
+#[test]
+fn sizes_that_inputs_have_are_asked_of_them() {
+    let mut d = Draft::new();
+    let x = d.named_input("x", &["batch", "rows", ""], &[2, 5, 8]);
+    let e = d.op("e", "Transpose", &[x], vec![("perm", ints(&[1, 2, 0]))]);
+    let s = d.op("s", "Shape", &[e], vec![]);
+    let (rest, front, axis) = (d.ints("rest", &[-1]), d.ints("front", &[0, 1]), vec![("axis", Attr::Int(0))]);
+    let front = d.op("g", "Gather", &[s, front], vec![]);
+    let shape = d.op("shape", "Concat", &[front, rest], axis);
+    let y = d.op("y", "Reshape", &[x, shape], vec![]);
+    let (_, after, report) = d.check("shapes", vec![e, y]);
+    assert_eq!(report.fired, 1, "{after:#?}");
+    assert!(after.iter().any(|l| l == "g = Concat(%x.size, #size)"), "{after:#?}");
+    assert!(!after.iter().any(|l| l.contains("Shape(%e)")), "{after:#?}");
+
+    let mut d = Draft::new();
+    let x = d.named_input("x", &["batch", "", ""], &[2, 4, 8]);
+    let (flat, four) = (d.ints("flat", &[-1, 8]), d.ints("four", &[4]));
+    let e = d.op("e", "Reshape", &[x, flat], vec![]);
+    let n = size(&mut d, "n", e, 0);
+    let n = d.op("quarter", "Div", &[n, four], vec![]);
+    let rest = d.ints("rest", &[8, -1]);
+    let shape = d.op("shape", "Concat", &[rest, n], vec![("axis", Attr::Int(0))]);
+    let y = d.op("y", "Reshape", &[x, shape], vec![]);
+    let (_, after, _) = d.check("shapes", vec![y]);
+    assert!(after.iter().any(|l| l == "quarter = Gather(%x.shape, #x.axis)"), "{after:#?}");
+}
+
 fn einsum(d: &mut Draft, name: &str, equation: &str, a: ValueId, b: ValueId) -> ValueId {
     d.op(name, "Einsum", &[a, b], vec![("equation", Attr::String(equation.into()))])
 }

@@ -1,12 +1,16 @@
 //! What is added to the scores of attention, or put in their place.
 
-use super::triangle::halves;
+use super::triangle::{self, halves};
 use crate::error::Result;
 use crate::ir::{Dim, NodeId, ValueId};
 use crate::kernels::pointwise::UnaryOp;
+use crate::ops::cast::Cast;
+use crate::ops::movement::Expand;
 use crate::ops::pointwise::{Binary, BinaryFn, Clip, Unary, UnaryFn, Where};
 use crate::optimize::PassCtx;
-use crate::optimize::pass::shape_of;
+use crate::optimize::pass::{same_shape, shape_of};
+use crate::optimize::pattern::{binary, is_op};
+use crate::tensor::DType;
 use std::sync::Arc;
 
 /// A mask on the way from the scores to the softmax.
@@ -19,6 +23,18 @@ pub enum Mask {
 }
 
 impl Mask {
+    /// One that chooses by a value, which may be the opposite of another.
+    fn chosen(cx: &PassCtx<'_, '_>, by: ValueId, inverted: bool, fill: f64) -> Mask {
+        let (by, opposite) = flag(cx, by).unwrap_or((by, false));
+        Mask::Chosen { by, inverted: inverted != opposite, fill }
+    }
+    /// The same of another value.
+    pub fn with(self, v: ValueId) -> Mask {
+        match self {
+            Mask::Added(_) => Mask::Added(v),
+            Mask::Chosen { inverted, fill, .. } => Mask::Chosen { by: v, inverted, fill },
+        }
+    }
     /// What is added, or chooses.
     pub fn value(&self) -> ValueId {
         let (Mask::Added(v) | Mask::Chosen { by: v, .. }) = *self;
@@ -29,16 +45,80 @@ impl Mask {
 /// Numbers below which a score has no weight left. Scores that a model means to keep are far above.
 pub const OUT: f64 = -1e4;
 
-/// If `op` chooses between scores and a number: the scores and the mask.
+/// If a node chooses between scores and a number, by Where or by the sum of both multiplied with 1 and 0: the scores and the mask.
 pub fn chosen(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, Mask)> {
-    let node = cx.node(id).filter(|n| n.op.is::<Where>())?;
+    let node = cx.node(id)?;
+    if let &[Some(a), Some(b)] = &node.inputs[..] {
+        return match binary(&*node.op)? {
+            BinaryFn::Add => weighed(cx, a, b, 1.0).or_else(|| weighed(cx, b, a, 1.0)),
+            BinaryFn::Sub => weighed(cx, a, b, -1.0),
+            _ => None,
+        };
+    }
     let &[Some(by), Some(a), Some(b)] = &node.inputs[..] else { return None };
     let number = |v: ValueId| cx.scalar(v).filter(|&k| k != 0.0 && !k.is_nan());
     match (number(a), number(b)) {
-        (None, Some(fill)) => Some((a, Mask::Chosen { by, inverted: false, fill })),
-        (Some(fill), None) => Some((b, Mask::Chosen { by, inverted: true, fill })),
+        _ if !node.op.is::<Where>() => None,
+        (None, Some(fill)) => Some((a, Mask::chosen(cx, by, false, fill))),
+        (Some(fill), None) => Some((b, Mask::chosen(cx, by, true, fill))),
         _ => None,
     }
+}
+
+/// `scores * flags` and `fill * (1 - flags)`, of which the latter is added `sign` times.
+fn weighed(cx: &PassCtx<'_, '_>, kept: ValueId, rest: ValueId, sign: f64) -> Option<(ValueId, Mask)> {
+    let factors = |v: ValueId| match (binary(&*cx.made_by(v)?.1.op)?, &cx.made_by(v)?.1.inputs[..]) {
+        (BinaryFn::Mul, &[Some(a), Some(b)]) => Some([(a, b), (b, a)]),
+        _ => None,
+    };
+    let other = factors(rest).into_iter().flatten().find_map(|(k, flags)| Some((cx.scalar(k)?, flag(cx, flags)?)));
+    factors(kept)?.into_iter().find_map(|(scores, flags)| {
+        let (by, inverted) = flag(cx, flags)?;
+        let fill = match other {
+            Some((k, (v, off))) => (v == by && off != inverted).then_some(k)?,
+            // Both sides of a triangle, folded.
+            None => triangle::complement(cx, flags, rest)?,
+        };
+        Some((scores, Mask::chosen(cx, by, inverted, sign * fill)))
+    })
+}
+
+/// What a tensor of ones and zeros is made from, and whether it is 0 where that is true.
+fn flag(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, bool)> {
+    let made = cx.made_by(v);
+    let input = |i: usize| made?.1.inputs.get(i).copied().flatten();
+    if let Some((_, node)) = made {
+        let of_bool = node.op.is::<Cast>() && cx.dtype(input(0)?) == Some(DType::Bool);
+        if of_bool || is_op(&*node.op, UnaryOp::Not) {
+            let (by, inverted) = flag(cx, input(0)?)?;
+            return Some((by, inverted == of_bool));
+        }
+        if binary(&*node.op) == Some(BinaryFn::Sub) && cx.scalar(input(0)?) == Some(1.0) {
+            return flag(cx, input(1)?).map(|(by, inverted)| (by, !inverted));
+        }
+    }
+    (cx.dtype(v) == Some(DType::Bool) || triangle::is_flags(cx, v)).then_some((v, false))
+}
+
+/// What a mask of scores of these axes is before it was repeated for them.
+pub fn unspread(cx: &PassCtx<'_, '_>, mut v: ValueId, scores: Option<&[Dim]>) -> ValueId {
+    while let Some((_, node)) = cx.made_by(v).filter(|_| same_shape(cx.dims(v), scores)) {
+        let all = |v: ValueId| triangle::number(cx, v) == Some(1.0) && same_shape(cx.dims(v), scores);
+        let next = match &node.inputs[..] {
+            &[Some(x), _] if node.op.is::<Expand>() => Some(x),
+            &[Some(x), Some(y)] if binary(&*node.op) == Some(BinaryFn::And) => match (all(x), all(y)) {
+                (true, _) => Some(y),
+                (_, true) => Some(x),
+                _ => None,
+            },
+            _ => None,
+        };
+        match next {
+            Some(x) => v = x,
+            None => break,
+        }
+    }
+    v
 }
 
 /// Whether a node only keeps masked scores from minus infinity: below the number is nothing else.
@@ -60,16 +140,20 @@ fn axes<'c>(cx: &'c PassCtx<'_, '_>, mask: ValueId, rank: usize) -> Option<&'c [
     lead.iter().all(|d| d.known() == Some(1)).then_some(own)
 }
 
-/// Whether the mask's axes broadcast to those of the scores without making them larger, and are no more than `rank`. The keys'
-/// axis is settled by the product with the values.
-pub fn broadcasts(cx: &PassCtx<'_, '_>, mask: ValueId, scores: &[Dim], rank: usize) -> bool {
-    let Some(d) = axes(cx, mask, rank) else { return false };
-    d.len() <= scores.len()
-        && d.iter()
-            .rev()
-            .zip(scores.iter().rev())
-            .skip(1)
-            .all(|(m, s)| m.known() == Some(1) || m.same(s) || m.is_capped(s))
+/// How the mask's axes, no more than `rank`, broadcast to those of the scores: certainly without making them larger, or perhaps
+/// (true). The keys' axis is settled by the product with the values.
+pub fn meets(cx: &PassCtx<'_, '_>, mask: ValueId, scores: &[Dim], rank: usize) -> Option<bool> {
+    let d = axes(cx, mask, rank).filter(|d| d.len() <= scores.len())?;
+    let mut open = false;
+    for (m, s) in d.iter().rev().zip(scores.iter().rev()).skip(1) {
+        if m.known() != Some(1) && !m.same(s) && !m.is_capped(s) {
+            open = true;
+            if let (Some(m), Some(s)) = (m.known(), s.known()) {
+                (m == s || s == 1).then_some(())?;
+            }
+        }
+    }
+    Some(open)
 }
 
 /// Whether two masks are of as many items, not one of windows and one of whole batches.
@@ -94,38 +178,66 @@ pub fn is_causal(cx: &PassCtx<'_, '_>, mask: Mask, past: &Dim) -> bool {
 pub struct Masks {
     /// In the order in which they apply; two at most.
     pub values: Vec<ValueId>,
-    /// What takes a score's place where a mask of bool is false.
-    pub fill: Option<f32>,
+    /// What a mask of bool says of a score where it is false.
+    pub fill: Option<Fill>,
+}
+
+/// A number for where a mask of bool is false.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Fill {
+    pub by: f64,
+    /// It takes the score's place; else it is added.
+    pub replaces: bool,
+}
+
+/// The flags and the number of a mask that is added, if it was made of those: 0 where true.
+fn flags_of(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, f64)> {
+    let (_, node) = cx.made_by(v).filter(|(_, n)| n.op.is::<Where>())?;
+    let &[Some(by), Some(a), Some(b)] = &node.inputs[..] else { return None };
+    let (by, inverted) = flag(cx, by)?;
+    let (seen, fill) = if inverted { (b, a) } else { (a, b) };
+    (cx.scalar(seen)? == 0.0).then_some((by, cx.scalar(fill).filter(|f| !f.is_nan())?))
 }
 
 /// The operator's masks, from all that were met, the outermost first, for scores of `rank` axes. `None` where it would need
 /// more than it has.
 pub fn combined(cx: &mut PassCtx<'_, '_>, masks: &[Mask], rank: usize) -> Result<Option<Masks>> {
     // What each adds, or puts in the score's place.
-    let mut all: Vec<(ValueId, Option<f64>)> = Vec::new();
+    let mut all: Vec<(ValueId, Option<Fill>)> = Vec::new();
     for (i, m) in masks.iter().enumerate().rev() {
-        let (Mask::Added(v) | Mask::Chosen { by: v, .. }) = *m;
+        let mut v = m.value();
+        let fill = match *m {
+            Mask::Added(_) => flags_of(cx, v).map(|(by, fill)| {
+                v = by;
+                Fill { by: fill, replaces: false }
+            }),
+            Mask::Chosen { inverted, fill, .. } => {
+                let name = cx.graph().value(v).name.clone();
+                if cx.dtype(v) != Some(DType::Bool) {
+                    let cast = Arc::new(Cast::new(DType::Bool));
+                    v = cx.edit.node(&format!("{name}.flags"), cast, vec![Some(v)], 1)?[0];
+                }
+                if inverted {
+                    let not = Arc::new(Unary { f: UnaryFn::Op(UnaryOp::Not) });
+                    v = cx.edit.node(&format!("{name}.not"), not, vec![Some(v)], 1)?[0];
+                }
+                Some(Fill { by: fill, replaces: true })
+            }
+        };
         let own = axes(cx, v, rank).map(<[Dim]>::to_vec).filter(|a| Some(a.len()) < cx.dims(v).map(<[Dim]>::len));
-        let mut v = match own.map(|own| shape_of(own.iter(), &[])) {
+        let v = match own.map(|own| shape_of(own.iter(), &[])) {
             None => v,
             Some(Some(shape)) => cx.reshape(v, &shape)?,
             Some(None) => return Ok(None),
         };
-        let fill = match *m {
-            Mask::Added(_) => None,
-            Mask::Chosen { inverted, fill, .. } => {
-                if inverted {
-                    let not = Unary { f: UnaryFn::Op(UnaryOp::Not) };
-                    let name = format!("{}.not", cx.graph().value(v).name);
-                    v = cx.edit.node(&name, Arc::new(not), vec![Some(v)], 1)?[0];
-                }
-                Some(fill)
-            }
-        };
         // Sums are two streams to the kernel, unless more is to come.
         match all.last().copied() {
-            Some((before, kind)) if kind == fill && (fill.is_some() || all.len() + i >= 2) => {
+            Some((before, kind)) if kind == fill && (fill.is_some_and(|f| f.replaces) || all.len() + i >= 2) => {
                 if !in_step(cx, before, v) {
+                    return Ok(None);
+                }
+                // Twice the number is less than it, not what one of them adds.
+                if fill.is_some_and(|f| !f.replaces && f.by > f64::NEG_INFINITY) {
                     return Ok(None);
                 }
                 let join = if fill.is_some() { BinaryFn::And } else { BinaryFn::Add };
@@ -139,9 +251,16 @@ pub fn combined(cx: &mut PassCtx<'_, '_>, masks: &[Mask], rank: usize) -> Result
     }
     let mut fills = all.iter().filter_map(|m| m.1);
     let fill = fills.next();
-    if all.len() > 2 || fills.next().is_some() {
+    if all.len() > 2 || fills.any(|f| Some(f) != fill) {
         return Ok(None);
     }
-    let narrow = |f: f64| if f.is_finite() { (f as f32).clamp(f32::MIN, f32::MAX) } else { f as f32 };
-    Ok(Some(Masks { values: all.iter().map(|m| m.0).collect(), fill: fill.map(narrow) }))
+    Ok(Some(Masks { values: all.iter().map(|m| m.0).collect(), fill }))
+}
+
+impl Fill {
+    /// The number in the operator's precision.
+    pub fn narrow(&self) -> f32 {
+        let f = self.by;
+        if f.is_finite() { (f as f32).clamp(f32::MIN, f32::MAX) } else { f as f32 }
+    }
 }

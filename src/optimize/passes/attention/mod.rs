@@ -1,12 +1,14 @@
 //! Attention that exporters write out as two products and a softmax becomes the operator whose kernel never stores the scores;
 //! where the model has the operator already, it takes its operands from where they lie.
 
+mod cut;
 mod given;
 mod mask;
 mod place;
 mod trace;
 mod triangle;
 
+use self::cut::Cut;
 use self::mask::Mask;
 use self::place::{exact_scale, joined, lay, operands, place};
 use self::trace::trace;
@@ -16,7 +18,7 @@ use crate::kernels::gemm::Activation;
 use crate::kernels::normalise::SoftmaxKind;
 use crate::kernels::pointwise::UnaryOp;
 use crate::kernels::reduce::ReduceKind;
-use crate::ops::attention::{Attention, Role};
+use crate::ops::attention::{Attention, Broadcast, Role};
 use crate::ops::cast::Cast;
 use crate::ops::linear::MatMul;
 use crate::ops::pointwise::{BinaryFn, Where};
@@ -50,6 +52,9 @@ impl Pass for FuseAttention {
     }
 }
 
+/// The axes of queries, keys, values and the result.
+const ALL: &[Role] = &[Role::Batch, Role::Head, Role::Row, Role::Size];
+
 /// Why there is no fusion.
 enum Stop {
     /// It is something else.
@@ -74,15 +79,22 @@ struct Between {
     scores: NodeId,
     /// Each with the scores that it is for, which may have another shape than the product.
     masks: Vec<(Mask, ValueId)>,
-    /// Batches and heads where views tell them apart.
-    leads: Vec<[Dim; 2]>,
+    /// Heads where views tell them and batches apart.
+    heads: Vec<Dim>,
     scale: f64,
     cap: f64,
 }
 
 impl Between {
     /// Takes in a mask of some scores, above all that was met.
-    fn take(&mut self, m: Mask, scores: ValueId) -> std::result::Result<(), Stop> {
+    fn take(&mut self, cx: &PassCtx<'_, '_>, m: Mask, scores: ValueId) -> std::result::Result<(), Stop> {
+        let dims = cx.dims(scores);
+        let m = m.with(mask::unspread(cx, m.value(), dims));
+        // torch.baddbmm may add zeros.
+        let none = matches!(m, Mask::Added(v) if triangle::number(cx, v) == Some(0.0));
+        if none && dims.is_some_and(|d| mask::meets(cx, m.value(), d, d.len()) == Some(false)) {
+            return Ok(());
+        }
         if (self.scale, self.cap) != (1.0, 0.0) {
             return near("the mask is applied before the scale");
         }
@@ -104,81 +116,101 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     let first = cx.graph().node(b.scores).clone();
     let (&[Some(q), Some(k)], &[Some(s)]) = (&first.inputs[..], &first.outputs[..]) else { return Err(Stop::No) };
     let Some(product) = cx.op::<MatMul>(b.scores).cloned() else { return Err(Stop::No) };
-    let Some(scores) = cx.dims(s).map(<[Dim]>::to_vec) else { return near("the rank of the scores is not known") };
-    let roles = match scores.len() {
-        2 => &[Role::Row, Role::Size][..],
-        3 => &[Role::Head, Role::Row, Role::Size],
-        4 => &[Role::Batch, Role::Head, Role::Row, Role::Size],
-        n => return near(format!("the scores have {n} axes")),
+    let (Some(scores), Some(made)) = (cx.dims(s).map(<[Dim]>::to_vec), cx.dims(out).map(<[Dim]>::to_vec)) else {
+        return near("the rank of the scores is not known");
     };
     let dtype = cx.dtype(q);
     if [k, v].iter().any(|&x| cx.dtype(x) != dtype) || !dtype.is_some_and(is_float) {
         return near("queries, keys and values are of different types");
     }
-    let mut turned = roles.to_vec();
-    turned.swap(roles.len() - 1, roles.len() - 2);
-    let as_rows = |is: bool| if is { roles } else { &turned };
-    let (k_roles, v_roles) = (as_rows(product.trans_b), as_rows(!v_turned));
-    // Batches must not be broadcast; keys that all heads share may be, and grouped heads are found by tracing.
-    let lead = |x: ValueId| cx.dims(x).and_then(|d| Some(d.get(..d.len().checked_sub(2)?)?.to_vec()));
-    let (Some(lq), Some(lk), Some(lv)) = (lead(q), lead(k), lead(v)) else {
-        return near("an operand's rank is not known");
+    let turned = |of: &[Role]| [&of[..of.len() - 2], &[Role::Size, Role::Row]].concat();
+    let roles = |n: usize| match n {
+        2 => Ok(&ALL[2..]),
+        3 => Ok(&ALL[1..]),
+        4 => Ok(ALL),
+        n => near(format!("the scores have {n} axes")),
     };
-    let same = |a: &[Dim], b: &[Dim]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b));
-    let shared = |i: usize| roles[i] == Role::Head && lk[i].known() == Some(1);
-    let met = lq.len() == lk.len() && (0..lq.len()).all(|i| lq[i].same(&lk[i]) || shared(i));
-    if lq.len() != roles.len() - 2 || !met || !same(&lk, &lv) {
-        return near(format!("batches or heads are not known to be the same: {lq:?}, {lk:?}, {lv:?}"));
+    let (first, second) = (roles(scores.len())?, roles(made.len())?);
+    let k_roles = if product.trans_b { first.to_vec() } else { turned(first) };
+    let v_roles = if v_turned { turned(second) } else { second.to_vec() };
+    let of = [(q, first), (k, &k_roles[..]), (v, &v_roles[..])];
+    if of.iter().any(|(x, roles)| cx.dims(*x).is_none_or(|d| d.len() != roles.len())) {
+        return near("an operand has another rank than the product");
     }
-    let apart = apart(cx, out, &scores[0]).filter(|a| {
-        let of = |x, roles: &[Role]| trace(cx, x, roles, Some(&a.lead), false).is_some();
-        let fits = |m: &(Mask, ValueId)| mask::broadcasts(cx, m.0.value(), &a.scores(&scores), 4);
-        roles.len() == 3 && of(q, roles) && of(k, k_roles) && of(v, v_roles) && b.masks.iter().all(fits)
+    let cut = Cut::of(cx, &b, out, [&scores, &made]).filter(|c| {
+        let found = |&(x, roles): &(ValueId, &[Role])| trace(cx, x, roles, Some(&c.heads), false).is_some();
+        of.iter().all(found) && b.masks.iter().all(|m| c.fits(cx, m, made.len()))
     });
-    let lead = apart.as_ref().map(|a| &a.lead);
-    if b.leads.iter().any(|l| Some(l) != lead) {
+    let heads = cut.as_ref().map(|c| &c.heads);
+    if b.heads.iter().any(|h| Some(h) != heads) || heads.is_none() && scores.len() != made.len() {
         return near("views between the products cut batches and heads otherwise than the result's");
     }
-    let masks: Vec<ValueId> = b.masks.iter().map(|m| m.0.value()).collect();
-    let found = operands(cx, [(q, roles), (k, k_roles), (v, v_roles)], lead, true, &masks)?;
-    let [q_at, k_at, _] = &found;
-    let cut = apart.is_some();
-    let scores = apart.as_ref().map_or(scores.clone(), |a| a.scores(&scores));
-    let roles = if cut { &[Role::Batch, Role::Head, Role::Row, Role::Size][..] } else { roles };
+    let four = |d: &[Dim]| cut.as_ref().map_or_else(|| d.to_vec(), |c| c.four(d));
+    // Keys that all heads share are broadcast, batches may be; grouped heads are found by tracing.
+    let lead = |x: ValueId| cx.dims(x).map(|d| four(d)[..four(d).len() - 2].to_vec()).unwrap_or_default();
+    let [lq, lk, lv] = [q, k, v].map(lead);
+    let one = |d: &Dim| d.known() == Some(1);
+    let shared = |i: usize| i + 1 == lq.len() && one(&lk[i]);
+    let open = |i: usize| {
+        i + 1 < lq.len() && (one(&lq[i]) || one(&lk[i]) || lq[i].known().is_none() || lk[i].known().is_none())
+    };
+    let apart: Vec<usize> = (0..lq.len()).filter(|&i| !lq[i].same(&lk[i]) && !shared(i)).collect();
+    let same = |a: &[Dim]| same_shape(Some(a), Some(&lv));
+    // Where several heads are in one axis with the batch, products take only as many of both.
+    let bound = scores.len() == 3 && heads.is_some_and(Dim::is_not_one);
+    let met = apart.iter().all(|&i| open(i)) && (same(&lk) || bound && same(&lq));
+    if !met || heads.is_some() && !apart.is_empty() && !bound {
+        return near(format!("batches or heads are not known to be the same: {lq:?}, {lk:?}, {lv:?}"));
+    }
+    let mut broadcast = if apart.is_empty() || bound { Broadcast::Within } else { Broadcast::Mutual };
     for (m, to) in &b.masks {
         let v = m.value();
-        let to = cx.dims(*to).filter(|_| !cut).unwrap_or(&scores);
-        if !mask::broadcasts(cx, v, to, scores.len()) {
-            let have = cx.dims(v).map(|d| format!("{d:?}")).unwrap_or_default();
-            return near(format!("a mask of {have} is not known to broadcast to the scores' {to:?}"));
-        }
+        let to = cx.dims(*to).unwrap_or(&scores);
+        let windows = cut.is_none() && to.len() > scores.len();
+        let rank = if cut.is_some() { to.len() } else { scores.len() };
+        broadcast = match (mask::meets(cx, v, to, rank), broadcast) {
+            (Some(false), Broadcast::Within) if windows => Broadcast::Windows,
+            (Some(false), was) if !windows || was == Broadcast::Windows => was,
+            // The way back to three axes lets no other batch through.
+            (Some(true), was) if cut.is_some() && made.len() == 3 => was,
+            (Some(true), Broadcast::Within | Broadcast::Mutual) if !windows => Broadcast::Mutual,
+            _ => {
+                let have = cx.dims(v).map(|d| format!("{d:?}")).unwrap_or_default();
+                return near(format!("a mask of {have} is not known to broadcast to the scores' {to:?}"));
+            }
+        };
         if matches!(m, Mask::Added(v) if !cx.dtype(*v).is_some_and(is_float)) {
             return near("a mask is not of floats");
         }
     }
+    let masks: Vec<ValueId> = b.masks.iter().map(|m| m.0.value()).collect();
+    let found = operands(cx, of, heads, true, &masks)?;
+    let [q_at, k_at, _] = &found;
+    let (scores, roles) = (four(&scores), if cut.is_some() { ALL } else { first });
     // A triangle need be neither read nor computed. Rows come after the past.
     let past = k_at.past.map_or(Some(Dim::Known(0)), |(past, _)| cx.dims(past)?.get(2).cloned());
-    let causal = matches!((&b.masks[..], &past), (&[(m, _)], Some(past)) if mask::is_causal(cx, m, past));
+    let causal = broadcast == Broadcast::Within
+        && matches!((&b.masks[..], &past), (&[(m, _)], Some(past)) if mask::is_causal(cx, m, past));
     let scale = b.scale * f64::from(product.alpha) * q_at.scale * k_at.scale;
-    let mut op = Attention {
-        causal,
-        scale: exact_scale(cx, q, scale),
-        cap: b.cap as f32,
-        mask_broadcasts: true,
-        ..Attention::default()
-    };
+    let mut op =
+        Attention { causal, scale: exact_scale(cx, q, scale), cap: b.cap as f32, broadcast, ..Attention::default() };
     let mut inputs = vec![None; 3];
-    let masks: Vec<Mask> = b.masks.iter().map(|m| m.0).filter(|_| !causal).collect();
+    let mut masks: Vec<Mask> = b.masks.iter().map(|m| m.0).filter(|_| !causal).collect();
+    if let Some(c) = &cut {
+        masks.iter_mut().zip(&b.masks).try_for_each(|(m, (_, to))| c.mask(cx, m, *to))?;
+    }
     let Some(masks) = mask::combined(cx, &masks, scores.len())? else {
         return near("masks are of open sizes, or choose between more than one number");
     };
-    (op.fill, op.replaces) = (masks.fill.unwrap_or(op.fill), masks.fill.is_some());
+    if let Some(fill) = masks.fill {
+        (op.fill, op.replaces) = (fill.narrow(), fill.replaces);
+    }
     for (&m, place) in masks.values.iter().zip([Attention::MASK, Attention::SECOND_MASK]) {
         inputs.resize(place, None);
         inputs.push(Some(m));
     }
     let presents = joined(&found, &mut inputs).unwrap_or_default();
-    let (result, mut after) = apart.map_or((out, Vec::new()), |a| (a.result, a.views));
+    let (result, mut after) = cut.map_or((out, Vec::new()), |c| (c.result, c.views));
     let result = lay(cx, &mut op, &mut inputs, found, (result, roles), &mut after)?;
     place(cx, id, op, inputs, presents, result, &after)
 }
@@ -189,7 +221,7 @@ fn is_float(d: DType) -> bool {
 
 /// From the probabilities up to the first product.
 fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Stop> {
-    let (mut guard, mut leads) = (None, Vec::new());
+    let (mut guard, mut heads) = (None, Vec::new());
     let mut v = p;
     // After the softmax: conversions, and what makes rows of nothing 0.
     let softmax = loop {
@@ -206,7 +238,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
             let Some(x) = x else { return Err(Stop::No) };
             v = x;
         } else if let Some((x, lead)) = through_views(cx, v) {
-            leads.extend(lead);
+            heads.extend(lead);
             v = x;
         } else if node.op.is::<Where>() && guard.is_none() {
             let &[Some(test), Some(zero), Some(x)] = &node.inputs[..] else { return Err(Stop::No) };
@@ -223,7 +255,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
         }
     };
     let Some(mut s) = softmax.1 else { return Err(Stop::No) };
-    let mut b = Between { scores: softmax.0, masks: Vec::new(), leads, scale: 1.0, cap: 0.0 };
+    let mut b = Between { scores: softmax.0, masks: Vec::new(), heads, scale: 1.0, cap: 0.0 };
     let mut wide = false;
     loop {
         let Some((id, node)) = cx.made_by(s) else { return Err(Stop::No) };
@@ -236,7 +268,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
         if node.op.is::<Identity>() {
             s = x;
         } else if let Some((x, lead)) = through_views(cx, s) {
-            b.leads.extend(lead);
+            b.heads.extend(lead);
             s = x;
         } else if let Some(c) = node.op.downcast::<Cast>() {
             if !c.to.is_some_and(is_float) {
@@ -247,7 +279,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
         } else if mask::floor(cx, id) {
             s = x;
         } else if let Some((scores, m)) = mask::chosen(cx, id) {
-            b.take(m, scores)?;
+            b.take(cx, m, scores)?;
             s = scores;
         } else {
             match (binary(&*node.op), y) {
@@ -255,7 +287,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
                     let Some(scores) = [x, y].into_iter().find(|&v| leads_to_product(cx, v, &mut 32)) else {
                         return Err(Stop::No);
                     };
-                    b.take(Mask::Added(if scores == x { y } else { x }), scores)?;
+                    b.take(cx, Mask::Added(if scores == x { y } else { x }), scores)?;
                     s = scores;
                 }
                 (Some(f @ (BinaryFn::Mul | BinaryFn::Div)), Some(y)) => {
@@ -348,9 +380,9 @@ fn leads_to_product(cx: &PassCtx<'_, '_>, v: ValueId, left: &mut usize) -> bool 
     node.inputs.get(ways).unwrap_or_default().iter().flatten().any(|&x| leads_to_product(cx, x, left))
 }
 
-/// What views that keep the last two axes were made from, and the batches and heads if those are one axis before or after. Axes of
-/// 1 may come and go in front, and the batch of four axes may be cut in two (windows of images) or joined again.
-fn through_views(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, Option<[Dim; 2]>)> {
+/// What views that keep the last two axes were made from, and the heads if those and the batches are one axis before or after. Axes
+/// of 1 may come and go in front, and the batch of four axes may be cut in two (windows of images) or joined again.
+fn through_views(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, Option<Dim>)> {
     let mut x = v;
     while let Some((_, node)) =
         cx.made_by(x).filter(|(_, n)| n.op.alias() == Alias::View && (x == v || cx.used_once(x)))
@@ -367,47 +399,8 @@ fn through_views(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, Option<[D
         if ones(a) && ones(b) && same_shape(Some(&a[a.len() - n..]), Some(&b[b.len() - n..])) {
             return Some((x, None));
         }
-        if let Some(lead) = cut_lead(cx, x, v) {
-            return Some((x, Some(lead)));
-        }
-    }
-    None
-}
-
-/// Batches and heads, if a view puts both into one axis, or tells them apart.
-fn cut_lead(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> Option<[Dim; 2]> {
-    let (a, b) = (cx.dims(x)?, cx.dims(view)?);
-    let (one, two) = if a.len() < b.len() { (a, b) } else { (b, a) };
-    let ([lead, rows @ ..], [batch, heads, others @ ..]) = (one, two) else { return None };
-    let same = rows.len() == 2 && same_shape(Some(rows), Some(others)) && (batch.clone() * heads.clone()).same(lead);
-    same.then(|| [batch.clone(), heads.clone()])
-}
-
-/// A result whose batches and heads are one axis until a view of it tells them apart.
-struct Apart {
-    lead: [Dim; 2],
-    /// The view, and the nodes that lead to it.
-    result: ValueId,
-    views: Vec<NodeId>,
-}
-
-impl Apart {
-    /// The axes of scores of three axes.
-    fn scores(&self, scores: &[Dim]) -> Vec<Dim> {
-        self.lead.iter().chain(&scores[1..]).cloned().collect()
-    }
-}
-
-fn apart(cx: &PassCtx<'_, '_>, out: ValueId, lead: &Dim) -> Option<Apart> {
-    let (mut v, mut views) = (out, Vec::new());
-    while views.len() < 4 && !cx.edit.is_output(v) {
-        let &[user] = cx.edit.users(v) else { return None };
-        let node = cx.node(user).filter(|n| n.op.alias() == Alias::View && n.inputs.first() == Some(&Some(v)))?;
-        v = node.outputs.first().copied().flatten()?;
-        views.push(user);
-        let cut = cut_lead(cx, out, v).filter(|_| cx.dims(out).is_some_and(|d| d.len() == 3 && d[0].same(lead)));
-        if let Some(lead) = cut {
-            return Some(Apart { lead, result: v, views });
+        if let Some(heads) = cut::heads(cx, x, v) {
+            return Some((x, Some(heads)));
         }
     }
     None

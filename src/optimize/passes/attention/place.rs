@@ -11,18 +11,18 @@ use crate::optimize::PassCtx;
 use crate::tensor::DType;
 use std::sync::Arc;
 
-/// Where queries, keys and values, each with its roles, lie; `lead` and `joins` are those of [`trace`], and `others` what else the
+/// Where queries, keys and values, each with its roles, lie; `heads` and `joins` are those of [`trace`], and `others` what else the
 /// operator is given.
 pub fn operands(
     cx: &PassCtx<'_, '_>,
     of: [(ValueId, &[Role]); 3],
-    lead: Option<&[Dim; 2]>,
+    heads: Option<&Dim>,
     joins: bool,
     others: &[ValueId],
 ) -> std::result::Result<[Operand; 3], Stop> {
     let [(q, q_roles), (k, k_roles), (v, v_roles)] = of;
     let traced = |joins| {
-        [trace(cx, q, q_roles, lead, false), trace(cx, k, k_roles, lead, joins), trace(cx, v, v_roles, lead, joins)]
+        [trace(cx, q, q_roles, heads, false), trace(cx, k, k_roles, heads, joins), trace(cx, v, v_roles, heads, joins)]
     };
     let mut found = traced(joins);
     if let [Some(_), Some(k_at), Some(v_at)] = &found {
@@ -38,7 +38,7 @@ pub fn operands(
         return near("an operand lies so that its rows are not contiguous");
     };
     // Past keys and past values go together, and queries have none.
-    let axes = if lead.is_some() { 4 } else { q_roles.len() };
+    let axes = if heads.is_some() { 4 } else { q_roles.len() };
     if q_at.past.is_some() || k_at.past.is_some() != v_at.past.is_some() || axes != 4 && k_at.past.is_some() {
         return near("past keys or values without the other");
     }

@@ -62,23 +62,24 @@ impl Operand {
 const STEPS: usize = 32;
 
 /// Finds what `value`, whose axes have the given roles, is a part of; with `joins`, past rows may be told from new ones, and
-/// `lead` says how many batches and heads there are where one axis has both. `None` if it cannot be given to the operator even
+/// `heads` says how many heads there are where one axis has batches and heads. `None` if it cannot be given to the operator even
 /// as it is.
 pub fn trace(
     cx: &PassCtx<'_, '_>,
     value: ValueId,
     roles: &[Role],
-    lead: Option<&[Dim; 2]>,
+    heads: Option<&Dim>,
     joins: bool,
 ) -> Option<Operand> {
     let dims = cx.dims(value)?;
     (dims.len() == roles.len()).then_some(())?;
-    let part = |(&r, d): (&Role, &Dim)| match lead {
-        Some([b, h]) if r == Role::Head => vec![Part::whole(Role::Batch, b.clone()), Part::whole(r, h.clone())],
+    let heads = heads.filter(|_| !roles.contains(&Role::Batch));
+    let part = |(&r, d): (&Role, &Dim)| match heads {
+        Some(h) if r == Role::Head => vec![Part::whole(Role::Batch, d.floor_div(h)), Part::whole(r, h.clone())],
         _ => vec![Part::whole(r, d.clone())],
     };
     let parts = roles.iter().zip(dims).flat_map(part).collect();
-    let mut t = Trace { cx, value, parts, joins, exact: lead.is_none(), scale: 1.0, past: None };
+    let mut t = Trace { cx, value, parts, joins, exact: heads.is_none(), scale: 1.0, past: None };
     let mut best = t.operand();
     for _ in 0..STEPS {
         if t.step().is_none() {

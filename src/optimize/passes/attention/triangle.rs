@@ -43,6 +43,35 @@ pub fn halves(cx: &PassCtx<'_, '_>, v: ValueId, past: &Dim) -> Option<(f64, f64)
     at.same(past).then_some((near, far))
 }
 
+/// The number that a value is everywhere.
+pub fn number(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<f64> {
+    match form(cx, v, &mut { STEPS })? {
+        Number(x) => Some(x),
+        _ => None,
+    }
+}
+
+/// Whether a value has ones and zeros alone.
+pub fn is_flags(cx: &PassCtx<'_, '_>, v: ValueId) -> bool {
+    let flag = |x: f64| x == 0.0 || x == 1.0;
+    match form(cx, v, &mut { STEPS }) {
+        Some(Number(x)) => flag(x),
+        Some(Halves { near, far, .. }) => flag(near) && flag(far),
+        _ => false,
+    }
+}
+
+/// The number that `rest` has where the triangle `flags` has 0, if it has 0 where that has 1.
+pub fn complement(cx: &PassCtx<'_, '_>, flags: ValueId, rest: ValueId) -> Option<f64> {
+    let forms = [form(cx, flags, &mut { STEPS })?, form(cx, rest, &mut STEPS.into())?];
+    let [Halves { key, row, at, near, far }, Halves { key: k, row: r, at: a, near: n, far: f }] = forms else {
+        return None;
+    };
+    let fill = if near == 1.0 { f } else { n };
+    let opposite = [(near, n), (far, f)].iter().all(|&(one, other)| (one == 1.0) == (other == 0.0));
+    (key == k && row == r && at.same(&a) && opposite).then_some(fill)
+}
+
 fn form(cx: &PassCtx<'_, '_>, v: ValueId, left: &mut usize) -> Option<Form> {
     *left = left.checked_sub(1)?;
     if let Some(t) = cx.graph().fact(v).constant() {

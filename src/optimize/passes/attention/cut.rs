@@ -1,0 +1,90 @@
+//! Products of attention in which batches and heads are one axis, until views tell them apart.
+
+use super::Between;
+use super::mask::{self, Mask};
+use crate::error::Result;
+use crate::ir::{Alias, Dim, NodeId, ValueId};
+use crate::ops::shape::Unsqueeze;
+use crate::optimize::PassCtx;
+use crate::optimize::pass::{same_shape, shape_of};
+use crate::tensor::Tensor;
+use std::sync::Arc;
+
+/// How one of the products, or both, have three axes for four.
+pub struct Cut {
+    pub heads: Dim,
+    /// The result of four axes, and the nodes that lead to it.
+    pub result: ValueId,
+    pub views: Vec<NodeId>,
+}
+
+/// The heads, if a view puts batches and heads into one axis, or tells them apart.
+pub fn heads(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> Option<Dim> {
+    let (a, b) = (cx.dims(x)?, cx.dims(view)?);
+    let (one, two) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    let ([lead, rows @ ..], [batch, heads, others @ ..]) = (one, two) else { return None };
+    // A view has as many elements: what is before the same rows is one number in two.
+    let told = heads.known().is_some_and(|h| h > 0) || (batch.clone() * heads.clone()).same(lead);
+    (rows.len() == 2 && same_shape(Some(rows), Some(others)) && told).then(|| heads.clone())
+}
+
+impl Cut {
+    /// From the axes of the first product and of the second, whose result is `out`.
+    pub fn of(cx: &PassCtx<'_, '_>, b: &Between, out: ValueId, [scores, made]: [&[Dim]; 2]) -> Option<Cut> {
+        match (scores.len(), made.len()) {
+            (3, 4) => Some(Cut { heads: b.heads.first()?.clone(), result: out, views: Vec::new() }),
+            (3 | 4, 3) => Cut::after(cx, out),
+            _ => None,
+        }
+    }
+
+    /// By the views that follow the second product.
+    fn after(cx: &PassCtx<'_, '_>, out: ValueId) -> Option<Cut> {
+        let (mut v, mut views) = (out, Vec::new());
+        while views.len() < 4 && !cx.edit.is_output(v) {
+            let &[user] = cx.edit.users(v) else { return None };
+            let node = cx.node(user).filter(|n| n.op.alias() == Alias::View && n.inputs.first() == Some(&Some(v)))?;
+            v = node.outputs.first().copied().flatten()?;
+            views.push(user);
+            if let Some(heads) = heads(cx, out, v) {
+                return Some(Cut { heads, result: v, views });
+            }
+        }
+        None
+    }
+
+    /// The axes of what has three of them, or four.
+    pub fn four(&self, d: &[Dim]) -> Vec<Dim> {
+        match d {
+            [lead, rows @ ..] if rows.len() == 2 => [&[lead.floor_div(&self.heads), self.heads.clone()], rows].concat(),
+            d => d.to_vec(),
+        }
+    }
+
+    /// Whether a mask may go to scores of four axes, be it for those or for three. Where its batches are left open, products of three
+    /// axes must have no way to broadcast.
+    pub fn fits(&self, cx: &PassCtx<'_, '_>, (m, to): &(Mask, ValueId), made: usize) -> bool {
+        let Some(to) = cx.dims(*to).filter(|d| d.len() == 3 || d.len() == 4) else { return false };
+        match mask::meets(cx, m.value(), to, to.len()) {
+            Some(false) => to.len() == 4 || self.heads.known().is_some_and(|h| h > 0),
+            Some(true) => to.len() == 4 && (made == 4 || self.heads.is_not_one()),
+            None => false,
+        }
+    }
+
+    /// Gives a mask of scores of three axes the four that they have here.
+    pub fn mask(&self, cx: &mut PassCtx<'_, '_>, m: &mut Mask, to: ValueId) -> Result<()> {
+        let v = m.value();
+        let three = |d: &&[Dim]| d.len() == 3 && d[0].known() != Some(1);
+        let of_three = cx.dims(to).is_some_and(|d| d.len() == 3);
+        let Some(d) = cx.dims(v).filter(three).filter(|_| of_three).map(<[Dim]>::to_vec) else { return Ok(()) };
+        // An axis in front, so that the rows stand where they will stand.
+        let own = [&[Dim::Known(1)], &d[..]].concat();
+        let Some(shape) = shape_of(self.four(&d).iter(), &own) else { return Ok(()) };
+        let name = format!("{}.items", cx.graph().value(v).name);
+        let axis = cx.edit.constant(&format!("{name}.axis"), Tensor::from_slice(&[1], &[0i64])?);
+        let v = cx.edit.node(&name, Arc::new(Unsqueeze), vec![Some(v), Some(axis)], 1)?[0];
+        *m = m.with(cx.reshape(v, &shape)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! Masks of attention whose sizes are open, that are of bool, or that multiply.
+
+use super::*;
+
+/// `softmax(masked(q k')) v`, by the last two axes.
+fn attended(d: &mut Draft, [q, k, v]: [ValueId; 3], masked: impl Fn(&mut Draft, ValueId) -> ValueId) -> ValueId {
+    let kt = d.op("kt", "Transpose", &[k], vec![("perm", ints(&[0, 1, 3, 2]))]);
+    let s = d.op("s", "MatMul", &[q, kt], vec![]);
+    let s = masked(d, s);
+    let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+    d.op("y", "MatMul", &[p, v], vec![])
+}
+
+fn with_open_axes(shapes: [&[usize]; 3]) -> (Draft, ValueId) {
+    let mut d = Draft::new();
+    let [q, k, m] = shapes;
+    let q = d.named_input("q", &["batch", "", "rows", ""], q);
+    let [k, v] = ["k", "v"].map(|n| d.named_input(n, &["others", "", "keys", ""], k));
+    let m = d.named_input("m", &["items", "mask_heads", "mask_rows", "mask_keys"], m);
+    let y = attended(&mut d, [q, k, v], |d, s| d.op("masked", "Add", &[m, s], vec![]));
+    (d, y)
+}
+
+/// Which of queries, keys and mask is repeated for the others is only known at run time.
+#[test]
+fn operands_of_open_sizes_broadcast_as_products_and_sums_do() {
+    for shapes in [
+        [&[2, 3, 5, 8], &[2, 3, 7, 8], &[2, 1, 1, 7]],
+        [&[2, 3, 5, 8], &[2, 3, 7, 8], &[1, 3, 5, 1]],
+        [&[1, 3, 5, 8], &[1, 3, 7, 8], &[2, 1, 5, 7]],
+        [&[1, 3, 1, 8], &[1, 3, 7, 8], &[4, 3, 40, 7]],
+        [&[2, 3, 5, 8], &[1, 3, 7, 8], &[1, 1, 5, 7]],
+        [&[1, 3, 5, 8], &[3, 3, 7, 8], &[3, 1, 1, 1]],
+        [&[1, 3, 40, 8], &[2, 3, 9, 8], &[1, 1, 40, 9]],
+        [&[2, 1, 2, 8], &[2, 1, 9, 8], &[1, 6, 1, 9]],
+    ] as [[&[usize]; 3]; 8]
+    {
+        let (d, y) = with_open_axes(shapes);
+        let (_, after, report) = d.check("attention", vec![y]);
+        assert_eq!(after, ["y = Attention(%q, %k, %v, %m)"], "{:?}", report.misses);
+    }
+}
+
+/// What the written-out form refuses, the operator does too, and says which node has what.
+#[test]
+fn sizes_that_do_not_broadcast_are_refused() {
+    for shapes in [
+        [&[4, 3, 5, 8], &[4, 3, 7, 8], &[2, 1, 5, 7]],
+        [&[2, 3, 5, 8], &[2, 3, 7, 8], &[2, 1, 4, 7]],
+        [&[2, 3, 5, 8], &[2, 3, 7, 8], &[2, 2, 5, 7]],
+        [&[2, 3, 5, 8], &[2, 3, 7, 8], &[2, 1, 5, 6]],
+        [&[2, 3, 5, 8], &[3, 3, 7, 8], &[1, 1, 5, 7]],
+        [&[2, 3, 5, 8], &[2, 3, 1, 8], &[2, 1, 5, 7]],
+    ] as [[&[usize]; 3]; 6]
+    {
+        let (d, y) = with_open_axes(shapes);
+        let before = d.b.finish(vec![y]).unwrap();
+        let mut after = before.clone();
+        let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+        optimize(&mut after, &cpu, &Serial, &Options { strict: true, ..Options::default() }).unwrap();
+        assert_eq!(lines(&after), ["y = Attention(%q, %k, %v, %m)"]);
+        for (graph, node) in [(before, None), (after, Some("'y'"))] {
+            let e = run_graph(graph, cpu_at(Isa::detect()), &d.inputs).unwrap_err();
+            let text = format!("{e:#}");
+            assert!(node.is_none_or(|n| text.contains(n)), "{shapes:?}: {text}");
+        }
+    }
+}
+
+/// A bool mask, some of it false, as an input.
+fn flags(d: &mut Draft, name: &str, axes: &[&str], shape: &[usize]) -> ValueId {
+    let on: Vec<u8> = (0..shape.iter().product()).map(|i: usize| u8::from(i % 3 != 1)).collect();
+    d.inputs.push(Value::Tensor(Tensor::from_bytes(DType::Bool, shape, on.into()).unwrap()));
+    let dims = axes.iter().zip(shape).map(|(a, &n)| if a.is_empty() { Dim::of(n) } else { Dim::symbol(a) });
+    d.b.input(name, Fact::tensor(DType::Bool, dims.collect()))
+}
+
+/// What a Where makes of a mask of bool to add it, the operator does itself.
+#[test]
+fn a_mask_of_bool_is_taken_as_it_is() {
+    for (seen, fill, call) in [
+        (0.0, f32::NEG_INFINITY, vec!["y = Attention(%q, %k, %v, %on)"]),
+        (0.0, -3.0, vec!["y = Attention(%q, %k, %v, %on)"]),
+        (1.0, -3.0, vec!["m = Where(%on, #1, #-3)", "y = Attention(%q, %k, %v, %m)"]),
+    ] {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[2, 3, 5, 8]));
+        let on = flags(&mut d, "on", &["", "", "", ""], &[2, 1, 5, 5]);
+        let (seen, fill) = (d.number(seen), d.number(fill));
+        let y = attended(&mut d, [q, k, v], |d, s| {
+            let m = d.op("m", "Where", &[on, seen, fill], vec![]);
+            d.op("masked", "Add", &[s, m], vec![])
+        });
+        let (_, after, report) = d.check("attention", vec![y]);
+        assert_eq!(after, call, "{:?}", report.misses);
+    }
+}
+
+/// `s * b - 1e4 * (1 - b)`, and as tf2onnx writes a choice by a mask that Keras repeats for all scores.
+#[test]
+fn masks_that_multiply() {
+    type Mask = fn(&mut Draft, ValueId, ValueId) -> ValueId;
+    let cases: [(&str, Mask, &[&str]); 4] = [
+        (
+            "gpt2",
+            |d, s, on| {
+                let b = d.op("b", "Cast", &[on], vec![("to", Attr::Int(1))]);
+                let (one, big) = (d.number(1.0), d.number(1e4));
+                let off = d.op("off", "Sub", &[one, b], vec![]);
+                let low = d.op("low", "Mul", &[big, off], vec![]);
+                let kept = d.op("kept", "Mul", &[s, b], vec![]);
+                d.op("masked", "Sub", &[kept, low], vec![])
+            },
+            &["y = Attention(%q, %k, %v, %on)"],
+        ),
+        (
+            "keras",
+            |d, s, on| {
+                let half = d.number(0.5);
+                let s = d.op("half", "Mul", &[s, half], vec![]);
+                let shape = d.op("shape", "Shape", &[s], vec![]);
+                let yes = d.b.constant("yes", Tensor::from_bytes(DType::Bool, &[], vec![1].into()).unwrap());
+                let all = d.op("all", "Expand", &[yes, shape], vec![]);
+                let on = d.op("both", "And", &[all, on], vec![]);
+                let b = d.op("b", "Cast", &[on], vec![("to", Attr::Int(1))]);
+                let off = d.op("off", "Not", &[on], vec![]);
+                let c = d.op("c", "Cast", &[off], vec![("to", Attr::Int(1))]);
+                let fill = d.number(-1e9);
+                let low = d.op("low", "Mul", &[fill, c], vec![]);
+                let kept = d.op("kept", "Mul", &[b, s], vec![]);
+                d.op("masked", "Add", &[kept, low], vec![])
+            },
+            &["y = Attention(%q, %k, %v, %on)"],
+        ),
+        (
+            "a triangle of floats",
+            |d, s, _| {
+                let low = |i: usize| f32::from(u8::from(i % 5 <= i / 5));
+                let b: Vec<f32> = (0..25).map(low).collect();
+                let rest: Vec<f32> = b.iter().map(|b| -1e4 * (1.0 - b)).collect();
+                let b = d.b.constant("b", Tensor::from_slice(&[5, 5], &b).unwrap());
+                let rest = d.b.constant("rest", Tensor::from_slice(&[5, 5], &rest).unwrap());
+                let kept = d.op("kept", "Mul", &[s, b], vec![]);
+                d.op("masked", "Add", &[kept, rest], vec![])
+            },
+            &["y = Attention(%q, %k, %v)"],
+        ),
+        (
+            "flags of another mask",
+            |d, s, on| {
+                let b = d.op("b", "Cast", &[on], vec![("to", Attr::Int(1))]);
+                let fill = d.number(-1e4);
+                let low = d.op("low", "Mul", &[fill, b], vec![]);
+                let kept = d.op("kept", "Mul", &[s, b], vec![]);
+                d.op("masked", "Add", &[kept, low], vec![])
+            },
+            &[],
+        ),
+    ];
+    for (what, mask, call) in cases {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &["batch", "", "", ""], &[2, 3, 5, 8]));
+        let on = flags(&mut d, "on", &["batch", "", "", ""], &[2, 1, 5, 5]);
+        let y = attended(&mut d, [q, k, v], |d, s| mask(d, s, on));
+        let (before, after, report) = d.check("attention", vec![y]);
+        let wanted = if call.is_empty() { before } else { call.iter().map(|l| l.to_string()).collect() };
+        assert_eq!(after, wanted, "{what}: {:?}", report.misses);
+    }
+    // Numbers that are not all 0 or 1.
+    let mut d = Draft::new();
+    let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[2, 3, 5, 8]));
+    let b = d.input("b", &[5, 5]);
+    let y = attended(&mut d, [q, k, v], |d, s| {
+        let (one, big) = (d.number(1.0), d.number(4.0));
+        let off = d.op("off", "Sub", &[one, b], vec![]);
+        let low = d.op("low", "Mul", &[big, off], vec![]);
+        let kept = d.op("kept", "Mul", &[s, b], vec![]);
+        d.op("masked", "Sub", &[kept, low], vec![])
+    });
+    let (before, after, _) = d.check("attention", vec![y]);
+    assert_eq!(before, after);
+}
+
+/// One product has batches and heads in one axis, the other apart; a bias of the former's scores, zeros, a mask of the latter's.
+#[test]
+fn products_of_three_axes_and_of_four() {
+    fn shaped(d: &mut Draft, name: &str, x: ValueId, to: &[i64]) -> ValueId {
+        let shape = d.ints(&format!("{name}.to"), to);
+        d.op(name, "Reshape", &[x, shape], vec![])
+    }
+    for (first, second) in [(3, 3), (3, 4), (4, 3)] {
+        let mut d = Draft::new();
+        let mut a = d.named_input("q", &["batch", "", "", ""], &[2, 3, 5, 8]);
+        let [k, mut c] = ["k", "v"].map(|n| d.named_input(n, &["others", "", "", ""], &[2, 3, 7, 8]));
+        let mut b = d.op("kt", "Transpose", &[k], vec![("perm", ints(&[0, 1, 3, 2]))]);
+        if first == 3 {
+            (a, b) = (shaped(&mut d, "a", a, &[-1, 5, 8]), shaped(&mut d, "b", b, &[-1, 8, 7]));
+        }
+        if second == 3 {
+            c = shaped(&mut d, "c", c, &[-1, 7, 8]);
+        }
+        let (half, zero) = (d.number(0.5), d.number(0.0));
+        let s = d.op("s", "MatMul", &[a, b], vec![]);
+        let mut s = d.op("half", "Mul", &[s, half], vec![]);
+        if first == 3 {
+            let bias = d.named_input("bias", &["batch", "", "", ""], &[2, 3, 1, 7]);
+            let bias = shaped(&mut d, "flat", bias, &[-1, 1, 7]);
+            s = d.op("biased", "Add", &[s, bias], vec![]);
+            s = d.op("nothing", "Add", &[s, zero], vec![]);
+            s = shaped(&mut d, "apart", s, &[-1, 3, 5, 7]);
+        }
+        let m = d.named_input("m", &["items", "", "", ""], &[2, 1, 5, 7]);
+        s = d.op("masked", "Add", &[s, m], vec![]);
+        let mut p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+        if second == 3 {
+            p = shaped(&mut d, "together", p, &[-1, 5, 7]);
+        }
+        let mut y = d.op("y", "MatMul", &[p, c], vec![]);
+        if second == 3 {
+            y = shaped(&mut d, "z", y, &[-1, 3, 5, 8]);
+        }
+        let (_, after, report) = d.check("attention", vec![y]);
+        // Four axes may broadcast, so that others' batches are others'.
+        let fired = usize::from((first, second) != (4, 3));
+        assert_eq!(report.fired, fired, "{first} and {second}: {:?}", report.misses);
+        if fired == 1 {
+            let calls: Vec<_> = after.iter().filter(|l| l.contains("MatMul") || l.contains("Attention")).collect();
+            assert!(calls.len() == 1 && calls[0].contains("Attention(%q, %k, %v, %"), "{calls:?}");
+        }
+    }
+}
