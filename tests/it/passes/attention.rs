@@ -275,7 +275,7 @@ pub(super) fn what_is_nearly_attention_stays() {
         }),
         ("other users", |d, s, _| {
             let p = d.op("p", "Softmax", &[s], vec![]);
-            (p, Some(p))
+            (p, Some(s))
         }),
         ("before the scale", |d, s, m| {
             let k = d.number(0.5);

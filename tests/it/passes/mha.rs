@@ -79,3 +79,41 @@ fn a_block_between_two_orders_moves_its_rows_once() {
     assert_eq!(left.iter().filter(|l| *l == "Transpose").count(), 1, "{left:?}");
     assert_eq!(left.len(), 4, "{left:?}");
 }
+
+/// The weights of heads, which others read too, are given out by the operator; of values that are made from them it has none.
+#[test]
+fn weights_that_are_read() {
+    for (rank, case) in [(3, ""), (4, ""), (3, "whole"), (4, "values")] {
+        let mut d = Draft::new();
+        let shape = |last: [usize; 2]| match rank {
+            3 => vec![8, last[0], last[1]],
+            _ => vec![2, 4, last[0], last[1]],
+        };
+        let [q, v] = [("q", [5, 8]), ("v", [5, 5])].map(|(n, s)| d.input(n, &shape(s)));
+        let k = d.input("k", &shape([5, 8]));
+        let k = d.op("kt", "Transpose", &[k], perm(if rank == 3 { &[0, 2, 1] } else { &[0, 1, 3, 2] }));
+        let (apart, heads) = (d.ints("apart", &[2, 4, 5, 5]), d.ints("heads", &[1]));
+        let s = d.op("s", "MatMul", &[q, k], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+        let v = if case == "values" { d.op("v2", "Add", &[v, p], vec![]) } else { v };
+        let o = d.op("o", "MatMul", &[p, v], vec![]);
+        let (mut y, mut w) = (o, p);
+        if rank == 3 {
+            y = d.op("y", "Reshape", &[o, apart], vec![]);
+            w = if case == "whole" { p } else { d.op("w", "Reshape", &[p, apart], vec![]) };
+        }
+        let axis = if case == "whole" { d.ints("last", &[-1]) } else { heads };
+        let m = d.op("m", "ReduceMean", &[w, axis], vec![]);
+        let (before, after, report) = d.check("attention", vec![y, m]);
+        if case.is_empty() {
+            let read = if rank == 3 { "w" } else { "p" };
+            let mean = format!("m = ReduceMean(%{read}, #heads)");
+            assert!(after.len() <= 5 && after.last() == Some(&mean), "{after:#?} {:?}", report.misses);
+            assert!(!after.iter().any(|l| l.contains("Softmax") || l.contains("MatMul")), "{after:#?}");
+        } else {
+            assert_eq!(before, after);
+            let why = if case == "whole" { "other users" } else { "made from the scores" };
+            assert!(report.misses[0].contains(why), "{:?}", report.misses);
+        }
+    }
+}

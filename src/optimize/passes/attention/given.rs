@@ -47,9 +47,6 @@ pub fn lay_given(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<(), Stop> {
     if op.cache != Cache::Join {
         return near("the keys go into a buffer");
     }
-    if output(3).is_some() {
-        return near("the scores are an output");
-    }
     if keeps && k_at.scale != 1.0 {
         return near("the keys that it gives out are scaled");
     }
@@ -61,8 +58,8 @@ pub fn lay_given(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<(), Stop> {
         op.scale = exact_scale(cx, q, own * factor);
     }
     let mut inputs = node.inputs.clone();
-    let presents = joined(&found, &mut inputs).unwrap_or(presents);
+    let [keys, values] = joined(&found, &mut inputs).unwrap_or(presents);
     let mut after = Vec::new();
     let result = lay(cx, &mut op, &mut inputs, found, (out, ROLES), &mut after)?;
-    place(cx, id, op, inputs, presents, result, &after)
+    place(cx, id, op, inputs, [keys, values, output(3)], result, &after)
 }

@@ -14,6 +14,7 @@ use self::place::{exact_scale, joined, lay, operands, place};
 use self::trace::trace;
 use crate::error::Result;
 use crate::ir::{Alias, Dim, NodeId, ValueId};
+use crate::kernels::attention::Scores;
 use crate::kernels::gemm::Activation;
 use crate::kernels::normalise::SoftmaxKind;
 use crate::kernels::pointwise::UnaryOp;
@@ -83,6 +84,8 @@ struct Between {
     heads: Vec<Dim>,
     scale: f64,
     cap: f64,
+    /// The probabilities, where others read them too.
+    shown: Option<ValueId>,
 }
 
 impl Between {
@@ -209,10 +212,11 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         inputs.resize(place, None);
         inputs.push(Some(m));
     }
-    let presents = joined(&found, &mut inputs).unwrap_or_default();
+    let [keys, values] = joined(&found, &mut inputs).unwrap_or_default();
+    op.scores = b.shown.map_or(op.scores, |_| Scores::Softmax);
     let (result, mut after) = cut.map_or((out, Vec::new()), |c| (c.result, c.views));
     let result = lay(cx, &mut op, &mut inputs, found, (result, roles), &mut after)?;
-    place(cx, id, op, inputs, presents, result, &after)
+    place(cx, id, op, inputs, [keys, values, b.shown], result, &after)
 }
 
 fn is_float(d: DType) -> bool {
@@ -255,7 +259,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
         }
     };
     let Some(mut s) = softmax.1 else { return Err(Stop::No) };
-    let mut b = Between { scores: softmax.0, masks: Vec::new(), heads, scale: 1.0, cap: 0.0 };
+    let mut b = Between { scores: softmax.0, masks: Vec::new(), heads, scale: 1.0, cap: 0.0, shown: None };
     let mut wide = false;
     loop {
         let Some((id, node)) = cx.made_by(s) else { return Err(Stop::No) };
@@ -315,7 +319,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
         }
     }
     // Everything on the way is for this alone.
-    for &o in cx.graph().node(softmax.0).outputs.iter().flatten() {
+    for &o in cx.graph().node(softmax.0).outputs.iter().flatten().filter(|&&o| o != p || guard.is_some()) {
         let allowed = if guard.is_some() { 2 } else { 1 };
         if cx.edit.uses(o) > allowed || cx.edit.is_output(o) {
             return near("the probabilities have other users");
@@ -332,16 +336,32 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
     alone(cx, p, b)
 }
 
-/// Checks that each value between the first product and the probabilities has one user.
-fn alone(cx: &PassCtx<'_, '_>, p: ValueId, b: Between) -> std::result::Result<Between, Stop> {
+/// Checks that each value between the first product and the probabilities has one user. The operator can give out those.
+fn alone(cx: &PassCtx<'_, '_>, p: ValueId, mut b: Between) -> std::result::Result<Between, Stop> {
     if !cx.used_once(p) {
-        return near("the probabilities have other users");
+        b.shown = shown(cx, p);
+        if b.shown.is_none() {
+            return near("the probabilities have other users");
+        }
     }
     let Some(&Some(s)) = cx.graph().node(b.scores).outputs.first() else { return Err(Stop::No) };
     if !cx.used_once(s) {
         return near("the scores have other users");
     }
     Ok(b)
+}
+
+/// The probabilities of each batch and head, which others than the second product read: a view of `p`, if its axes are fewer.
+fn shown(cx: &PassCtx<'_, '_>, p: ValueId) -> Option<ValueId> {
+    cx.made_by(p).filter(|(_, n)| n.op.is::<Softmax>())?;
+    if cx.dims(p)?.len() == 4 {
+        return Some(p);
+    }
+    let view =
+        |u: &&NodeId| cx.node(**u).is_some_and(|n| n.op.alias() == Alias::View && n.inputs.first() == Some(&Some(p)));
+    let view = cx.edit.users(p).iter().find(view).filter(|_| cx.edit.uses(p) == 2)?;
+    let out = cx.node(*view)?.outputs.first().copied()??;
+    (cx.dims(out)?.len() == 4).then_some(out)
 }
 
 /// `cap * tanh(x * k)`: x, and what scales it.

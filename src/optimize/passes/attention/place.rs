@@ -8,6 +8,7 @@ use crate::ir::{Dim, Fact, NodeId, Op, ValueId};
 use crate::ops::attention::{Attention, Role, Views};
 use crate::ops::movement::Transpose;
 use crate::optimize::PassCtx;
+use crate::optimize::pass::same_shape;
 use crate::tensor::DType;
 use std::sync::Arc;
 
@@ -100,20 +101,20 @@ pub fn lay(
     Ok(result)
 }
 
-/// Puts the operator in the place of node `id` and of those in `after`, which its result goes through. `presents` are the joined
-/// keys and values that it makes too; what joined them goes.
+/// Puts the operator in the place of node `id` and of those in `after`, which its result goes through. `others` are the joined keys
+/// and values that it makes too, and the scores; what made them goes.
 pub fn place(
     cx: &mut PassCtx<'_, '_>,
     id: NodeId,
     op: Attention,
     inputs: Vec<Option<ValueId>>,
-    presents: [Option<ValueId>; 2],
+    others: [Option<ValueId>; 3],
     result: ValueId,
     after: &[NodeId],
 ) -> std::result::Result<(), Stop> {
     let op: Arc<dyn Op> = Arc::new(op);
-    let outputs = if presents.iter().any(Option::is_some) { 3 } else { 1 };
-    if let Some(why) = unfit(cx, id, &op, &inputs, (presents, result)) {
+    let outputs = 1 + others.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    if let Some(why) = unfit(cx, id, &op, &inputs, (others, result)) {
         // Views made for it have no other use.
         cx.prune(inputs);
         return near(why);
@@ -123,11 +124,14 @@ pub fn place(
     let values = cx.edit.node(&name, op, inputs, outputs)?;
     let Some((attention, _)) = cx.graph().value(values[0]).producer else { return Err(Stop::No) };
     cx.edit.move_output(attention, 0, result);
-    for (i, v) in presents.into_iter().enumerate() {
-        let Some(v) = v else { continue };
-        let joined = cx.graph().value(v).producer.map(|p| p.0).filter(|&n| n != id);
-        cx.edit.move_output(attention, i + 1, v);
-        joined.into_iter().for_each(|n| cx.edit.remove(n));
+    for (v, made) in others.into_iter().zip(&values[1..]) {
+        let Some(v) = v else {
+            cx.edit.drop_output(*made);
+            continue;
+        };
+        let (maker, place) = (cx.graph().value(v).producer, cx.graph().value(*made).producer);
+        place.into_iter().for_each(|(_, place)| cx.edit.move_output(attention, place as usize, v));
+        maker.into_iter().map(|m| m.0).filter(|&n| n != id).for_each(|n| cx.edit.remove(n));
     }
     cx.edit.remove(id);
     after.iter().for_each(|&n| cx.edit.remove(n));
@@ -142,10 +146,10 @@ fn unfit(
     id: NodeId,
     op: &Arc<dyn Op>,
     inputs: &[Option<ValueId>],
-    (presents, result): ([Option<ValueId>; 2], ValueId),
+    (others, result): ([Option<ValueId>; 3], ValueId),
 ) -> Option<String> {
     let facts: Vec<&Fact> = inputs.iter().map(|v| v.map_or(&Fact::Absent, |v| cx.graph().fact(v))).collect();
-    let made = match infer_op(op, &facts, 3) {
+    let made = match infer_op(op, &facts, 4) {
         Ok(f) => f,
         Err(e) => return Some(e.to_string()),
     };
@@ -153,10 +157,18 @@ fn unfit(
     if made.first().map(rank) != Some(rank(cx.graph().fact(result))) {
         return Some("the result would have another rank".into());
     }
+    let [keys, values, scores] = others;
+    let dims = made.get(3).and_then(Fact::as_tensor).and_then(|t| t.dims.as_deref());
+    if scores.is_some_and(|v| !same_shape(cx.dims(v), dims)) {
+        return Some("the scores that it gives out are not known to be of batches and heads".into());
+    }
+    if cx.depends_on(inputs.iter().copied().flatten(), scores.as_slice()) {
+        return Some("an operand is made from the scores".into());
+    }
     // Keys that the node gave out itself must have the heads that they had.
     let heads = |f: &Fact| f.as_tensor().and_then(|t| t.dims.as_ref()?.get(1).cloned());
     let own = |v: &ValueId| cx.graph().value(*v).producer.is_some_and(|p| p.0 == id);
-    presents.into_iter().zip(made.iter().skip(1)).find_map(|(v, made)| {
+    [keys, values].into_iter().zip(made.iter().skip(1)).find_map(|(v, made)| {
         let was = heads(cx.graph().fact(v.filter(own)?));
         let same = matches!((heads(made), was), (Some(a), Some(b)) if a.same(&b));
         (!same).then(|| "the keys or values that it gives out have repeated heads".into())
