@@ -1,7 +1,7 @@
 //! Constants in the form a kernel wants them: made once a session, shared by its plans, or there already in a compiled
 //! model.
 
-use crate::base::alloc::{ALIGN, Buffer};
+use crate::base::alloc::{ALIGN, Buffer, Pile};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 use bytes::Bytes;
@@ -76,6 +76,7 @@ impl PackedEntry {
 pub struct PackedCache {
     entries: Mutex<HashMap<Key, Entry>>,
     kept: Kept,
+    memory: Pile,
 }
 
 impl PackedCache {
@@ -87,9 +88,6 @@ impl PackedCache {
     pub fn with_kept(kept: Kept) -> Self {
         PackedCache { kept, ..Self::default() }
     }
-    /// Tensors of so few elements are not kept: among them are the lists of sizes that differ from plan to plan.
-    const SMALL: usize = 256;
-
     /// The constant `source` in `format` (a name that tells everything `pack` depends on), of `len` bytes, which `pack` writes
     /// to the address that it is given, all of them.
     pub fn packed(
@@ -103,7 +101,7 @@ impl PackedCache {
             if let Some(kept) = self.kept(source, format, len) {
                 return Ok(Packed(Memory::Kept(kept)));
             }
-            let buffer = Buffer::uninit(len)?;
+            let buffer = if keeps(source) { self.memory.take(len)? } else { Buffer::uninit(len)? };
             pack(buffer.ptr())?;
             Ok(Packed(Memory::Made(buffer)))
         })
@@ -128,7 +126,7 @@ impl PackedCache {
         format: &str,
         make: impl FnOnce() -> Result<T>,
     ) -> Result<Arc<T>> {
-        if source.len() <= Self::SMALL {
+        if !keeps(source) {
             return Ok(Arc::new(make()?));
         }
         let entry = lock(&self.entries).entry(key(source, format)).or_default().clone();
@@ -160,6 +158,11 @@ impl PackedCache {
         };
         all.into_iter().filter_map(entry).collect()
     }
+}
+
+/// Tensors of few elements are not kept: among them are the lists of sizes that differ from plan to plan.
+fn keeps(source: &Tensor) -> bool {
+    source.len() > 256
 }
 
 fn key(source: &Tensor, format: &str) -> Key {

@@ -4,6 +4,7 @@ use super::budget::Charge;
 use crate::{bail, err, error::Result};
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Alignment of every buffer: a cache line, and the widest vector register.
 pub const ALIGN: usize = 64;
@@ -84,6 +85,8 @@ pub struct Buffer {
     ptr: NonNull<u8>,
     len: usize,
     _charge: Charge,
+    /// The block that it is a part of.
+    within: Option<Arc<Buffer>>,
 }
 
 // SAFETY: a Buffer owns its bytes alone, like a Box<[u8]>.
@@ -95,25 +98,25 @@ impl Buffer {
     /// An empty buffer; allocates nothing.
     pub const fn empty() -> Self {
         // ALIGN as an address: dangling but well aligned, for a length of zero.
-        Buffer { ptr: NonNull::new(std::ptr::without_provenance_mut(ALIGN)).unwrap(), len: 0, _charge: Charge::NONE }
+        let ptr = NonNull::new(std::ptr::without_provenance_mut(ALIGN)).unwrap();
+        Buffer { ptr, len: 0, _charge: Charge::NONE, within: None }
     }
     /// `len` zero bytes, or an `OutOfMemory` error.
     pub fn zeroed(len: usize) -> Result<Self> {
-        Self::with(len, true)
+        Self::with(len, true, Charge::current(len)?)
     }
     /// `len` bytes of anything, or an `OutOfMemory` error.
     pub fn uninit(len: usize) -> Result<Self> {
-        Self::with(len, false)
+        Self::with(len, false, Charge::current(len)?)
     }
-    fn with(len: usize, zero: bool) -> Result<Self> {
+    /// The charge comes first, to the session that is at work, before anything is asked of the system.
+    fn with(len: usize, zero: bool, charge: Charge) -> Result<Self> {
         if len == 0 {
             return Ok(Self::empty());
         }
         let Ok(layout) = Layout::from_size_align(len, align_of(len)) else {
             bail!(OutOfMemory, "a buffer of {len} bytes is larger than the address space");
         };
-        // To the session that is at work, before anything is asked of the system.
-        let charge = Charge::current(len)?;
         let huge = layout.align() == HUGE;
         // SAFETY: the layout's size is not zero.
         let ptr = unsafe { if zero && !huge { alloc_zeroed(layout) } else { alloc(layout) } };
@@ -125,7 +128,7 @@ impl Buffer {
             }
         }
         match NonNull::new(ptr) {
-            Some(ptr) => Ok(Buffer { ptr, len, _charge: charge }),
+            Some(ptr) => Ok(Buffer { ptr, len, _charge: charge, within: None }),
             None => bail!(OutOfMemory, "cannot allocate {len} bytes"),
         }
     }
@@ -145,14 +148,100 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.len != 0 {
+        if self.len != 0 && self.within.is_none() {
             // SAFETY: allocated in `with` with this very layout, which was valid then.
             unsafe { dealloc(self.ptr.as_ptr(), Layout::from_size_align_unchecked(self.len, align_of(self.len))) }
         }
     }
 }
 
+/// Where many small buffers come from that live about as long as one another, such as a session's weights. Once they are a
+/// megabyte they are parts of blocks in huge pages: the system has one of those ready sooner than 512 small ones, and the
+/// processor finds it with one look-up.
+#[derive(Default)]
+pub struct Pile(Mutex<Top>);
+
+#[derive(Default)]
+struct Top {
+    /// Bytes that were asked for so far.
+    taken: usize,
+    block: Option<Arc<Buffer>>,
+    /// Of the block.
+    used: usize,
+}
+
+impl Pile {
+    /// Up to here they are buffers of their own.
+    const FIRST: usize = HUGE / 2;
+    /// No block is larger; what is not used of one is not touched.
+    const BLOCK: usize = 32 * HUGE;
+
+    /// `len` bytes of anything, or an `OutOfMemory` error.
+    pub fn take(&self, len: usize) -> Result<Buffer> {
+        let mut top = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        top.taken = top.taken.saturating_add(len);
+        if len == 0 || len >= HUGE || top.taken <= Self::FIRST {
+            drop(top);
+            return Buffer::uninit(len);
+        }
+        let charge = Charge::current(len)?;
+        let fits = |b: &Arc<Buffer>| len <= b.len() - top.used;
+        let block = match top.block.clone().filter(fits) {
+            Some(block) => block,
+            None => {
+                let size = round_up(top.taken.min(Self::BLOCK), HUGE);
+                // Its parts are charged.
+                let Ok(block) = Buffer::with(size, false, Charge::NONE) else {
+                    return Buffer::with(len, false, charge);
+                };
+                top.used = 0;
+                top.block.insert(Arc::new(block)).clone()
+            }
+        };
+        // SAFETY: the part ends within the block: sizes of blocks are multiples of ALIGN, and so is what is used of them.
+        let ptr = unsafe { block.ptr.add(top.used) };
+        top.used += round_up(len, ALIGN);
+        Ok(Buffer { ptr, len, _charge: charge, within: Some(block) })
+    }
+}
+
 /// Rounds `n` up to a multiple of `to`, a power of two.
 pub const fn round_up(n: usize, to: usize) -> usize {
     (n + to - 1) & !(to - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_pile_lie_apart_and_outlive_it() {
+        let pile = Pile::default();
+        let sizes = [0, 1, 63, 100_000, 700_000, HUGE - 1, HUGE, 3, 1_500_000, 64, 1_000_000, 65];
+        let parts: Vec<Buffer> = sizes.iter().cycle().take(60).map(|&n| pile.take(n).unwrap()).collect();
+        drop(pile);
+        let fill = |i: usize| i as u8 ^ 0x5a;
+        for (i, p) in parts.iter().enumerate() {
+            assert_eq!(p.len(), sizes[i % sizes.len()]);
+            assert_eq!(p.ptr() as usize % ALIGN, 0);
+            // SAFETY: as many bytes, which nobody else has if all is well.
+            unsafe { p.ptr().write_bytes(fill(i), p.len()) };
+        }
+        for (i, p) in parts.iter().enumerate() {
+            // SAFETY: written above.
+            assert!(unsafe { std::slice::from_raw_parts(p.ptr(), p.len()) }.iter().all(|&b| b == fill(i)), "part {i}");
+        }
+        assert!(parts.iter().any(|p| p.within.is_some()));
+    }
+
+    #[test]
+    fn parts_of_a_pile_are_charged() {
+        let budget = super::super::budget::Budget::new(Some(3 << 20));
+        let _scope = budget.enter();
+        let pile = Pile::default();
+        let parts: Vec<Buffer> = (0..3).map(|_| pile.take(1 << 20).unwrap()).collect();
+        assert!(pile.take(1).is_err(), "no more than the limit");
+        drop(parts);
+        assert_eq!(pile.take(3 << 20).unwrap().len(), 3 << 20);
+    }
 }

@@ -12,7 +12,7 @@ pub use narrow::{decode_narrow, encode_narrow, unpack_bits, write_packed};
 pub use value::{MapValue, SequenceValue, Value};
 pub use view::TensorView;
 
-use crate::base::alloc::{Buffer, filled, gathered};
+use crate::base::alloc::{Buffer, Pile, filled, gathered};
 use crate::base::checked;
 use crate::error::Result;
 use crate::{bail, ensure};
@@ -49,9 +49,16 @@ impl Tensor {
     }
     /// Elements of anything, for a kernel to fill. Strings are not allowed.
     pub(crate) fn uninit(dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        Self::uninit_by(Buffer::uninit, dtype, shape)
+    }
+    /// The same in memory of a pile.
+    pub(crate) fn uninit_in(memory: &Pile, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        Self::uninit_by(|bytes| memory.take(bytes), dtype, shape)
+    }
+    fn uninit_by(take: impl FnOnce(usize) -> Result<Buffer>, dtype: DType, shape: &[usize]) -> Result<Tensor> {
         ensure!(dtype != DType::String, Internal, "strings cannot be uninitialised");
         let n = checked::product(shape)?;
-        let storage = Storage::Owned(Buffer::uninit(dtype.byte_len(n)?)?);
+        let storage = Storage::Owned(take(dtype.byte_len(n)?)?);
         Ok(Tensor { dtype, shape: shape.into(), storage: Arc::new(storage) })
     }
     /// A copy of `data` with `shape`; their element counts must agree.

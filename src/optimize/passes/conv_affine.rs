@@ -1,6 +1,7 @@
 //! Folds what scales and shifts channels into the convolution beside it: a batch normalisation, or constants that are
 //! multiplied or added.
 
+use crate::base::alloc::Pile;
 use crate::base::parallel;
 use crate::error::Result;
 use crate::ir::{NodeId, ValueId};
@@ -33,7 +34,8 @@ impl Pass for ConvAffine {
             }
         }
         // The weights of all convolutions at the end, on all threads.
-        let weights = parallel::map(cx.threads, all.len(), |i| all[i].weights().transpose())?;
+        let memory = Pile::default();
+        let weights = parallel::map(cx.threads, all.len(), |i| all[i].weights(&memory).transpose())?;
         for (folded, weights) in all.iter().zip(weights) {
             let Some(weights) = weights else { continue };
             let node = cx.graph().node(folded.conv.id);
@@ -277,12 +279,12 @@ impl Folded {
         Tensor::from_slice(&[bias.len()], &bias)
     }
     /// The new weights, if they are others.
-    fn weights(&self) -> Result<Option<Tensor>> {
+    fn weights(&self, memory: &Pile) -> Result<Option<Tensor>> {
         let Folded { conv, first, last } = self;
         let scales = [first, last].into_iter().flatten().any(Affine::scales);
         let Some(w) = conv.weights.as_ref().filter(|_| scales) else { return Ok(None) };
         let own = |i: usize| last.as_ref().map_or(1.0, |a| a.factor[i]);
-        scaled(w, |i| match (first, last) {
+        scaled(w, memory, |i| match (first, last) {
             (_, Some(a)) if conv.transposed => (1.0, &a.factor[conv.group(w, i)]),
             (Some(b), _) => (own(i), &b.factor[conv.group(w, i)]),
             (None, _) => (own(i), &[1.0]),
@@ -298,8 +300,8 @@ fn floats(bytes: &[u8]) -> impl Iterator<Item = f64> {
 
 /// Weights `[first, ...]`, each times two factors: that of its index of the first axis, and one for all or one for each
 /// index of the second axis.
-fn scaled<'f>(w: &Tensor, factors: impl Fn(usize) -> (f64, &'f [f64])) -> Result<Tensor> {
-    let mut scaled = Tensor::uninit(DType::F32, w.shape())?;
+fn scaled<'f>(w: &Tensor, memory: &Pile, factors: impl Fn(usize) -> (f64, &'f [f64])) -> Result<Tensor> {
+    let mut scaled = Tensor::uninit_in(memory, DType::F32, w.shape())?;
     let row = w.len() / w.shape()[0];
     let rows = w.bytes().chunks(row * 4).zip(scaled.as_mut_slice::<f32>()?.chunks_mut(row));
     for (i, (from, to)) in rows.enumerate() {
