@@ -32,13 +32,16 @@ def numbers(*shape, below, seed=0):
     return np.random.default_rng(seed).integers(0, below, shape).astype(np.int64)
 
 
-def export(folder, exporter, made_by, cases, versions, write):
-    """Has `write(case, version, path)` make a file of each case and version; `index.json` beside them says what they are."""
+def export(folder, exporter, made_by, cases, versions, write, only=""):
+    """Has `write(case, version, path)` make a file of each case and version; `index.json` beside them says what they are. With
+    `only`, cases of such names are made anew, and the others stay."""
     made_by = ", ".join(f"{name} {metadata.version(name)}" for name in made_by)
     folder = pathlib.Path(folder) / exporter.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
-    index = []
-    for case in cases:
+    listed, index = folder / "index.json", []
+    if only and listed.exists():
+        index = [e for e in json.loads(listed.read_text()) if only not in e["name"]]
+    for case in (c for c in cases if only in c.name):
         for version in versions:
             if case.only and version not in case.only:
                 continue
@@ -53,4 +56,4 @@ def export(folder, exporter, made_by, cases, versions, write):
                 (folder / f"{case.name}.{version}.log").write_text(traceback.format_exc())
             print(exporter, case.name, version, entry.get("failed", "written"), flush=True)
             index.append(entry)
-    (folder / "index.json").write_text(json.dumps(index, indent=1))
+    listed.write_text(json.dumps(index, indent=1))

@@ -1,6 +1,6 @@
 """Writes the modules of PyTorch and small random transformers with both of its exporters.
 
-    python scripts/exports/export_torch.py FOLDER [PART]
+    python scripts/exports/export_torch.py FOLDER [PART [CASE]]
 """
 
 import os
@@ -42,16 +42,18 @@ def traced(case, opset, path):
 
 
 def main():
-    folder, part = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+    folder, part, only = (sys.argv[1:] + ["", ""])[:3]
+    modules, transformers = list(torch_modules.all_cases()), list(torch_transformers.all_cases())
+    parts = {
+        "scripted": ("torch script", ["torch"], modules, (11, 13, 17), scripted),
+        "dynamo": ("torch dynamo", ["torch", "onnxscript"], modules, (18, "20s", 23), traced),
+        "transformers": ("transformers script", ["transformers", "torch"], transformers, (14, 17), scripted),
+        "transformers-dynamo": ("transformers dynamo", ["transformers", "torch", "onnxscript"], transformers, (18, 23), traced),
+    }
     with torch.no_grad():
-        if part in ("", "scripted"):
-            export(folder, "torch script", ["torch"], list(torch_modules.all_cases()), (11, 13, 17), scripted)
-        if part in ("", "dynamo"):
-            export(folder, "torch dynamo", ["torch", "onnxscript"], list(torch_modules.all_cases()), (18, "20s", 23), traced)
-        if part in ("", "transformers"):
-            export(folder, "transformers script", ["transformers", "torch"], list(torch_transformers.all_cases()), (14, 17), scripted)
-        if part in ("", "transformers-dynamo"):
-            export(folder, "transformers dynamo", ["transformers", "torch"], list(torch_transformers.all_cases()), (18, "20s"), traced)
+        for name, how in parts.items():
+            if part in ("", name):
+                export(folder, *how, only)
 
 
 main()

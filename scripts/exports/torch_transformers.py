@@ -34,17 +34,32 @@ class Second(First):
 
 
 class Cached(nn.Module):
-    """A decoder of two layers that is given its past and gives the present, flat."""
+    """A decoder that is given its past, flat, and gives the present: of its own tokens, where it attends to an encoder's too."""
 
-    def __init__(self, model):
+    def __init__(self, model, parts=2):
         super().__init__()
-        self.model = model
+        self.model, self.parts = model, parts
 
-    def forward(self, ids, mask, k0, v0, k1, v1):
+    def forward(self, first, second, k0, v0, k1, v1):
         past = (k0, v0, k1, v1)
-        cache = DynamicCache.from_legacy_cache(tuple(zip(past[::2], past[1::2])))
-        out = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
-        return out.logits, *[t for pair in out.past_key_values.to_legacy_cache() for t in pair]
+        past = tuple(past[i : i + self.parts] for i in range(0, len(past), self.parts))
+        if self.parts == 2 and self.model._supports_cache_class:
+            past = DynamicCache.from_legacy_cache(past)
+        out = self.model(**self.given(first, second), past_key_values=past, use_cache=True)
+        present = out.past_key_values
+        if not isinstance(present, tuple):
+            present = present.to_legacy_cache()
+        return out.logits, *[t for layer in present for t in layer[:2]]
+
+    def given(self, ids, mask):
+        return dict(input_ids=ids, attention_mask=mask)
+
+
+class CachedDecoder(Cached):
+    """The decoder of two: the encoder's keys and values are in the past."""
+
+    def given(self, ids, states):
+        return dict(decoder_input_ids=ids, encoder_outputs=(states,))
 
 
 def config(kind, how, more):
@@ -73,6 +88,21 @@ def decoder(name, model, kind, how, wants, most, layers=2, heads=4, size=8, past
     return Case(f"{name}_past_{how}", make, inputs, wants, most, axes)
 
 
+def translator(name, model, kind, how, wants, heads=4, size=8, past=3, read=6, **more):
+    """The decoder of a model of one layer that reads what an encoder made."""
+
+    def make():
+        return CachedDecoder(spread(model(config(kind, how, more))), 4)
+
+    inputs = {"ids": numbers(2, 1, below=60), "states": rows(2, read, heads * size)}
+    axes = {"ids": {0: "batch"}, "states": {0: "batch", 1: "read"}}
+    for whose, length in (("past", past), ("read", read)):
+        for what in "kv":
+            inputs[f"{whose}_{what}"] = rows(2, heads, length, size, seed=length)
+            axes[f"{whose}_{what}"] = {0: "batch", 2: whose}
+    return Case(f"{name}_past_{how}", make, inputs, wants, 0, axes)
+
+
 def all_cases():
     text, two = ("input_ids",), ("input_ids", "attention_mask")
     for how in ("eager", "sdpa"):
@@ -95,13 +125,18 @@ def all_cases():
         yield encoder("phi", tr.PhiForCausalLM, tr.PhiConfig, how, MASKED, two, "Attention 2, RotaryEmbedding 4", 0, use_cache=False, **TEXT)
         yield encoder("gpt_neox", tr.GPTNeoXForCausalLM, tr.GPTNeoXConfig, how, MASKED, two, "Attention 2, RotaryEmbedding 4", 0, use_cache=False, **TEXT)
         opt = dict(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=48, max_position_embeddings=32, word_embed_proj_dim=32)
+        yield decoder("phi", tr.PhiForCausalLM, tr.PhiConfig, how, "Attention 2, RotaryEmbedding 4", 0, **TEXT)
+        yield decoder("gpt_neox", tr.GPTNeoXForCausalLM, tr.GPTNeoXConfig, how, "Attention 2, RotaryEmbedding 4", 0, **TEXT)
         yield encoder("opt", tr.OPTForCausalLM, tr.OPTConfig, how, MASKED, two, "Attention 2", 0, use_cache=False, **opt)
+        yield decoder("opt", tr.OPTForCausalLM, tr.OPTConfig, how, "Attention 2", 0, **opt)
         seq2seq = dict(d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48)
-        whisper = seq2seq | dict(vocab_size=60, num_mel_bins=8, max_source_positions=10, max_target_positions=16, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, use_cache=False)
+        whisper = seq2seq | dict(vocab_size=60, num_mel_bins=8, max_source_positions=10, max_target_positions=16, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1)
         heard = {"x": rows(2, 8, 20), "ids": numbers(2, 4, below=60)}
-        yield encoder("whisper", tr.WhisperForConditionalGeneration, tr.WhisperConfig, how, heard, ("input_features", "decoder_input_ids"), "Attention 3", 0, {"x": {0: "batch"}, "ids": AXES["ids"]}, **whisper)
-        bart = seq2seq | dict(vocab_size=60, max_position_embeddings=32, pad_token_id=0, bos_token_id=1, eos_token_id=2, use_cache=False)
-        yield encoder("bart", tr.BartModel, tr.BartConfig, how, IDS | {"to": numbers(2, 4, below=60)}, ("input_ids", "decoder_input_ids"), "Attention 3", 0, AXES | {"to": {0: "batch", 1: "others"}}, **bart)
+        yield encoder("whisper", tr.WhisperForConditionalGeneration, tr.WhisperConfig, how, heard, ("input_features", "decoder_input_ids"), "Attention 3", 0, {"x": {0: "batch"}, "ids": AXES["ids"]}, use_cache=False, **whisper)
+        yield translator("whisper", tr.WhisperForConditionalGeneration, tr.WhisperConfig, how, "Attention 2", read=10, **whisper)
+        bart = seq2seq | dict(vocab_size=60, max_position_embeddings=32, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+        yield encoder("bart", tr.BartModel, tr.BartConfig, how, IDS | {"to": numbers(2, 4, below=60)}, ("input_ids", "decoder_input_ids"), "Attention 3", 0, AXES | {"to": {0: "batch", 1: "others"}}, use_cache=False, **bart)
+        yield translator("bart", tr.BartForConditionalGeneration, tr.BartConfig, how, "Attention 2", **bart)
         image = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, image_size=32, patch_size=8)
         yield encoder("vit", tr.ViTModel, tr.ViTConfig, how, PICTURE, ("pixel_values",), "Attention 2", 0, {"x": {0: "batch"}}, **image)
         yield encoder("deit", tr.DeiTModel, tr.DeiTConfig, how, PICTURE, ("pixel_values",), "Attention 2", 0, {"x": {0: "batch"}}, **image)
@@ -111,10 +146,12 @@ def all_cases():
     how = "eager"
     gptj = dict(vocab_size=60, n_embd=32, n_layer=2, n_head=4, n_positions=32, rotary_dim=4)
     yield encoder("gptj", tr.GPTJForCausalLM, tr.GPTJConfig, how, IDS, text, "Attention 2, RotaryEmbedding 4", 0, use_cache=False, **gptj)
-    t5 = dict(vocab_size=60, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, use_cache=False)
+    t5 = dict(vocab_size=60, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0)
     both = IDS | {"to": numbers(2, 4, below=60)}
-    yield encoder("t5", tr.T5Model, tr.T5Config, how, both, ("input_ids", "decoder_input_ids"), "Attention 3, RMSNormalization 5", 0, AXES | {"to": {0: "batch", 1: "others"}}, **t5)
+    yield encoder("t5", tr.T5Model, tr.T5Config, how, both, ("input_ids", "decoder_input_ids"), "Attention 3, RMSNormalization 5", 0, AXES | {"to": {0: "batch", 1: "others"}}, use_cache=False, **t5)
+    yield translator("t5", tr.T5ForConditionalGeneration, tr.T5Config, how, "Attention 2", **t5)
     yield encoder("bloom", tr.BloomForCausalLM, tr.BloomConfig, how, MASKED, ("input_ids", "attention_mask"), "Attention 2", 0, vocab_size=60, hidden_size=32, n_layer=2, n_head=4, use_cache=False)
+    yield decoder("bloom", tr.BloomForCausalLM, tr.BloomConfig, how, "Attention 2", 0, vocab_size=60, hidden_size=32, n_layer=2, n_head=4)
     yield encoder("deberta", tr.DebertaV2Model, tr.DebertaV2Config, how, MASKED, ("input_ids", "attention_mask"), "", 0, relative_attention=True, pos_att_type=["p2c", "c2p"], type_vocab_size=0, **TEXT)
     swin = dict(image_size=32, patch_size=4, embed_dim=8, depths=[2, 2], num_heads=[2, 4], window_size=4)
     yield encoder("swin", tr.SwinModel, tr.SwinConfig, how, PICTURE, ("pixel_values",), "Attention 4", 0, {"x": {0: "batch"}}, **swin)
