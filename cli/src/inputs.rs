@@ -110,10 +110,8 @@ impl<'a> Sizes<'a> {
             shapes[input_index(inputs, s.name.as_deref())?] = Some(s);
         }
         let dims: BTreeMap<&str, usize> = args.dim.iter().map(|d: &Dim| (&*d.name, d.size)).collect();
-        let symbols: Vec<String> =
-            inputs.iter().flat_map(axes).filter(|d| d.size().is_none()).map(|d| d.to_string()).collect();
-        if let Some(d) = dims.keys().find(|d| !symbols.iter().any(|s| s == *d)) {
-            let mut known: Vec<&str> = symbols.iter().map(String::as_str).filter(|s| *s != "?").collect();
+        let mut known: Vec<&str> = inputs.iter().flat_map(axes).flat_map(|d| d.symbols()).collect();
+        if let Some(d) = dims.keys().find(|d| !known.contains(d)) {
             known.dedup();
             let hint = if known.is_empty() {
                 "no axis has a name".into()
@@ -125,6 +123,10 @@ impl<'a> Sizes<'a> {
         Ok(Sizes { shapes, dims })
     }
 
+    fn size(&self, d: &ortx::ir::Dim) -> Option<usize> {
+        d.substitute(&|s| self.dims.get(s).map_or_else(|| ortx::ir::Dim::symbol(s), |&n| n.into())).size()
+    }
+
     /// The shape of input `i`, or the axes that stay open.
     fn of(&self, i: usize, io: &Io) -> std::result::Result<Vec<usize>, Vec<usize>> {
         if let Some(s) = self.shapes[i] {
@@ -132,8 +134,7 @@ impl<'a> Sizes<'a> {
         }
         let Some(t) = io.fact.as_tensor() else { return Err(Vec::new()) };
         let Some(dims) = &t.dims else { return Err(Vec::new()) };
-        let sizes: Vec<Option<usize>> =
-            dims.iter().map(|d| d.size().or_else(|| self.dims.get(d.to_string().as_str()).copied())).collect();
+        let sizes: Vec<Option<usize>> = dims.iter().map(|d| self.size(d)).collect();
         let open: Vec<usize> = (0..sizes.len()).filter(|&a| sizes[a].is_none()).collect();
         if open.is_empty() { Ok(sizes.into_iter().flatten().collect()) } else { Err(open) }
     }
@@ -147,14 +148,15 @@ impl<'a> Sizes<'a> {
         let dims: Vec<&ortx::ir::Dim> = axes(io).collect();
         if open == [0] {
             ui::note(format_args!("input '{}' ({}): axis {} is taken as 1", io.name, io.fact, dims[0]));
-            let rest = dims[1..].iter().map(|d| d.size().or_else(|| self.dims.get(d.to_string().as_str()).copied()));
+            let rest = dims[1..].iter().map(|d| self.size(d));
             return Ok([Some(1)].into_iter().chain(rest).flatten().collect());
         }
-        let names: Vec<String> = open.iter().map(|&a| dims[a].to_string()).filter(|d| d != "?").collect();
+        let mut names: Vec<&str> = open.iter().flat_map(|&a| dims[a].symbols()).collect();
+        names.dedup();
         let example: Vec<String> = dims.iter().map(|d| d.size().map_or("N".into(), |n| n.to_string())).collect();
         let example = if example.is_empty() { "1,3,224,224".into() } else { example.join(",") };
         let mut hint = format!("--shape {}={example}", io.name);
-        if !names.is_empty() && names.len() == open.len() {
+        if open.iter().all(|&a| !dims[a].symbols().is_empty()) {
             let each: Vec<String> = names.iter().map(|n| format!("--dim {n}=N")).collect();
             hint = format!("{}, or {hint}", each.join(" "));
         }

@@ -33,7 +33,8 @@ def numbers(*shape, below, seed=0):
 
 
 def export(folder, exporter, made_by, cases, versions, write, only=""):
-    """Has `write(case, version, path)` make a file of each case and version; `index.json` beside them says what they are. With
+    """Has `write(case, version, path)` make a file of each case and version (it may tell what it wants of that one); `index.json`
+    beside them says what they are. With
     `only`, cases of such names are made anew, and the others stay."""
     made_by = ", ".join(f"{name} {metadata.version(name)}" for name in made_by)
     folder = pathlib.Path(folder) / exporter.replace(" ", "_")
@@ -48,7 +49,7 @@ def export(folder, exporter, made_by, cases, versions, write, only=""):
             path = folder / f"{case.name}.{version}.onnx"
             entry = dict(exporter=exporter, made_by=made_by, name=case.name, version=str(version), wants=case.wants, most=case.most)
             try:
-                write(case, version, path)
+                entry |= write(case, version, path) or {}
                 np.savez(path.with_suffix(".npz"), **case.inputs)
                 entry["file"] = str(path)
             except (Exception, SystemExit) as e:  # The exporter's own limits are part of the table.

@@ -42,6 +42,10 @@ class Cached(nn.Module):
 
     def forward(self, first, second, k0, v0, k1, v1):
         past = (k0, v0, k1, v1)
+        if not torch.jit.is_tracing():
+            # Else each is of a length of its own for the newer exporter.
+            for i in range(1, 4 if self.parts == 2 else 2):
+                torch._check(past[i].shape[2] == past[0].shape[2])
         past = tuple(past[i : i + self.parts] for i in range(0, len(past), self.parts))
         if self.parts == 2 and self.model._supports_cache_class:
             past = DynamicCache.from_legacy_cache(past)
@@ -79,11 +83,12 @@ def decoder(name, model, kind, how, wants, most, layers=2, heads=4, size=8, past
     def make():
         return Cached(spread(model(config(kind, how, more))))
 
-    inputs = {"ids": numbers(2, 1, below=60), "mask": np.ones((2, past + 1), np.int64)}
-    axes = {"ids": {0: "batch", 1: "rows"}, "mask": {0: "batch", 1: "all"}}
+    # PyTorch's newer exporter takes an axis of one for a constant, and equal sizes for related.
+    inputs = {"ids": numbers(3, 4, below=60), "mask": np.ones((3, past + 4), np.int64)}
+    axes = {"ids": {0: "batch", 1: "rows"}, "mask": {0: "batch", 1: "past + rows"}}
     for i in range(layers):
         for what in "kv":
-            inputs[f"past_{what}{i}"] = rows(2, heads, past, size, seed=i)
+            inputs[f"past_{what}{i}"] = rows(3, heads, past, size, seed=i)
             axes[f"past_{what}{i}"] = {0: "batch", 2: "past"}
     return Case(f"{name}_past_{how}", make, inputs, wants, most, axes)
 
@@ -94,8 +99,8 @@ def translator(name, model, kind, how, wants, heads=4, size=8, past=3, read=6, *
     def make():
         return CachedDecoder(spread(model(config(kind, how, more))), 4)
 
-    inputs = {"ids": numbers(2, 1, below=60), "states": rows(2, read, heads * size)}
-    axes = {"ids": {0: "batch"}, "states": {0: "batch", 1: "read"}}
+    inputs = {"ids": numbers(2, 3, below=60), "states": rows(2, read, heads * size)}
+    axes = {"ids": {0: "batch", 1: "rows"}, "states": {0: "batch", 1: "read"}}
     for whose, length in (("past", past), ("read", read)):
         for what in "kv":
             inputs[f"{whose}_{what}"] = rows(2, heads, length, size, seed=length)

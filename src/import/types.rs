@@ -37,7 +37,7 @@ fn tensor(elem: i32, shape: Option<&TensorShapeProto>) -> Result<Fact> {
                 .map(|d| match &d.value {
                     // Some exporters write -1 for "any".
                     Some(DimValue::DimValue(n)) if *n >= 0 => Dim::Known(*n),
-                    Some(DimValue::DimParam(p)) if !p.is_empty() => Dim::symbol(p),
+                    Some(DimValue::DimParam(p)) if !p.is_empty() => Dim::named(p),
                     _ => Dim::Unknown,
                 })
                 .collect(),

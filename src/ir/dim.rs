@@ -92,21 +92,30 @@ impl Dim {
             _ => None,
         }
     }
-    /// Whether both are certainly the same.
+    /// Whether both are certainly the same: terms of a sum may stand in another order.
     pub fn same(&self, other: &Dim) -> bool {
-        *self != Dim::Unknown && self == other
+        let less = || Dim::binary(DimOp::Sub, self, other);
+        *self != Dim::Unknown && (self == other || self.is_sum() && other.is_sum() && less() == Dim::Known(0))
     }
-    /// Whether it is the smaller one of `other` and a number that is not 1: then it broadcasts to `other` only by being it.
+    fn is_sum(&self) -> bool {
+        matches!(self, Dim::Expr(e) if matches!(**e, Expr::Binary(DimOp::Add | DimOp::Sub, ..)))
+    }
+    /// Whether it is `other` but for numbers above 1 that limit it, as slices of a table are limited: it broadcasts to `other` then
+    /// by being it, or by being 1.
     pub fn is_capped(&self, other: &Dim) -> bool {
+        self.known().is_none() && self.uncapped().same(other)
+    }
+    /// What it is where no number above 1 limits it.
+    fn uncapped(&self) -> Dim {
+        let cap = |x: &Dim| x.known().is_some_and(|n| n > 1);
         match self {
             Dim::Expr(e) => match &**e {
-                Expr::Binary(DimOp::Min, a, b) => {
-                    let cap = |x: &Dim| x.known().is_some_and(|n| n != 1);
-                    cap(a) && b.same(other) || cap(b) && a.same(other)
-                }
-                _ => false,
+                Expr::Binary(DimOp::Min, a, b) if cap(a) => b.uncapped(),
+                Expr::Binary(DimOp::Min, a, b) if cap(b) => a.uncapped(),
+                Expr::Binary(op, a, b) => Dim::binary(*op, &a.uncapped(), &b.uncapped()),
+                Expr::Symbol(_) => self.clone(),
             },
-            _ => false,
+            d => d.clone(),
         }
     }
     /// Whether it is certainly not 1: then it broadcasts only to itself.
@@ -215,6 +224,16 @@ impl Dim {
     /// The product of sizes; 1 for none.
     pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
         dims.into_iter().fold(Dim::Known(1), |a, d| a * d.clone())
+    }
+    /// The names in it, from left to right.
+    pub fn symbols(&self) -> Vec<&str> {
+        match self {
+            Dim::Expr(e) => match &**e {
+                Expr::Symbol(s) => vec![s],
+                Expr::Binary(_, a, b) => [a.symbols(), b.symbols()].concat(),
+            },
+            _ => Vec::new(),
+        }
     }
     /// The expression with each symbol replaced by `f`'s answer.
     pub fn substitute(&self, f: &dyn Fn(&str) -> Dim) -> Dim {
@@ -401,7 +420,14 @@ mod tests {
         assert_eq!(Dim::Known(-1) - (Dim::Known(0) - n.clone() - Dim::Known(1)), n);
         assert_eq!((Dim::Known(3) - n.clone()).to_string(), "(3-n)");
         assert_eq!((m.clone() - n.clone()).max(&Dim::Known(0)).to_string(), "max((m-n), 0)");
-        assert_eq!((m.clone() + n.clone()).max(&Dim::Known(0)), m + n.clone());
+        assert_eq!((m.clone() + n.clone()).max(&Dim::Known(0)), m.clone() + n.clone());
+        assert!(
+            (m.clone() + n.clone()).same(&(n.clone() + m.clone())) && !m.same(&n) && !Dim::Unknown.same(&Dim::Unknown)
+        );
+        assert!(!(m.clone() + n.clone()).same(&(m.clone() - n.clone())));
+        let part = (m.clone() + n.clone()).min(&Dim::Known(8)) - m.min(&Dim::Known(8));
+        assert!(part.is_capped(&n) && n.min(&Dim::Known(8)).is_capped(&n) && !n.min(&Dim::Known(1)).is_capped(&n));
+        assert_eq!((m.clone() - n.clone()).max(&m).symbols(), ["m", "n", "m"]);
         let e = (n.clone() + Dim::Known(1)).floor_div(&Dim::Known(2));
         assert_eq!(e.substitute(&|_| Dim::Known(9)), Dim::Known(5));
     }

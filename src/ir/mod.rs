@@ -6,6 +6,7 @@ pub mod dump;
 pub mod edit;
 pub mod fact;
 pub mod graph;
+mod named;
 pub mod op;
 pub mod parse;
 pub mod spelling;

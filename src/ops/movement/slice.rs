@@ -69,6 +69,11 @@ fn symbolic(n: &Dim, start: &Dim, end: &Dim) -> Dim {
         (Some(0), Some(e)) => (n.clone() + Dim::Known(e)).max(&zero),
         // The last n elements.
         (None, _) if whole_end && start.clone() + n.clone() == zero => n.clone(),
+        (None, _) if whole_end && (n.clone() - start.clone()).is_size() && start.is_size() => n.clone() - start.clone(),
+        (None, None) if start.is_size() && end.is_size() => {
+            let part = end.min(n) - start.min(n);
+            if (end.clone() - start.clone()).is_size() { part } else { part.max(&zero) }
+        }
         (Some(s), Some(e)) if s > 0 && e < 0 => (n.clone() + Dim::Known(e) - Dim::Known(s)).max(&zero),
         _ => Dim::Unknown,
     }

@@ -68,6 +68,11 @@ impl IntMatMul {
         };
         IntMatMul { form: "MatMulIntegerToFloat", at, to: Some(DType::F32), ..sums(trans) }
     }
+    /// com.microsoft's DynamicQuantizeMatMul: A of f32, B, its scale and zero point, a bias.
+    pub fn of_floats(trans: [bool; 2]) -> IntMatMul {
+        let at = Inputs { b: 1, b_scale: Some(2), b_zero: Some(3), bias: Some(4), ..Inputs::default() };
+        IntMatMul { form: "DynamicQuantizeMatMul", at, to: Some(DType::F32), dynamic: true, ..sums(trans) }
+    }
     /// Whether the integer sums are what comes out: MatMulInteger.
     pub fn is_sums(&self) -> bool {
         *self == sums(self.trans)
@@ -140,8 +145,7 @@ fn read(cx: &mut ParseCtx<'_>) -> Result<Read> {
         }
         "DynamicQuantizeMatMul" => {
             cx.expect_inputs(3, 5)?;
-            let at = Inputs { b: 1, b_scale: Some(2), b_zero: Some(3), bias: Some(4), ..Inputs::default() };
-            IntMatMul { form: "DynamicQuantizeMatMul", at, to: Some(DType::F32), dynamic: true, ..plain }
+            IntMatMul::of_floats(plain.trans)
         }
         "QGemm" => {
             cx.expect_inputs(6, 9)?;

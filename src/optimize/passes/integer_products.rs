@@ -1,11 +1,12 @@
 //! Sums of integer products that are made floats: the product scales them, and adds a row, while they are in registers. So
-//! write exporters of dynamically quantised models: MatMulInteger, Cast, Mul by both scales, Add.
+//! write exporters of dynamically quantised models: MatMulInteger, Cast, Mul by both scales, Add. What it multiplies, it quantises
+//! itself, unless others read it too.
 
 use crate::error::Result;
 use crate::ir::{Dim, NodeId, ValueId};
 use crate::ops::cast::Cast;
 use crate::ops::pointwise::BinaryFn;
-use crate::ops::quant::IntMatMul;
+use crate::ops::quant::{DynamicQuantize, IntMatMul};
 use crate::optimize::pass::same_shape;
 use crate::optimize::pattern::commuted;
 use crate::optimize::{Pass, PassCtx};
@@ -23,6 +24,9 @@ impl Pass for IntegerProducts {
         for id in cx.order() {
             let _ = scaled(cx, id);
             let _ = biased(cx, id);
+        }
+        for id in cx.order() {
+            let _ = dynamic(cx, id);
         }
         Ok(())
     }
@@ -95,4 +99,24 @@ fn biased(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
         return Some(());
     }
     None
+}
+
+/// A product whose A is made of floats for it alone makes it itself.
+fn dynamic(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let op = cx.op::<IntMatMul>(id).filter(|op| **op == IntMatMul::to_float(op.trans))?;
+    let (op, node) = (op.clone(), cx.node(id)?.clone());
+    let at = |i: usize| node.inputs.get(i).copied().flatten();
+    let (q, scale, zero) = (at(0)?, at(op.at.a_scale?)?, at(op.at.a_zero?)?);
+    let (maker, _) = cx.maker::<DynamicQuantize>(q)?;
+    let made = cx.node(maker)?.clone();
+    let own = made.outputs == [q, scale, zero].map(Some) && [q, scale, zero].iter().all(|&v| cx.used_once(v));
+    if !own {
+        cx.miss(id, || "others read the quantised rows".into());
+        return None;
+    }
+    let inputs = vec![made.inputs.first().copied()?, at(1), at(op.at.b_scale?), at(op.at.b_zero?), at(op.at.bias?)];
+    cx.edit.replace_op(id, Arc::new(IntMatMul::of_floats(op.trans)), inputs);
+    cx.edit.remove(maker);
+    cx.fired();
+    Some(())
 }

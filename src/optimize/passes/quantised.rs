@@ -3,15 +3,17 @@
 //! folding, which would turn the weights into f32.
 
 use crate::error::Result;
-use crate::ir::{Fact, Node, NodeId, ValueId};
+use crate::ir::{Fact, Node, NodeId, Op, ValueId};
 use crate::kernels::gemm::Activation;
+use crate::kernels::movement::PadMode;
 use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
 use crate::ops::conv::Conv;
 use crate::ops::linear::MatMul;
-use crate::ops::movement::{Concat, Slice, Transpose};
+use crate::ops::movement::{Blocks, Concat, Expand, Gather, Pad, Slice, Split, Tile, Transpose};
 use crate::ops::pointwise::{BinaryFn, Pointwise, Unary, UnaryFn, program_of};
 use crate::ops::pool::{GlobalPool, Pool, PoolKind};
 use crate::ops::quant::{Dequantize, IntConvolution, IntMatMul, Quantize};
+use crate::ops::resize::{Coordinates, Method, Resize};
 use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::pass::same_shape;
 use crate::optimize::pattern::commuted;
@@ -29,6 +31,9 @@ impl Pass for Quantised {
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
         for id in cx.order() {
             fuse(cx, id);
+        }
+        for id in cx.order() {
+            let _ = to_float(cx, id);
         }
         Ok(())
     }
@@ -97,6 +102,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) {
     let _ = sums(cx, id)
         .or_else(|| residual(cx, id))
         .or_else(|| moved(cx, id))
+        .or_else(|| split(cx, id))
         .or_else(|| joined(cx, id))
         .or_else(|| elementwise(cx, id));
 }
@@ -142,28 +148,48 @@ fn sums(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
         return Some(());
     }
     let (maker, op) = cx.maker::<MatMul>(y)?;
-    let op = op.clone();
-    let made = cx.node(maker)?.clone();
     relu |= op.activation == Activation::Relu;
-    let other = !matches!(op.activation, Activation::None | Activation::Relu);
-    if other
-        || relu && !limits_at_zero(cx, zero)
-        || made.inputs.get(2).is_some_and(Option::is_some) && (op.beta != 1.0 || op.alpha != 1.0)
-    {
+    if relu && !limits_at_zero(cx, zero) || !matches!(op.activation, Activation::None | Activation::Relu) {
+        return None;
+    }
+    let (op, mut inputs) = product(cx, maker)?;
+    inputs.extend([Some(scale), Some(zero)]);
+    cx.absorb(maker, Arc::new(op), inputs, id, out);
+    Some(())
+}
+
+/// A product of dequantised matrices, without its activation, as one of integers and what it reads but for the result's scale
+/// and zero point, without which it gives f32.
+fn product(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<(IntMatMul, Vec<Option<ValueId>>)> {
+    let (op, made) = (cx.op::<MatMul>(id)?.clone(), cx.node(id)?.clone());
+    if made.inputs.get(2).is_some_and(Option::is_some) && (op.beta != 1.0 || op.alpha != 1.0) {
         return None;
     }
     let (a, b, c) = operands(cx, &made)?;
-    let rank = cx.graph().fact(b.q).as_tensor()?.rank()?;
-    let n = cx.graph().fact(made.outputs.first().copied()??).as_tensor()?.dims.as_ref()?.last()?.size()?;
+    let rank = cx.dims(b.q)?.len();
+    let n = cx.dims(made.outputs.first().copied()??)?.last()?.size();
     let columns = if op.trans_b { rank.checked_sub(2)? } else { rank.checked_sub(1)? } as i64;
     let along = b.axis.is_none_or(|axis| axis == columns || axis + rank as i64 == columns);
-    if a.axis.is_some() || !along || rank != 2 || c.is_some_and(|c| len(cx, c) != Some(n)) {
+    if a.axis.is_some() || !along || c.is_some_and(|c| n.is_none() || len(cx, c) != n) {
         cx.miss(id, || "scales or a bias along another axis than the kernel takes".into());
         return None;
     }
-    let op = IntMatMul::qgemm([op.trans_a, op.trans_b], op.alpha);
-    let inputs = vec![Some(a.q), Some(a.scale), a.zero, Some(b.q), Some(b.scale), b.zero, c, Some(scale), Some(zero)];
-    cx.absorb(maker, Arc::new(op), inputs, id, out);
+    let inputs = vec![Some(a.q), Some(a.scale), a.zero, Some(b.q), Some(b.scale), b.zero, c];
+    Some((IntMatMul::qgemm([op.trans_a, op.trans_b], op.alpha), inputs))
+}
+
+/// A product whose result stays in f32; a bias that is added to it may come later.
+fn to_float(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    cx.op::<MatMul>(id).filter(|m| m.activation == Activation::None)?;
+    let (op, inputs) = product(cx, id)?;
+    let (op, inputs) = match inputs[..] {
+        [a, sa, za, b, sb, zb, None] => {
+            (IntMatMul { alpha: op.alpha, ..IntMatMul::to_float(op.trans) }, vec![a, b, sa, sb, za, zb])
+        }
+        _ => (op, inputs),
+    };
+    cx.edit.replace_op(id, Arc::new(op), inputs);
+    cx.fired();
     Some(())
 }
 
@@ -219,16 +245,25 @@ fn known(cx: &PassCtx<'_, '_>, r: &Real) -> Option<(f32, f32)> {
     (r.axis.is_none() && scale.is_normal() && scale > 0.0).then_some((scale, zero))
 }
 
+/// Whether an operator only puts its first input's elements elsewhere.
+fn moves(op: &dyn Op) -> bool {
+    let nearest = |r: &Resize| matches!(r.method, Method::Nearest(_)) && r.coordinates != Coordinates::CropAndResize;
+    let views = op.is::<Reshape>() || op.is::<Flatten>() || op.is::<Squeeze>() || op.is::<Unsqueeze>();
+    let parts = op.is::<Slice>() || op.is::<Gather>() || op.downcast::<Resize>().is_some_and(nearest);
+    let repeats = op.is::<Expand>() || op.is::<Tile>();
+    let edges = op.downcast::<Pad>().is_some_and(|p| p.mode != PadMode::Constant);
+    views || parts || repeats || edges || op.is::<Transpose>() || op.is::<Blocks>()
+}
+
 /// Numbers that are moved, or the greatest of some, with the same scale before and after: the integers are.
 fn moved(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     let (y, out, to) = quantised_by(cx, id)?;
     let (maker, 0) = cx.graph().value(y).producer? else { return None };
     let node = cx.node(maker)?.clone();
     let op = &node.op;
-    let moves = op.is::<Reshape>() || op.is::<Flatten>() || op.is::<Squeeze>() || op.is::<Unsqueeze>();
-    let moves = moves || op.is::<Transpose>() || op.is::<Slice>();
     let greatest = op.downcast::<Pool>().is_some_and(|p| p.kind == PoolKind::Max)
         || op.downcast::<GlobalPool>().is_some_and(|p| p.kind == PoolKind::Max);
+    let moves = moves(&**op);
     if !(moves || greatest) || node.outputs.len() != 1 || !cx.used_once(y) {
         return None;
     }
@@ -241,6 +276,35 @@ fn moved(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     inputs[0] = Some(x.q);
     let op = node.op.clone();
     cx.absorb(maker, op, inputs, id, out.q);
+    Some(())
+}
+
+/// Parts of a tensor, all of which are quantised as it is.
+fn split(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let (y, _, to) = quantised_by(cx, id)?;
+    let (maker, _) = cx.graph().value(y).producer?;
+    let node = cx.node(maker).filter(|n| n.op.is::<Split>())?.clone();
+    let x = real(cx, node.inputs.first().copied()??, &[to])?;
+    let scale = known(cx, &x)?;
+    let part = |v: &Option<ValueId>| {
+        let v = (*v)?;
+        let &[user] = cx.edit.users(v) else { return None };
+        let (_, end, as_type) = quantised_by(cx, user).filter(|_| cx.used_once(v))?;
+        (as_type == to && known(cx, &end)? == scale).then_some((user, end.q))
+    };
+    let parts: Option<Vec<(NodeId, ValueId)>> = node.outputs.iter().map(part).collect();
+    let Some(parts) = parts else {
+        cx.miss(id, || "the parts are not all quantised as the whole".into());
+        return None;
+    };
+    let mut inputs = node.inputs.clone();
+    inputs[0] = Some(x.q);
+    cx.edit.replace_op(maker, node.op.clone(), inputs);
+    for (place, (user, q)) in parts.into_iter().enumerate() {
+        cx.edit.move_output(maker, place, q);
+        cx.edit.remove(user);
+    }
+    cx.fired();
     Some(())
 }
 

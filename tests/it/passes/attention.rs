@@ -548,3 +548,35 @@ fn one_head_of_keys_with_a_slope() {
         );
     }
 }
+
+/// GPT-2 with a past: the mask is rows after the past of a table, which may be too short for all that an axis could be. Lengths
+/// are told by a mask whose axis is a sum of others, as files write it, or a name of its own.
+#[test]
+fn a_part_of_a_table_after_a_past() {
+    for all in ["past + seq", "seq + past", "all"] {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &["", "", "seq", ""], &[2, 2, 3, 8]));
+        let [pk, pv] = ["pk", "pv"].map(|n| d.named_input(n, &["", "", "past", ""], &[2, 2, 4, 8]));
+        let padding = d.named_input("padding", &["", "", "", all], &[2, 1, 1, 7]);
+        let table: Vec<u8> = (0..256).map(|i| u8::from(i % 16 <= i / 16)).collect();
+        let table = d.b.constant("table", Tensor::from_bytes(DType::Bool, &[1, 1, 16, 16], table.into()).unwrap());
+        let length = |d: &mut Draft, name: &str, x: ValueId, axis: i64| {
+            d.op(name, "Shape", &[x], vec![("start", Attr::Int(axis)), ("end", Attr::Int(axis + 1))])
+        };
+        let (past, total) = (length(&mut d, "past", pk, 2), length(&mut d, "total", padding, 3));
+        let (zero, two, three) = (d.ints("zero", &[0]), d.ints("two", &[2]), d.ints("three", &[3]));
+        let rows = d.op("rows", "Slice", &[table, past, total, two], vec![]);
+        let on = d.op("on", "Slice", &[rows, zero, total, three], vec![]);
+        let nk = d.op("nk", "Concat", &[pk, k], vec![("axis", Attr::Int(2))]);
+        let nv = d.op("nv", "Concat", &[pv, v], vec![("axis", Attr::Int(2))]);
+        let kt = d.op("kt", "Transpose", &[nk], perm(&[0, 1, 3, 2]));
+        let s = d.op("s", "MatMul", &[q, kt], vec![]);
+        let low = d.number(f32::MIN);
+        let s = d.op("masked", "Where", &[on, s, low], vec![]);
+        let s = d.op("padded", "Add", &[s, padding], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![]);
+        let y = d.op("y", "MatMul", &[p, nv], vec![]);
+        let (_, after, report) = d.check("attention", vec![y, nk, nv]);
+        assert_eq!(report.fired, 1, "{all}: {:?} {after:#?}", report.misses);
+    }
+}

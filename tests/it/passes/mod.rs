@@ -60,7 +60,7 @@ impl Draft {
     fn named_input(&mut self, name: &str, axes: &[&str], shape: &[usize]) -> ValueId {
         let seed = self.inputs.len() as u64;
         self.inputs.push(Value::Tensor(random(DType::F32, shape, -2.0, 2.0, seed).unwrap()));
-        let dims = axes.iter().zip(shape).map(|(a, &n)| if a.is_empty() { Dim::of(n) } else { Dim::symbol(a) });
+        let dims = axes.iter().zip(shape).map(|(a, &n)| if a.is_empty() { Dim::of(n) } else { Dim::named(a) });
         self.b.input(name, Fact::tensor(DType::F32, dims.collect()))
     }
     /// A constant of integers.
