@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ir::build::infer_op;
 use crate::ir::edit::Editor;
 use crate::ir::{Dim, Fact, Graph, Node, NodeId, Op, ValueId};
-use crate::ops::shape::Reshape;
+use crate::ops::shape::{Reshape, Unsqueeze};
 use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
@@ -224,6 +224,31 @@ pub fn shape_of<'d>(dims: impl Iterator<Item = &'d Dim>, own: &[Dim]) -> Option<
             None => (!std::mem::replace(&mut open, true)).then_some(-1),
         })
         .collect()
+}
+
+/// Other axes for a value: in Reshape's terms, after an axis of 1 is put in front where more sizes stand where they stood then.
+#[derive(Clone, Debug)]
+pub struct Regroup {
+    front: bool,
+    sizes: Vec<i64>,
+}
+
+impl Regroup {
+    /// From axes `own` to `dims`.
+    pub fn of(dims: &[Dim], own: &[Dim]) -> Option<Regroup> {
+        let behind = || shape_of(dims.iter(), &[&[Dim::Known(1)], own].concat());
+        let plain = shape_of(dims.iter(), own).map(|sizes| Regroup { front: false, sizes });
+        plain.or_else(|| Some(Regroup { front: true, sizes: behind()? }))
+    }
+    /// The value with those axes.
+    pub fn of_value(&self, cx: &mut PassCtx<'_, '_>, mut v: ValueId) -> Result<ValueId> {
+        if self.front {
+            let name = format!("{}.front", cx.graph().value(v).name);
+            let axis = cx.edit.constant(&format!("{name}.axis"), Tensor::from_slice(&[1], &[0i64])?);
+            v = cx.edit.node(&name, Arc::new(Unsqueeze), vec![Some(v), Some(axis)], 1)?[0];
+        }
+        cx.reshape(v, &self.sizes)
+    }
 }
 
 /// Whether both are tensors of one type and rank, and no size contradicts.

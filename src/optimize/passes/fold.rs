@@ -54,7 +54,9 @@ pub(super) fn fold(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
             let given = |v: &Option<ValueId>| v.as_ref().map_or(Some(None), |v| contents(v).map(Some));
             let inputs: Option<Vec<Option<Tensor>>> = node.inputs.iter().map(given).collect();
             let Some(inputs) = inputs else { return refine(cx, id) };
-            let node = node.clone();
+            // Inputs that were not known before may tell the sizes.
+            refine(cx, id)?;
+            let node = cx.graph().node(id).clone();
             let facts: Vec<Fact> =
                 node.outputs.iter().map(|v| v.map_or(Fact::Absent, |v| cx.graph().fact(v).clone())).collect();
             if !facts.iter().all(|f| f.is_absent() || f.shape().is_some()) {

@@ -229,3 +229,41 @@ fn products_of_three_axes_and_of_four() {
         }
     }
 }
+
+/// Keys and values that were cut for the queries' batches and heads: nothing tells how many keys there are.
+#[test]
+fn keys_that_are_cut_for_the_queries() {
+    for told in [true, false] {
+        let mut d = Draft::new();
+        let q = d.named_input("q", &["batch", "", "", ""], &[2, 3, 5, 8]);
+        let [k, v] = ["k", "v"].map(|n| match told {
+            true => d.named_input(n, &["others", "", "keys", ""], &[2, 3, 7, 8]),
+            false => d.named_input(n, &["others", "keys", ""], &[6, 7, 8]),
+        });
+        let [zero, three, rest, eight] = [("0", 0), ("3", 3), ("-1", -1), ("8", 8)].map(|(n, x)| d.ints(n, &[x]));
+        let (flat, apart) = (d.ints("flat", &[-1, 5, 8]), d.ints("apart", &[-1, 3, 5, 8]));
+        let shape = d.op("shape", "Shape", &[q], vec![]);
+        let n = d.op("n", "Gather", &[shape, zero], vec![]);
+        let n = d.op("n3", "Mul", &[n, three], vec![]);
+        let to = d.op("to", "Concat", &[n, rest, eight], vec![("axis", Attr::Int(0))]);
+        let q = d.op("q.flat", "Reshape", &[q, flat], vec![]);
+        let [k, v] = [(k, "k.flat"), (v, "v.flat")].map(|(x, name)| match told {
+            true => d.op(name, "Reshape", &[x, to], vec![]),
+            false => x,
+        });
+        let kt = d.op("kt", "Transpose", &[k], vec![("perm", ints(&[0, 2, 1]))]);
+        let s = d.op("s", "MatMul", &[q, kt], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+        let y = d.op("y", "MatMul", &[p, v], vec![]);
+        let y = d.op("z", "Reshape", &[y, apart], vec![]);
+        let (before, after, report) = d.check("attention", vec![y]);
+        if told {
+            let call = "z = Attention(%q, %k.flat.front.axes, %v.flat.front.axes)";
+            assert_eq!(after.last().map(String::as_str), Some(call), "{after:#?} {report:?}");
+        } else {
+            // One may serve all queries.
+            assert_eq!(before, after);
+            assert!(report.misses[0].contains("not known to be the same"), "{report:?}");
+        }
+    }
+}

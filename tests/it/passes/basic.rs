@@ -16,6 +16,20 @@ pub(super) fn fold_computes_constants() {
     assert_eq!(report.fired, 1);
 }
 
+/// What the sizes of a node are made from is folded first.
+#[test]
+fn fold_computes_what_constants_size() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[1, 3]);
+    let (steps, axis) = (d.ints("steps", &[1, 2]), d.ints("axis", &[0]));
+    let shape = d.op("shape", "CumSum", &[steps, axis], vec![]);
+    let zeros = d.op("zeros", "ConstantOfShape", &[shape], vec![]);
+    let y = d.op("y", "Add", &[x, zeros], vec![]);
+    let (before, after, _) = d.check("fold", vec![y]);
+    assert_eq!(before.len(), 3);
+    assert_eq!(after, ["y = Add(%x, #zeros)"]);
+}
+
 #[test]
 pub(super) fn fold_does_not_grow_a_model() {
     let mut d = Draft::new();

@@ -4,11 +4,8 @@ use super::Between;
 use super::mask::{self, Mask};
 use crate::error::Result;
 use crate::ir::{Alias, Dim, NodeId, ValueId};
-use crate::ops::shape::Unsqueeze;
 use crate::optimize::PassCtx;
-use crate::optimize::pass::{same_shape, shape_of};
-use crate::tensor::Tensor;
-use std::sync::Arc;
+use crate::optimize::pass::{Regroup, same_shape};
 
 /// How one of the products, or both, have three axes for four.
 pub struct Cut {
@@ -61,13 +58,18 @@ impl Cut {
         }
     }
 
-    /// Whether a mask may go to scores of four axes, be it for those or for three. Where its batches are left open, products of three
-    /// axes must have no way to broadcast.
-    pub fn fits(&self, cx: &PassCtx<'_, '_>, (m, to): &(Mask, ValueId), made: usize) -> bool {
+    /// Whether an operand of three axes meets others only of as many batches and heads.
+    pub fn binds(&self, cx: &PassCtx<'_, '_>, x: ValueId) -> bool {
+        matches!(cx.dims(x), Some([lead, _, _]) if lead.is_not_one() && self.heads.is_not_one())
+    }
+
+    /// Whether a mask may go to scores of four axes, be it for those or for three. Where its batches are left open, there must be no
+    /// others that the result may have, or a way for them.
+    pub fn fits(&self, cx: &PassCtx<'_, '_>, (m, to): &(Mask, ValueId), open: bool) -> bool {
         let Some(to) = cx.dims(*to).filter(|d| d.len() == 3 || d.len() == 4) else { return false };
         match mask::meets(cx, m.value(), to, to.len()) {
             Some(false) => to.len() == 4 || self.heads.known().is_some_and(|h| h > 0),
-            Some(true) => to.len() == 4 && (made == 4 || self.heads.is_not_one()),
+            Some(true) => to.len() == 4 && open,
             None => false,
         }
     }
@@ -78,13 +80,9 @@ impl Cut {
         let three = |d: &&[Dim]| d.len() == 3 && d[0].known() != Some(1);
         let of_three = cx.dims(to).is_some_and(|d| d.len() == 3);
         let Some(d) = cx.dims(v).filter(three).filter(|_| of_three).map(<[Dim]>::to_vec) else { return Ok(()) };
-        // An axis in front, so that the rows stand where they will stand.
-        let own = [&[Dim::Known(1)], &d[..]].concat();
-        let Some(shape) = shape_of(self.four(&d).iter(), &own) else { return Ok(()) };
-        let name = format!("{}.items", cx.graph().value(v).name);
-        let axis = cx.edit.constant(&format!("{name}.axis"), Tensor::from_slice(&[1], &[0i64])?);
-        let v = cx.edit.node(&name, Arc::new(Unsqueeze), vec![Some(v), Some(axis)], 1)?[0];
-        *m = m.with(cx.reshape(v, &shape)?);
+        if let Some(axes) = Regroup::of(&self.four(&d), &d) {
+            *m = m.with(axes.of_value(cx, v)?);
+        }
         Ok(())
     }
 }

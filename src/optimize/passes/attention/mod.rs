@@ -142,7 +142,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     }
     let cut = Cut::of(cx, &b, out, [&scores, &made]).filter(|c| {
         let found = |&(x, roles): &(ValueId, &[Role])| trace(cx, x, roles, Some(&c.heads), false).is_some();
-        of.iter().all(found) && b.masks.iter().all(|m| c.fits(cx, m, made.len()))
+        of.iter().all(found) && b.masks.iter().all(|m| c.fits(cx, m, made.len() == 4 || c.binds(cx, v)))
     });
     let heads = cut.as_ref().map(|c| &c.heads);
     if b.heads.iter().any(|h| Some(h) != heads) || heads.is_none() && scores.len() != made.len() {
@@ -159,8 +159,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     };
     let apart: Vec<usize> = (0..lq.len()).filter(|&i| !lq[i].same(&lk[i]) && !shared(i)).collect();
     let same = |a: &[Dim]| same_shape(Some(a), Some(&lv));
-    // Where several heads are in one axis with the batch, products take only as many of both.
-    let bound = scores.len() == 3 && heads.is_some_and(Dim::is_not_one);
+    let bound = cut.as_ref().is_some_and(|c| c.binds(cx, q) && c.binds(cx, k));
     let met = apart.iter().all(|&i| open(i)) && (same(&lk) || bound && same(&lq));
     if !met || heads.is_some() && !apart.is_empty() && !bound {
         return near(format!("batches or heads are not known to be the same: {lq:?}, {lk:?}, {lv:?}"));

@@ -93,9 +93,9 @@ pub fn lay(
         (result, order) = (to, axes);
         after.push(user);
     }
-    let plain = order == roles && roles.len() == 4 && found.iter().all(|o| o.is_plain() && o.shape.is_none());
+    let plain = order == roles && roles.len() == 4 && found.iter().all(|o| o.is_plain() && o.axes.is_none());
     for (o, input) in found.iter().zip(inputs) {
-        *input = Some(o.shape.as_ref().map_or(Ok(o.value), |shape| cx.reshape(o.value, shape))?);
+        *input = Some(o.axes.as_ref().map_or(Ok(o.value), |axes| axes.of_value(cx, o.value))?);
     }
     op.views = (!plain).then(|| Arc::new(Views { operands: found.map(|o| o.view), result: order }));
     Ok(result)

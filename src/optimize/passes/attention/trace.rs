@@ -10,7 +10,7 @@ use crate::ops::movement::{Concat, Expand, Gather, Slice, Split, Tile, Transpose
 use crate::ops::pointwise::BinaryFn;
 use crate::ops::shape::{Identity, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::PassCtx;
-use crate::optimize::pass::shape_of;
+use crate::optimize::pass::Regroup;
 use crate::optimize::pattern::binary;
 
 /// An axis of the dense memory under an operand.
@@ -39,8 +39,8 @@ impl Part {
 pub struct Operand {
     /// The tensor it is a part of.
     pub value: ValueId,
-    /// The shape under which its axes have the roles, in Reshape's terms, if it is not its own.
-    pub shape: Option<Vec<i64>>,
+    /// The axes that have the roles, if they are not its own.
+    pub axes: Option<Regroup>,
     /// The axes.
     pub view: View,
     /// What the numbers on the way multiply it with.
@@ -126,9 +126,10 @@ impl Trace<'_, '_, '_> {
         let own = self.cx.dims(self.value)?;
         let same = parts.len() == own.len()
             && (self.exact && parts.len() == self.parts.len() || parts.iter().zip(own).all(|(p, d)| p.size.same(d)));
-        let shape = if same { None } else { Some(shape_of(parts.iter().map(|p| &p.size), own)?) };
+        let sizes: Vec<Dim> = parts.iter().map(|p| p.size.clone()).collect();
+        let axes = if same { None } else { Some(Regroup::of(&sizes, own)?) };
         let view = parts.iter().map(|p| Axis { role: p.role, first: p.first, count: p.count }).collect();
-        Some(Operand { value: self.value, shape, view, scale: self.scale, past: self.past })
+        Some(Operand { value: self.value, axes, view, scale: self.scale, past: self.past })
     }
 
     /// One step up. `None` where the way ends.
