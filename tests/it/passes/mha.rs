@@ -80,6 +80,30 @@ fn a_block_between_two_orders_moves_its_rows_once() {
     assert_eq!(left.len(), 4, "{left:?}");
 }
 
+/// Only the view of what others read tells batches and heads apart: the result is turned with both in one axis.
+#[test]
+fn heads_told_by_the_weights() {
+    let mut d = Draft::new();
+    let shape = |last: [usize; 2]| [8, last[0], last[1]];
+    let [q, k, v] = [("q", [5, 8]), ("k", [6, 8]), ("v", [6, 7])].map(|(n, s)| d.input(n, &shape(s)));
+    let k = d.op("kt", "Transpose", &[k], perm(&[0, 2, 1]));
+    let s = d.op("s", "MatMul", &[q, k], vec![]);
+    let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+    let o = d.op("o", "MatMul", &[p, v], vec![]);
+    let o = d.op("ot", "Transpose", &[o], perm(&[1, 0, 2]));
+    let rows = d.ints("rows", &[10, 28]);
+    let y = d.op("y", "Reshape", &[o, rows], vec![]);
+    let apart = d.ints("apart", &[2, 4, 5, 6]);
+    let w = d.op("w", "Reshape", &[p, apart], vec![]);
+    let (_, after, report) = d.check("attention", vec![y, w]);
+    let steps: Vec<&String> = after.iter().filter(|l| !l.contains("= Reshape(")).collect();
+    assert!(
+        steps.len() == 1 && steps[0].contains("= Attention(%q.axes, %k.axes, %v.axes)"),
+        "{after:#?} {:?}",
+        report.misses
+    );
+}
+
 /// The weights of heads, which others read too, are given out by the operator; of values that are made from them it has none.
 #[test]
 fn weights_that_are_read() {

@@ -10,7 +10,7 @@ use crate::optimize::pass::{Regroup, same_shape};
 /// How one of the products, or both, have three axes for four.
 pub struct Cut {
     pub heads: Dim,
-    /// The result of four axes, and the nodes that lead to it.
+    /// The result, of four axes if a view makes it so, and the nodes that lead to it.
     pub result: ValueId,
     pub views: Vec<NodeId>,
 }
@@ -28,9 +28,11 @@ pub fn heads(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> Option<Dim> {
 impl Cut {
     /// From the axes of the first product and of the second, whose result is `out`.
     pub fn of(cx: &PassCtx<'_, '_>, b: &Between, out: ValueId, [scores, made]: [&[Dim]; 2]) -> Option<Cut> {
+        let between = || Some(Cut { heads: b.heads.first()?.clone(), result: out, views: Vec::new() });
         match (scores.len(), made.len()) {
-            (3, 4) => Some(Cut { heads: b.heads.first()?.clone(), result: out, views: Vec::new() }),
-            (3 | 4, 3) => Cut::after(cx, out),
+            (3, 4) => between(),
+            (3, 3) => Cut::after(cx, out).or_else(between),
+            (4, 3) => Cut::after(cx, out),
             _ => None,
         }
     }

@@ -2,12 +2,10 @@
 
 use super::place::{exact_scale, joined, lay, operands, place, turned};
 use super::trace::Operand;
-use super::{Stop, near};
+use super::{ALL, Stop, near};
 use crate::ir::{Alias, NodeId, ValueId};
 use crate::ops::attention::{Attention, Cache, Packing, Role};
 use crate::optimize::PassCtx;
-
-const ROLES: &[Role] = &[Role::Batch, Role::Head, Role::Row, Role::Size];
 
 /// Whether an operand was found beyond views of the same memory.
 fn moved(cx: &PassCtx<'_, '_>, mut from: ValueId, found: &Operand) -> bool {
@@ -29,7 +27,7 @@ pub fn lay_given(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<(), Stop> {
     let (&[Some(q), Some(k), Some(v), ..], &[Some(out), ..]) = (&node.inputs[..], &node.outputs[..]) else {
         return Err(Stop::No);
     };
-    if [q, k, v].iter().any(|&x| cx.dims(x).is_none_or(|d| d.len() != ROLES.len())) {
+    if [q, k, v].iter().any(|&x| cx.dims(x).is_none_or(|d| d.len() != ALL.len())) {
         return Err(Stop::No);
     }
     let input = |i: usize| node.inputs.get(i).copied().flatten();
@@ -39,9 +37,10 @@ pub fn lay_given(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<(), Stop> {
     // Rows stand after the past: what a row sees by its place it would see elsewhere, and valid keys are counted from the first.
     let by_place = op.causal || op.left.is_some() || op.right.is_some() || input(6).is_some();
     let others: Vec<ValueId> = node.inputs[3..].iter().copied().flatten().collect();
-    let found = operands(cx, [(q, ROLES), (k, ROLES), (v, ROLES)], None, !keeps && !by_place, &others)?;
+    let found = operands(cx, [(q, ALL), (k, ALL), (v, ALL)], None, !keeps && !by_place, &others)?;
     let [q_at, k_at, v_at] = &found;
-    if ![(q, q_at), (k, k_at), (v, v_at)].iter().any(|&(x, o)| moved(cx, x, o)) && turned(cx, out, ROLES).is_none() {
+    let axes: Vec<&[Role]> = ALL.chunks(1).collect();
+    if ![(q, q_at), (k, k_at), (v, v_at)].iter().any(|&(x, o)| moved(cx, x, o)) && turned(cx, out, &axes).is_none() {
         return Err(Stop::No);
     }
     if op.cache != Cache::Join {
@@ -60,6 +59,6 @@ pub fn lay_given(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<(), Stop> {
     let mut inputs = node.inputs.clone();
     let [keys, values] = joined(&found, &mut inputs).unwrap_or(presents);
     let mut after = Vec::new();
-    let result = lay(cx, &mut op, &mut inputs, found, (out, ROLES), &mut after)?;
+    let result = lay(cx, &mut op, &mut inputs, found, (out, &axes), &mut after)?;
     place(cx, id, op, inputs, [keys, values, output(3)], result, &after)
 }

@@ -214,7 +214,9 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     let [keys, values] = joined(&found, &mut inputs).unwrap_or_default();
     op.scores = b.shown.map_or(op.scores, |_| Scores::Softmax);
     let (result, mut after) = cut.map_or((out, Vec::new()), |c| (c.result, c.views));
-    let result = lay(cx, &mut op, &mut inputs, found, (result, roles), &mut after)?;
+    let together = cx.dims(result).is_some_and(|d| d.len() < roles.len());
+    let axes = if together { vec![&ALL[..2], &ALL[2..3], &ALL[3..]] } else { roles.chunks(1).collect() };
+    let result = lay(cx, &mut op, &mut inputs, found, (result, &axes), &mut after)?;
     place(cx, id, op, inputs, [keys, values, b.shown], result, &after)
 }
 
@@ -338,10 +340,9 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
 /// Checks that each value between the first product and the probabilities has one user. The operator can give out those.
 fn alone(cx: &PassCtx<'_, '_>, p: ValueId, mut b: Between) -> std::result::Result<Between, Stop> {
     if !cx.used_once(p) {
-        b.shown = shown(cx, p);
-        if b.shown.is_none() {
-            return near("the probabilities have other users");
-        }
+        let Some(v) = shown(cx, p) else { return near("the probabilities have other users") };
+        b.shown = Some(v);
+        b.heads.extend(cut::heads(cx, p, v));
     }
     let Some(&Some(s)) = cx.graph().node(b.scores).outputs.first() else { return Err(Stop::No) };
     if !cx.used_once(s) {

@@ -1,14 +1,14 @@
 //! Puts the attention operator where it belongs: over its operands as they lie, and with its result as it is wanted.
 
 use super::trace::{Operand, trace};
-use super::{Stop, near};
+use super::{ALL, Stop, near};
 use crate::error::Result;
 use crate::ir::build::infer_op;
 use crate::ir::{Dim, Fact, NodeId, Op, ValueId};
 use crate::ops::attention::{Attention, Role, Views};
 use crate::ops::movement::Transpose;
 use crate::optimize::PassCtx;
-use crate::optimize::pass::same_shape;
+use crate::optimize::pass::{same_shape, shape_of};
 use crate::tensor::DType;
 use std::sync::Arc;
 
@@ -60,11 +60,12 @@ pub fn exact_scale(cx: &PassCtx<'_, '_>, q: ValueId, scale: f64) -> Option<f32> 
 }
 
 /// The transposition that alone uses a result of axes of these roles, what it makes, and the order of the axes there.
-pub fn turned(cx: &PassCtx<'_, '_>, result: ValueId, roles: &[Role]) -> Option<(NodeId, ValueId, Vec<Role>)> {
+pub fn turned(cx: &PassCtx<'_, '_>, result: ValueId, axes: &[&[Role]]) -> Option<(NodeId, ValueId, Vec<Role>)> {
     let &[user] = cx.edit.users(result) else { return None };
     let t = cx.op::<Transpose>(user).filter(|_| !cx.edit.is_output(result))?;
-    let perm = t.perm.clone().unwrap_or_else(|| (0..roles.len()).rev().collect());
-    let order: Vec<Role> = perm.iter().map(|&i| roles.get(i).copied()).collect::<Option<_>>()?;
+    let perm = t.perm.clone().unwrap_or_else(|| (0..axes.len()).rev().collect());
+    let order: Vec<&[Role]> = perm.iter().map(|&i| axes.get(i).copied()).collect::<Option<_>>()?;
+    let order = order.concat();
     let to = cx.graph().node(user).outputs.first().copied().flatten()?;
     (order.last() == Some(&Role::Size)).then_some((user, to, order))
 }
@@ -77,23 +78,23 @@ pub fn joined(found: &[Operand; 3], inputs: &mut Vec<Option<ValueId>>) -> Option
     Some([Some(k), Some(v)])
 }
 
-/// Lets the operator see its operands, its first three inputs, where they lie, and write its result, whose axes have the roles, in
-/// the order wanted. Gives the value that it makes then; a node that goes for that is noted in `after`.
+/// Lets the operator see its operands, its first three inputs, where they lie, and write its result, whose axes have a role each (or
+/// are batches and heads), in the order wanted. Gives the value that it makes then; a node that goes for that is noted in `after`.
 pub fn lay(
     cx: &mut PassCtx<'_, '_>,
     op: &mut Attention,
     inputs: &mut [Option<ValueId>],
     found: [Operand; 3],
-    (mut result, roles): (ValueId, &[Role]),
+    (mut result, axes): (ValueId, &[&[Role]]),
     after: &mut Vec<NodeId>,
 ) -> Result<ValueId> {
     // A transposition after it is only another order of the result's axes.
-    let mut order = roles.to_vec();
-    if let Some((user, to, axes)) = turned(cx, result, roles) {
-        (result, order) = (to, axes);
+    let mut order = axes.concat();
+    if let Some((user, to, turned)) = turned(cx, result, axes) {
+        (result, order) = (to, turned);
         after.push(user);
     }
-    let plain = order == roles && roles.len() == 4 && found.iter().all(|o| o.is_plain() && o.axes.is_none());
+    let plain = order == ALL && found.iter().all(|o| o.is_plain() && o.axes.is_none());
     for (o, input) in found.iter().zip(inputs) {
         *input = Some(o.axes.as_ref().map_or(Ok(o.value), |axes| axes.of_value(cx, o.value))?);
     }
@@ -123,7 +124,15 @@ pub fn place(
     let gone = cx.graph().node(id).inputs.clone();
     let values = cx.edit.node(&name, op, inputs, outputs)?;
     let Some((attention, _)) = cx.graph().value(values[0]).producer else { return Err(Stop::No) };
-    cx.edit.move_output(attention, 0, result);
+    let seen = match rank_of(cx.graph().fact(values[0])) == rank_of(cx.graph().fact(result)) {
+        true => Some((attention, 0)),
+        false => match view_of(cx, cx.graph().fact(values[0]), result) {
+            Some(shape) => cx.reshape(values[0], &shape).map(|v| cx.graph().value(v).producer)?,
+            None => None,
+        },
+    };
+    let Some((maker, _)) = seen else { return Err(Stop::No) };
+    cx.edit.move_output(maker, 0, result);
     for (v, made) in others.into_iter().zip(&values[1..]) {
         let Some(v) = v else {
             cx.edit.drop_output(*made);
@@ -140,6 +149,16 @@ pub fn place(
     Ok(())
 }
 
+fn rank_of(f: &Fact) -> Option<usize> {
+    f.as_tensor().and_then(|t| t.rank())
+}
+
+/// The shape that makes a result of batches and heads apart that of a value where they are one axis.
+fn view_of(cx: &PassCtx<'_, '_>, y: &Fact, v: ValueId) -> Option<Vec<i64>> {
+    let (own, dims) = (y.as_tensor()?.dims.as_deref()?, cx.dims(v)?);
+    (own.len() == 4 && dims.len() == 3).then(|| shape_of(dims.iter(), own))?
+}
+
 /// Why the operator would not make the values in the place of node `id`.
 fn unfit(
     cx: &PassCtx<'_, '_>,
@@ -153,8 +172,8 @@ fn unfit(
         Ok(f) => f,
         Err(e) => return Some(e.to_string()),
     };
-    let rank = |f: &Fact| f.as_tensor().and_then(|t| t.rank());
-    if made.first().map(rank) != Some(rank(cx.graph().fact(result))) {
+    let y = made.first()?;
+    if rank_of(y) != rank_of(cx.graph().fact(result)) && view_of(cx, y, result).is_none() {
         return Some("the result would have another rank".into());
     }
     let [keys, values, scores] = others;
