@@ -9,6 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use xxhash_rust::xxh3::Xxh3;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -20,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     compile_proto()
 }
 
-/// A checksum (FNV-1a) of the sources that say how packed constants lie in memory: compiled models are of one such version.
+/// A checksum of the sources that say how packed constants lie in memory: compiled models are of one such version.
 fn kernels() -> Result<u64, Box<dyn Error>> {
     let mut folders = ["src/kernels", "src/ops", "src/backend/cpu"].map(PathBuf::from).to_vec();
     folders.iter().for_each(|f| println!("cargo:rerun-if-changed={}", f.display()));
@@ -32,13 +33,11 @@ fn kernels() -> Result<u64, Box<dyn Error>> {
         }
     }
     files.sort();
-    let mut sum = 0xcbf2_9ce4_8422_2325u64;
+    let mut sum = Xxh3::new();
     for file in files {
-        for b in fs::read(file)? {
-            sum = (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3);
-        }
+        sum.update(&fs::read(file)?);
     }
-    Ok(sum)
+    Ok(sum.digest())
 }
 
 /// Compiles the stand-in for libOpenCL, which `ocl` would otherwise make a hard dependency of everything linked with

@@ -4,7 +4,6 @@ pub mod alloc;
 pub mod budget;
 pub mod cancel;
 pub mod checked;
-pub mod checksum;
 pub mod cores;
 #[cfg(test)]
 pub(crate) mod counting;

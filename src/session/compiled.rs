@@ -16,7 +16,6 @@ use super::{Environment, ModelSource, Session, SessionOptions};
 use crate::backend::packed::Kept;
 use crate::base::alloc::{ALIGN, round_up};
 use crate::base::budget::Budget;
-use crate::base::checksum::Checksum;
 use crate::base::file;
 use crate::error::{Context, Result};
 use crate::export::{externalise, write};
@@ -32,11 +31,12 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// No ONNX model begins so: the first byte would be a field of number 17 and a type that it cannot have.
 const MAGIC: [u8; 8] = *b"\x8bortx\r\n\x1a";
 /// Of this very layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// What the index calls the file's own data.
 const DATA: &str = "data";
 /// Smaller weights stand in the index.
@@ -116,7 +116,7 @@ impl Compiled {
         // Both are at most `len`, which is a length in memory.
         let index = bytes.slice(at as usize..);
         ensure!(
-            Checksum::of(&index) == checksum,
+            xxh3_64(&index) == checksum,
             InvalidModel,
             "the compiled model's index is damaged: its checksum differs"
         );
@@ -186,9 +186,8 @@ impl Compiled {
                 folder_of(p)
             }
             ModelSource::Bytes(b, folder) => {
-                let same = first.path.as_os_str().is_empty()
-                    && first.len == b.len() as u64
-                    && first.checksum == Checksum::of(b);
+                let same =
+                    first.path.as_os_str().is_empty() && first.len == b.len() as u64 && first.checksum == xxh3_64(b);
                 ensure!(same, Unsupported, "the compiled model was made of another model");
                 folder.clone().unwrap_or_default()
             }
@@ -202,7 +201,7 @@ impl Compiled {
 
     /// Reads all weights and packed constants, and fails if they are damaged.
     pub fn verify(&self) -> Result<()> {
-        let whole = Checksum::of(&self.data) == self.index.checksum;
+        let whole = xxh3_64(&self.data) == self.index.checksum;
         ensure!(whole, InvalidModel, "the compiled model's weights are damaged: their checksum differs");
         Ok(())
     }
@@ -227,7 +226,7 @@ struct Stamp {
 
 impl Stamp {
     fn of(path: &Path, name: PathBuf, bytes: &[u8]) -> Result<Stamp> {
-        Ok(Stamp { len: bytes.len() as u64, changed: changed(path)?, checksum: Checksum::of(bytes), path: name })
+        Ok(Stamp { len: bytes.len() as u64, changed: changed(path)?, checksum: xxh3_64(bytes), path: name })
     }
     fn parse(line: &str) -> Option<Stamp> {
         let mut parts = line.splitn(4, ' ');
@@ -245,8 +244,7 @@ impl Stamp {
         let now = std::fs::metadata(path)
             .context(|| format!("'{}', of which the compiled model was made", path.display()))?;
         let same = now.len() == self.len
-            && (changed(path)? == self.changed
-                || Checksum::of(Source::open(path, Mode::Map)?.bytes()) == self.checksum);
+            && (changed(path)? == self.changed || xxh3_64(Source::open(path, Mode::Map)?.bytes()) == self.checksum);
         ensure!(same, Unsupported, "'{}' has changed since the model was compiled", path.display());
         Ok(())
     }
@@ -360,7 +358,7 @@ fn build(
     write(exported, &mut message)?;
     index.model = message.into();
     file::replace(path, |f| {
-        let mut checksum = Checksum::default();
+        let mut checksum = Xxh3::new();
         f.write_all(&[0; PAGE])?;
         let mut at = keep::write_placed(f, &placed, &mut checksum)?;
         drop(placed);
@@ -401,13 +399,13 @@ fn build(
                 entries = std::mem::take(&mut left);
             }
         }
-        index.checksum = checksum.finish();
+        index.checksum = checksum.digest();
         let bytes = index.encode_to_vec();
         f.write_all(&bytes)?;
         f.seek(SeekFrom::Start(0))?;
         f.write_all(&MAGIC)?;
         let (begin, size) = (PAGE + at, bytes.len());
-        for n in [u64::from(FORMAT), (begin + size) as u64, begin as u64, size as u64, Checksum::of(&bytes)] {
+        for n in [u64::from(FORMAT), (begin + size) as u64, begin as u64, size as u64, xxh3_64(&bytes)] {
             f.write_all(&n.to_le_bytes())?;
         }
         Ok(())
@@ -423,7 +421,7 @@ fn stamps(source: &ModelSource, external: &External) -> Result<String> {
             (own.line()?, folder_of(p))
         }
         ModelSource::Bytes(b, folder) => {
-            let own = Stamp { len: b.len() as u64, changed: 0, checksum: Checksum::of(b), path: PathBuf::new() };
+            let own = Stamp { len: b.len() as u64, changed: 0, checksum: xxh3_64(b), path: PathBuf::new() };
             (own.line()?, folder.clone().unwrap_or_default())
         }
     };

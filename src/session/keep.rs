@@ -2,7 +2,6 @@
 
 use super::{Environment, ModelSource, SessionOptions};
 use crate::backend::cpu::CpuBackend;
-use crate::base::checksum::Checksum;
 use crate::base::file;
 use crate::error::{Context, Result};
 use crate::export::{Exported, default_version, export, externalise, write};
@@ -14,6 +13,7 @@ use crate::proto::onnx::ModelProto;
 use crate::tensor::Tensor;
 use std::io::Write;
 use std::path::Path;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Weights of so many bytes in all are kept in a file beside the model: a protobuf message holds no 2 GiB.
 const MESSAGE: usize = 2_000_000_000;
@@ -40,7 +40,7 @@ pub fn write_optimized(
         let mut beside = path.file_name().unwrap_or_default().to_os_string();
         beside.push(".data");
         let placed = externalise(&mut exported, &beside.to_string_lossy(), LARGE, PAGE)?;
-        file::replace(&path.with_file_name(beside), |f| write_placed(f, &placed, &mut Checksum::default()).map(drop))?;
+        file::replace(&path.with_file_name(beside), |f| write_placed(f, &placed, &mut Xxh3::new()).map(drop))?;
     }
     file::replace(path, |f| write(exported, f))?;
     Ok(passes)
@@ -67,7 +67,7 @@ pub(super) fn optimized(
 }
 
 /// Writes tensors at their places, zeros between them; returns where the last one ends.
-pub(super) fn write_placed(out: &mut dyn Write, placed: &[(usize, Tensor)], checksum: &mut Checksum) -> Result<usize> {
+pub(super) fn write_placed(out: &mut dyn Write, placed: &[(usize, Tensor)], checksum: &mut Xxh3) -> Result<usize> {
     let mut at = 0;
     for (offset, t) in placed {
         pad(out, offset - at, checksum)?;
@@ -79,7 +79,7 @@ pub(super) fn write_placed(out: &mut dyn Write, placed: &[(usize, Tensor)], chec
 }
 
 /// Writes fewer than [`PAGE`] zeros.
-pub(super) fn pad(out: &mut dyn Write, n: usize, checksum: &mut Checksum) -> Result<()> {
+pub(super) fn pad(out: &mut dyn Write, n: usize, checksum: &mut Xxh3) -> Result<()> {
     let zeros = &[0; PAGE][..n];
     out.write_all(zeros)?;
     checksum.update(zeros);

@@ -14,6 +14,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 const MAGIC: &[u8; 8] = b"ortxcl\0\x01";
 
@@ -94,7 +95,7 @@ impl ProgramCache {
             && let Ok(binary) = program.binary()
         {
             let length = (identity.len() as u64).to_le_bytes();
-            let check = checksum(&binary).to_le_bytes();
+            let check = xxh3_128(&binary).to_le_bytes();
             // A cache that cannot be written costs the next process a build, and nothing else.
             let _ = write_entry(dir, &entry, &[MAGIC, &length, &check, identity.as_bytes(), &binary]);
         }
@@ -110,7 +111,7 @@ fn read_entry(path: &Path, identity: &str) -> Option<Vec<u8>> {
     let (check, rest) = rest.split_first_chunk::<16>()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
     let (text, binary) = rest.split_at_checked(length)?;
-    let whole = magic == MAGIC && text == identity.as_bytes() && u128::from_le_bytes(*check) == checksum(binary);
+    let whole = magic == MAGIC && text == identity.as_bytes() && u128::from_le_bytes(*check) == xxh3_128(binary);
     let start = bytes.len() - binary.len();
     whole.then(|| bytes.split_off(start))
 }
@@ -120,23 +121,15 @@ fn write_entry(dir: &Path, name: &str, parts: &[&[u8]]) -> Result<()> {
     file::replace(&dir.join(name), |f| Ok(parts.iter().try_for_each(|p| f.write_all(p))?))
 }
 
-/// FNV-1a over 128 bits: the same in every build of ortx, as names on disk must be.
-fn fnv(mut state: u128, bytes: &[u8]) -> u128 {
-    for b in bytes {
-        state = (state ^ u128::from(*b)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013B);
-    }
-    state
-}
-
-const FNV_START: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-
-fn checksum(bytes: &[u8]) -> u128 {
-    fnv(FNV_START, bytes)
-}
-
-/// The hash of texts, each with its length, so that no two lists run into one.
+/// The hash of texts, each with its length, so that no two lists run into one. The same in every build of ortx, as names on
+/// disk must be.
 fn hash(texts: &[&str]) -> u128 {
-    texts.iter().fold(FNV_START, |state, t| fnv(fnv(state, &(t.len() as u64).to_le_bytes()), t.as_bytes()))
+    let mut hash = Xxh3::new();
+    for t in texts {
+        hash.update(&(t.len() as u64).to_le_bytes());
+        hash.update(t.as_bytes());
+    }
+    hash.digest128()
 }
 
 #[cfg(test)]
