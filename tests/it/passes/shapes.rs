@@ -52,6 +52,47 @@ pub(super) fn shapes_that_move_axes_stay() {
     assert!(!after.iter().any(|l| l.contains("Shape(%e)")), "{after:#?}");
 }
 
+/// `x[:, -n:]` is all of x where it has n rows.
+#[test]
+fn a_start_counted_from_the_end() {
+    for later in [0, 1] {
+        let mut d = Draft::new();
+        let x = d.named_input("x", &["batch", "rows", ""], &[2, 5, 8]);
+        let n = size(&mut d, "n", x, 1);
+        let mut start = d.op("start", "Neg", &[n], vec![]);
+        if later > 0 {
+            let one = d.ints("one", &[later]);
+            start = d.op("later", "Add", &[start, one], vec![]);
+        }
+        let (end, axis) = (d.ints("end", &[i64::MAX]), d.ints("axis", &[1]));
+        let s = d.op("s", "Slice", &[x, start, end, axis], vec![]);
+        let y = d.op("y", "Exp", &[s], vec![]);
+        let (before, after, _) = d.check("algebra", vec![y]);
+        match later {
+            0 => assert_eq!(after, ["y = Exp(%x)"]),
+            _ => assert_eq!(before, after),
+        }
+    }
+}
+
+/// Sizes cut from a shape, in their order or backwards, are those sizes.
+#[test]
+fn sizes_that_are_sliced() {
+    for [from, to, step] in [[-3, i64::MAX, 1], [-1, -4, -1]] {
+        let mut d = Draft::new();
+        let x = d.named_input("x", &["batch", "rows", ""], &[2, 5, 8]);
+        let sizes = d.op("sizes", "Shape", &[x], vec![]);
+        let [from, to, axis, by] =
+            [("from", from), ("to", to), ("axis", 0), ("by", step)].map(|(n, i)| d.ints(n, &[i]));
+        let shape = d.op("shape", "Slice", &[sizes, from, to, axis, by], vec![]);
+        let order = if step > 0 { [0, 1, 2] } else { [2, 1, 0] };
+        let t = d.op("t", "Transpose", &[x], vec![("perm", ints(&order))]);
+        let y = d.op("y", "Reshape", &[t, shape], vec![]);
+        let (_, after, _) = d.check("shapes", vec![y]);
+        assert_eq!(after, ["t = Transpose(%x)", "y = Reshape(%t, #shape.copied)"]);
+    }
+}
+
 /// Several sizes at once, and one that is computed: inputs have them.
 #[test]
 fn sizes_that_inputs_have_are_asked_of_them() {
