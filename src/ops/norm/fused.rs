@@ -1,7 +1,7 @@
 //! Normalisations between elementwise programs: what is done to each number before and after, some rows at a time, while they
 //! are in the cache.
 
-use super::{ChannelNorm, LayerNormalization};
+use super::{ChannelNorm, LayerNormalization, LpNormalization};
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::step::split;
 use crate::backend::{FnStep, Operand, Step};
@@ -30,6 +30,8 @@ pub enum Norm {
     Layer(LayerNormalization),
     /// A row is a group of channels; scale and shift have a number a channel.
     Channels(ChannelNorm),
+    /// To length 1, over the last axis.
+    Length(LpNormalization),
 }
 
 impl Norm {
@@ -37,7 +39,8 @@ impl Norm {
     pub fn of(op: &dyn Op) -> Option<Norm> {
         let softmax = || op.downcast().cloned().map(Norm::Softmax);
         let layer = || op.downcast().cloned().map(Norm::Layer);
-        softmax().or_else(layer).or_else(|| op.downcast().cloned().map(Norm::Channels))
+        let length = || op.downcast().filter(|l: &&LpNormalization| l.p == 2).cloned().map(Norm::Length);
+        softmax().or_else(layer).or_else(length).or_else(|| op.downcast().cloned().map(Norm::Channels))
     }
 }
 
@@ -80,6 +83,7 @@ impl Op for FusedNorm {
             Norm::Layer(_) => "FusedLayerNormalization",
             Norm::Channels(c) if c.groups.is_some() => "FusedGroupNormalization",
             Norm::Channels(_) => "FusedInstanceNormalization",
+            Norm::Length(_) => "FusedLpNormalization",
         }
     }
     fn alias(&self) -> Alias {
@@ -138,6 +142,12 @@ impl Rows {
                 let kind = if l.rms { LayerNormKind::Rms } else { LayerNormKind::Layer };
                 let kernel = LayerNorm::new(cx.isa, kind, elem, rows, len, f64::from(l.epsilon))?;
                 (Kernel::Layer(kernel), rows, len, long(len) && (1..=2).contains(&lists.len()))
+            }
+            Norm::Length(l) => {
+                let axis = resolve_axis(l.axis, shape.len())?;
+                let (rows, len) = (product(&shape[..axis])?, product(&shape[axis..])?);
+                let kernel = LayerNorm::new(cx.isa, LayerNormKind::Length, elem, rows, len, l.floor)?;
+                (Kernel::Layer(kernel), rows, len, axis + 1 == shape.len() && lists.is_empty())
             }
             Norm::Channels(c) => {
                 ensure!(shape.len() >= 2, Internal, "no channels in {shape:?}");

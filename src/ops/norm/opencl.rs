@@ -130,13 +130,14 @@ fn fused(op: &FusedNorm, node: &NodeView<'_>) -> Result<Recipe> {
             ensure!(s.kind != SoftmaxKind::Hard, Unsupported, "Hardmax on OpenCL");
             (Work::Softmax(s.lines(&out.shape)?, s.kind == SoftmaxKind::Log), vec![])
         }
+        Norm::Length(_) => bail!(Unsupported, "{} on OpenCL", op.name()),
         norm => {
             let list = |i: usize| lists.clone().nth(i).map(|i| node.input(i).map(|o| (Arg::Input(i), o))).transpose();
             let (Some(scale), shift) = (list(0)?, list(1)?) else { bail!(Internal, "{} without a scale", op.name()) };
             let work = match norm {
                 Norm::Layer(l) => by_layer(l, out, scale.1, shift.as_ref().map(|s| s.1))?,
                 Norm::Channels(c) => by_channels(c, out)?,
-                Norm::Softmax(_) => bail!(Internal, "a softmax has no scale"),
+                Norm::Softmax(_) | Norm::Length(_) => bail!(Internal, "{} has no scale", op.name()),
             };
             (Work::Normalise(work), vec![scale.0, shift.map_or(y.clone(), |s| s.0)])
         }

@@ -5,8 +5,9 @@ use super::fuse_pointwise::as_program;
 use crate::error::Result;
 use crate::ir::{Dim, Fact, NodeId, ValueId};
 use crate::kernels::pointwise::{Program, ProgramBuilder, Register};
-use crate::ops::norm::{FusedNorm, Norm};
+use crate::ops::norm::{FusedNorm, LpNormalization, Norm};
 use crate::ops::pointwise::{MAX_INPUTS, is_programs, program_of};
+use crate::ops::softmax::Softmax;
 use crate::optimize::pass::same_shape;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
@@ -63,8 +64,11 @@ fn refused(cx: &PassCtx<'_, '_>, id: NodeId, f: &Found) -> Option<String> {
         return Some(format!("a row of {n} numbers does not stay in the cache"));
     }
     match &f.op.norm {
-        Norm::Softmax(s) if s.flatten || s.axis == -1 || s.axis == rank - 1 => None,
-        Norm::Softmax(s) => Some(format!("its rows lie apart, along axis {} of {rank}", s.axis)),
+        Norm::Softmax(s) if s.flatten => None,
+        Norm::Softmax(Softmax { axis, .. }) | Norm::Length(LpNormalization { axis, .. }) => {
+            let apart = *axis != -1 && *axis != rank - 1;
+            apart.then(|| format!("its rows lie apart, along axis {axis} of {rank}"))
+        }
         Norm::Layer(_) if cx.node(id)?.outputs.len() > 1 => Some("its means are asked for".into()),
         Norm::Layer(l) => {
             let axis = usize::try_from(if l.axis < 0 { l.axis + rank } else { l.axis }).ok();
@@ -86,6 +90,7 @@ fn row(norm: &Norm, dims: &[Dim]) -> Option<i64> {
     let (axis, groups) = match norm {
         Norm::Softmax(s) => (s.axis, 1),
         Norm::Layer(l) => (l.axis, 1),
+        Norm::Length(l) => (l.axis, 1),
         Norm::Channels(c) => (1, c.groups.map_or_else(|| dims.get(1)?.size(), Some)?),
     };
     let first = usize::try_from(if axis < 0 { axis + dims.len() as i64 } else { axis }).ok()?;

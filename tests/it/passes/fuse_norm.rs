@@ -13,7 +13,7 @@ fn lists(d: &mut Draft, n: usize) -> [ValueId; 2] {
 }
 
 /// The name of the fused operator, and what becomes it; of 4 axes, the second of 6.
-const NORMS: [(&str, Norm); 6] = [
+const NORMS: [(&str, Norm); 7] = [
     ("FusedSoftmax", |d, x, _| d.op("n", "Softmax", &[x], vec![("axis", Attr::Int(-1))])),
     ("FusedLogSoftmax", |d, x, _| d.op("n", "LogSoftmax", &[x], vec![("axis", Attr::Int(3))])),
     ("FusedLayerNormalization", |d, x, n| {
@@ -24,6 +24,7 @@ const NORMS: [(&str, Norm); 6] = [
         let w = d.constant("w", &[5, n], 0.5, 1.5);
         d.op("n", "LayerNormalization", &[x, w], vec![("axis", Attr::Int(-2))])
     }),
+    ("FusedLpNormalization", |d, x, _| d.op("n", "LpNormalization", &[x], vec![])),
     ("FusedInstanceNormalization", |d, x, _| {
         let [w, b] = lists(d, 6);
         d.op("n", "InstanceNormalization", &[x, w, b], vec![])
@@ -41,7 +42,7 @@ const NORMS: [(&str, Norm); 6] = [
 /// Before: a scale and a shift by row, or the like; after: a gate. Rows as short as a vector, and longer than a tile.
 #[test]
 pub fn rows_between_programs() {
-    for (name, norm) in NORMS.into_iter().take(5) {
+    for (name, norm) in NORMS.into_iter().take(6) {
         for n in [7, 16, 1500] {
             for (pre, post) in [(true, false), (false, true), (true, true)] {
                 let mut d = Draft::new();
@@ -111,7 +112,7 @@ fn a_sum_that_goes_on_is_kept() {
 /// What is no number stays none, and rows that are masked wholly come out as they did.
 #[test]
 fn nan_and_infinity_pass_through() {
-    for (name, norm) in NORMS.into_iter().take(4) {
+    for (name, norm) in NORMS.into_iter().take(5) {
         let mut d = Draft::new();
         let x = d.input("x", &[2, 6, 5, 19]);
         let Value::Tensor(t) = &d.inputs[0] else { panic!() };
