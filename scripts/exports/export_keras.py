@@ -82,11 +82,24 @@ def cases():
     yield of("attention_mha_causal", lambda x: mha()(x, x, use_causal_mask=True), X, "Attention 1", 3)
     yield of("attention_mha_mask", lambda x, m: mha()(x, x, attention_mask=m > 0.5), X | square, "Attention 1", 5)
     yield of("attention_mha_cross", lambda x, y: mha()(x, y), X | {"y": rows(2, 7, WIDTH, seed=2)}, "Attention 1", 4)
+    memory, keep = {"y": rows(2, 7, WIDTH, seed=2)}, np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]], bool)
+    yield of("attention_mha_causal_mask", lambda x, m: mha()(x, x, attention_mask=m > 0.5, use_causal_mask=True), X | square, "Attention 1", 6)
+    yield of("attention_mha_padding", lambda x, m: mha()(x, x, query_mask=m, value_mask=m), X | {"mask": keep}, "Attention 1", 6)
+    yield of("attention_mha_value_dim", lambda x: mha(value_dim=12)(x, x), X, "Attention 1", 3)
+    yield of("attention_mha_wide", lambda x, y: mha(output_shape=20)(x, y, key=y * 0.5), X | memory, "Attention 1", 6)
+    yield of("attention_mha_axes", lambda x: mha(attention_axes=(1, 2))(x, x), {"x": rows(2, 3, 4, WIDTH)}, "Attention 1", 3)
+    yield of("attention_mha_inner_axis", lambda x: mha(attention_axes=(2,))(x, x), {"x": rows(2, 3, 4, WIDTH)}, "Attention 1", 3)
+    yield of("attention_gqa_causal", lambda x: L.GroupQueryAttention(8, HEADS, 2)(x, x, use_causal_mask=True), X, "Attention 1", 3)
+    yield of("attention_layer_mask", lambda x, m: L.Attention(use_scale=True)([x, x], mask=[m, m]), X | {"mask": keep}, "Attention 1", 5)
+    yield of("attention_layer_causal", lambda x: L.Attention()([x, x], use_causal_mask=True), X, "Attention 1", 2)
     yield of("attention_gqa", lambda x: L.GroupQueryAttention(8, HEADS, 2)(x, x), X, "Attention 1", 3)
     yield of("attention_plain", lambda x: L.Attention(use_scale=False)([x, x]), X, "Attention 1", 1)
     sdpa = lambda q, k, v: keras.ops.dot_product_attention(q, k, v)
     cut = lambda x: L.Reshape((5, HEADS, WIDTH // HEADS))(L.Dense(WIDTH)(x))
     yield of("attention_ops", lambda x: sdpa(cut(x), cut(x), cut(x)), X, "Attention 1", 3)
+    masked = lambda x, m, **how: keras.ops.dot_product_attention(cut(x), cut(x), cut(x), mask=m[:, None] > 0.5, **how)
+    yield of("attention_ops_mask", masked, X | square, "Attention 1", 6)
+    yield of("attention_ops_causal", lambda x: keras.ops.dot_product_attention(cut(x), cut(x), cut(x), is_causal=True), X, "Attention 1", 3)
 
     def encoder(x):
         x = L.LayerNormalization()(x + mha()(x, x))
@@ -135,6 +148,37 @@ def functions():
         p = tf.nn.softmax(tf.einsum("aecd,abcd->acbe", k, q) * 8**-0.5)
         return tf.einsum("acbe,aecd->abcd", p, v)
 
+    def gpt2(x, past):
+        """OpenAI's: a triangle that multiplies, past keys and values in one tensor."""
+        n, s = tf.shape(x)[0], tf.shape(x)[1]
+        cut = lambda t: tf.transpose(tf.reshape(t, [n, s, HEADS, 8]), [0, 2, 1, 3])
+        q, k, v = (cut(tf.matmul(x, w[i])) for i in "qkv")
+        pk, pv = past[:, 0], past[:, 1]
+        k, v = tf.concat([pk, k], axis=-2), tf.concat([pv, v], axis=-2)
+        p = tf.matmul(q, k, transpose_b=True) * tf.math.rsqrt(8.0)
+        nd, ns = tf.shape(p)[2], tf.shape(p)[3]
+        b = tf.cast(tf.range(nd)[:, None] >= tf.range(ns) - ns + nd, p.dtype)[None, None]
+        p = tf.nn.softmax(p * b - 1e4 * (1 - b))
+        y = tf.transpose(tf.matmul(p, v), [0, 2, 1, 3])
+        return tf.matmul(tf.reshape(y, [n, s, WIDTH]), w["o"]), tf.stack([k, v], axis=1)
+
+    def t5(x, bias, mask):
+        n, s = tf.shape(x)[0], tf.shape(x)[1]
+        cut = lambda t: tf.transpose(tf.reshape(t, [n, -1, HEADS, 8]), [0, 2, 1, 3])
+        q, k, v = (cut(tf.matmul(x, w[i])) for i in "qkv")
+        p = tf.einsum("bnqd,bnkd->bnqk", q, k) + bias + (1.0 - tf.cast(mask, tf.float32)[:, None, None, :]) * -1e9
+        y = tf.einsum("bnqk,bnkd->bnqd", tf.nn.softmax(p), v)
+        return tf.matmul(tf.reshape(tf.transpose(y, [0, 2, 1, 3]), [n, s, WIDTH]), w["o"])
+
+    def grouped(x):
+        """Heads of keys that groups of query heads share: products of five axes."""
+        n, s = tf.shape(x)[0], tf.shape(x)[1]
+        q = tf.transpose(tf.reshape(tf.matmul(x, w["q"]), [n, s, 2, 2, 8]), [0, 2, 3, 1, 4])
+        k, v = (tf.transpose(tf.reshape(tf.matmul(x, w[i][:, :16]), [n, s, 2, 1, 8]), [0, 2, 3, 1, 4]) for i in "kv")
+        p = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) * 8**-0.5)
+        y = tf.transpose(tf.matmul(p, v), [0, 3, 1, 2, 4])
+        return tf.matmul(tf.reshape(y, [n, s, WIDTH]), w["o"])
+
     def moments(x):
         mean, variance = tf.nn.moments(x, [-1], keepdims=True)
         return tf.nn.batch_normalization(x, mean, variance, b, g, 1e-5)
@@ -153,6 +197,9 @@ def functions():
         ("attention_bert", bert, X, "Attention 1", 3),
         ("attention_bert_mask", bert, X | mask, "Attention 1", 4),
         ("attention_einsum", einsum, X, "Attention 1", 2),
+        ("attention_gpt2", gpt2, X | {"past": rows(2, 2, HEADS, 3, 8, seed=6)}, "Attention 1", 11),
+        ("attention_t5", t5, X | {"bias": rows(1, HEADS, 5, 5, seed=7)} | mask, "Attention 1", 5),
+        ("attention_grouped", grouped, X, "Attention 1", 3),
         ("norm_moments", moments, X, "LayerNormalization 1", 1),
         ("norm_by_hand", by_hand, X, "LayerNormalization 1", 1),
         ("norm_rms", rms, X, "RMSNormalization 1", 1),

@@ -5,6 +5,7 @@
 
 import sys
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from case import Case, export, numbers, rows
@@ -40,8 +41,18 @@ class Fn1(Fn):
         return self.f(self, x)
 
 
+class Fn3(Fn):
+    def forward(self, x, y, z):
+        return self.f(self, x, y, z)
+
+
+class Fn4(Fn):
+    def forward(self, x, y, z, w):
+        return self.f(self, x, y, z, w)
+
+
 def of(name, f, inputs, wants, most, **layers):
-    kind = Fn1 if len(inputs) == 1 else Fn2
+    kind = (Fn1, Fn2, Fn3, Fn4)[len(inputs) - 1]
     return Case(name, lambda: kind(f, **{k: make() for k, make in layers.items()}), inputs, wants, most)
 
 
@@ -95,12 +106,24 @@ def cases():
     yield of("attention_mha", lambda m, x: m.a(x), X, "Attention 1", 3, a=mha)
     yield of("attention_mha_mask", lambda m, x, y: m.a(x, x, x, y), X | added, "Attention 1", 4, a=mha)
     yield of("attention_mha_cross", lambda m, x, y: m.a(x, y, y), X | {"y": rows(2, 7, WIDTH, seed=1)}, "Attention 1", 4, a=mha)
+
+    def cached(m, x, k, v):
+        y, cache = m.a(x, x, x, None, nn.MultiHeadAttention.Cache(k, v))
+        return y, cache.k, cache.v
+
+    past = {n: rows(2, HEADS, 3, SIZE, seed=i) for i, n in enumerate("kv")}
+    yield of("attention_mha_past", cached, X | past, "Attention 1", 3, a=mha)
     cut = lambda t: t.reshape([0, -1, HEADS, SIZE])
     sdpa = lambda m, x: m.o(F.scaled_dot_product_attention(cut(m.q(x)), cut(m.k(x)), cut(m.v(x))).reshape([0, -1, WIDTH]))
     yield of("attention_sdpa", sdpa, X, "Attention 1", 3, q=linear, k=linear, v=linear, o=linear)
     layer = lambda **how: lambda: nn.TransformerEncoderLayer(WIDTH, HEADS, 48, dropout=0.0, **how)
     yield of("encoder_post", lambda m, x: m.a(x), X, "Attention 1", 7, a=layer())
     yield of("encoder_pre", lambda m, x: m.a(x), X, "Attention 1", 7, a=layer(normalize_before=True, activation="gelu"))
+
+    grid, memory = lambda *shape: np.where(np.tril(np.ones(shape)) > 0, 0, -1e9).astype(np.float32), {"memory": rows(2, 7, WIDTH, seed=1)}
+    decoder = lambda **how: lambda: nn.TransformerDecoderLayer(WIDTH, HEADS, 48, dropout=0.0, **how)
+    yield of("decoder", lambda m, x, memory: m.a(x, memory), X | memory, "Attention 2", 12, a=decoder())
+    yield of("decoder_masks", lambda m, x, memory, s, c: m.a(x, memory, s, c), X | memory | {"s": grid(5, 5), "c": grid(2, 1, 5, 7)}, "Attention 2", 12, a=decoder())
 
     def excite(m, x):
         s = F.relu(m.down(F.adaptive_avg_pool2d(x, 1)))

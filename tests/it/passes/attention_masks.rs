@@ -100,7 +100,7 @@ fn a_mask_of_bool_is_taken_as_it_is() {
 #[test]
 fn masks_that_multiply() {
     type Mask = fn(&mut Draft, ValueId, ValueId) -> ValueId;
-    let cases: [(&str, Mask, &[&str]); 4] = [
+    let cases: [(&str, Mask, &[&str]); 7] = [
         (
             "gpt2",
             |d, s, on| {
@@ -144,6 +144,38 @@ fn masks_that_multiply() {
                 d.op("masked", "Add", &[kept, rest], vec![])
             },
             &["y = Attention(%q, %k, %v)"],
+        ),
+        (
+            "keras, a number more or less",
+            |d, s, on| {
+                let b = d.op("b", "Cast", &[on], vec![("to", Attr::Int(1))]);
+                let (one, big) = (d.number(1.0), d.number(1e9));
+                let off = d.op("off", "Sub", &[one, b], vec![]);
+                let less = d.op("less", "Sub", &[s, big], vec![]);
+                let low = d.op("low", "Mul", &[off, less], vec![]);
+                let kept = d.op("kept", "Mul", &[s, b], vec![]);
+                d.op("masked", "Add", &[low, kept], vec![])
+            },
+            &["y = Attention(%q, %k, %v, %on)"],
+        ),
+        (
+            "where, a number more or less",
+            |d, s, on| {
+                let more = d.number(-3.0);
+                let less = d.op("less", "Add", &[more, s], vec![]);
+                d.op("masked", "Where", &[on, s, less], vec![])
+            },
+            &["y = Attention(%q, %k, %v, %on)"],
+        ),
+        (
+            "a number more than something else",
+            |d, s, on| {
+                let (more, two) = (d.number(-3.0), d.number(2.0));
+                let other = d.op("other", "Mul", &[s, two], vec![]);
+                let less = d.op("less", "Add", &[more, other], vec![]);
+                d.op("masked", "Where", &[on, s, less], vec![])
+            },
+            &[],
         ),
         (
             "flags of another mask",
@@ -264,6 +296,33 @@ fn keys_that_are_cut_for_the_queries() {
             // One may serve all queries.
             assert_eq!(before, after);
             assert!(report.misses[0].contains("not known to be the same"), "{report:?}");
+        }
+    }
+}
+
+/// The scores stand with keys before rows, are normalised over the keys, and turned round for the values (tf2onnx's einsum).
+#[test]
+fn scores_of_keys_by_rows() {
+    for axis in [-2, -1] {
+        let mut d = Draft::new();
+        let q = d.named_input("q", &["batch", "rows", "", ""], &[2, 5, 3, 8]);
+        let [k, v] = ["k", "v"].map(|n| d.named_input(n, &["batch", "keys", "", ""], &[2, 7, 3, 8]));
+        let k = d.op("kt", "Transpose", &[k], vec![("perm", ints(&[0, 2, 1, 3]))]);
+        let q = d.op("qt", "Transpose", &[q], vec![("perm", ints(&[0, 2, 3, 1]))]);
+        let v = d.op("vt", "Transpose", &[v], vec![("perm", ints(&[0, 2, 1, 3]))]);
+        let s = d.op("s", "MatMul", &[k, q], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(axis))]);
+        let two = d.ints("two", &[2]);
+        let p = d.op("one", "Unsqueeze", &[p, two], vec![]);
+        let p = d.op("pt", "Transpose", &[p], vec![("perm", ints(&[0, 1, 4, 2, 3]))]);
+        let three = d.ints("three", &[3]);
+        let p = d.op("none", "Squeeze", &[p, three], vec![]);
+        let y = d.op("o", "MatMul", &[p, v], vec![]);
+        let y = d.op("y", "Transpose", &[y], vec![("perm", ints(&[0, 2, 1, 3]))]);
+        let (before, after, report) = d.check("attention", vec![y]);
+        match axis {
+            -2 => assert_eq!(after, ["y = Attention(%q, %k, %v)"], "{report:?}"),
+            _ => assert_eq!(before, after),
         }
     }
 }

@@ -18,13 +18,21 @@ use std::sync::Arc;
 pub enum Mask {
     /// Added.
     Added(ValueId),
-    /// Where false (`!inverted`) or true the score becomes the number, which is not 0.
-    Chosen { by: ValueId, inverted: bool, fill: f64 },
+    /// Where false (`!inverted`) or true the number is added or, not being 0, takes the score's place.
+    Chosen { by: ValueId, inverted: bool, fill: Fill },
+}
+
+/// A number for where a mask of bool is false.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fill {
+    pub by: f64,
+    /// It takes the score's place; else it is added.
+    pub replaces: bool,
 }
 
 impl Mask {
     /// One that chooses by a value, which may be the opposite of another.
-    fn chosen(cx: &PassCtx<'_, '_>, by: ValueId, inverted: bool, fill: f64) -> Mask {
+    fn chosen(cx: &PassCtx<'_, '_>, by: ValueId, inverted: bool, fill: Fill) -> Mask {
         let (by, opposite) = flag(cx, by).unwrap_or((by, false));
         Mask::Chosen { by, inverted: inverted != opposite, fill }
     }
@@ -45,7 +53,8 @@ impl Mask {
 /// Numbers below which a score has no weight left. Scores that a model means to keep are far above.
 pub const OUT: f64 = -1e4;
 
-/// If a node chooses between scores and a number, by Where or by the sum of both multiplied with 1 and 0: the scores and the mask.
+/// If a node chooses between scores and a number, or those and a number more, by Where or by the sum of both multiplied with 1 and
+/// 0: the scores and the mask.
 pub fn chosen(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, Mask)> {
     let node = cx.node(id)?;
     if let &[Some(a), Some(b)] = &node.inputs[..] {
@@ -56,30 +65,60 @@ pub fn chosen(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, Mask)> {
         };
     }
     let &[Some(by), Some(a), Some(b)] = &node.inputs[..] else { return None };
-    let number = |v: ValueId| cx.scalar(v).filter(|&k| k != 0.0 && !k.is_nan());
-    match (number(a), number(b)) {
-        _ if !node.op.is::<Where>() => None,
-        (None, Some(fill)) => Some((a, Mask::chosen(cx, by, false, fill))),
-        (Some(fill), None) => Some((b, Mask::chosen(cx, by, true, fill))),
-        _ => None,
-    }
+    node.op.is::<Where>().then(|| choice(cx, by, a, b))?
 }
 
-/// `scores * flags` and `fill * (1 - flags)`, of which the latter is added `sign` times.
-fn weighed(cx: &PassCtx<'_, '_>, kept: ValueId, rest: ValueId, sign: f64) -> Option<(ValueId, Mask)> {
-    let factors = |v: ValueId| match (binary(&*cx.made_by(v)?.1.op)?, &cx.made_by(v)?.1.inputs[..]) {
-        (BinaryFn::Mul, &[Some(a), Some(b)]) => Some([(a, b), (b, a)]),
-        _ => None,
+/// `a` where true, `b` where false.
+fn choice(cx: &PassCtx<'_, '_>, by: ValueId, a: ValueId, b: ValueId) -> Option<(ValueId, Mask)> {
+    let number = |v: ValueId| cx.scalar(v).filter(|&k| k != 0.0 && !k.is_nan());
+    let (scores, inverted, fill) = match (number(a), number(b), shift(cx, a), shift(cx, b)) {
+        (None, Some(fill), ..) => (a, false, Fill { by: fill, replaces: true }),
+        (Some(fill), None, ..) => (b, true, Fill { by: fill, replaces: true }),
+        (.., Some((s, k)), _) if s == b => (b, true, Fill { by: k, replaces: false }),
+        (.., Some((s, k))) if s == a => (a, false, Fill { by: k, replaces: false }),
+        _ => return None,
     };
-    let other = factors(rest).into_iter().flatten().find_map(|(k, flags)| Some((cx.scalar(k)?, flag(cx, flags)?)));
-    factors(kept)?.into_iter().find_map(|(scores, flags)| {
+    Some((scores, Mask::chosen(cx, by, inverted, fill)))
+}
+
+/// What a value is a number more than.
+fn shift(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, f64)> {
+    let (_, node) = cx.made_by(v)?;
+    let &[Some(x), Some(y)] = &node.inputs[..] else { return None };
+    let (of, k) = match (binary(&*node.op)?, cx.scalar(x), cx.scalar(y)) {
+        (BinaryFn::Add, _, Some(k)) => (x, k),
+        (BinaryFn::Add, Some(k), _) => (y, k),
+        (BinaryFn::Sub, _, Some(k)) => (x, -k),
+        _ => return None,
+    };
+    (!k.is_nan()).then_some((of, k))
+}
+
+/// `a * flags` and `b * (1 - flags)`, the latter added `sign` times: one or the other.
+fn weighed(cx: &PassCtx<'_, '_>, kept: ValueId, rest: ValueId, sign: f64) -> Option<(ValueId, Mask)> {
+    let factors = |v: ValueId| {
+        let (_, node) = cx.made_by(v).filter(|(_, n)| binary(&*n.op) == Some(BinaryFn::Mul))?;
+        let &[Some(a), Some(b)] = &node.inputs[..] else { return None };
+        Some([(a, b), (b, a)])
+    };
+    let opposite = |a: ValueId, b: ValueId| match (flag(cx, a), flag(cx, b)) {
+        (Some((v, on)), Some((w, off))) if v == w => on != off,
+        _ => triangle::complement(cx, a, b) == Some(1.0),
+    };
+    factors(kept)?.into_iter().find_map(|(a, flags)| {
         let (by, inverted) = flag(cx, flags)?;
-        let fill = match other {
-            Some((k, (v, off))) => (v == by && off != inverted).then_some(k)?,
-            // Both sides of a triangle, folded.
-            None => triangle::complement(cx, flags, rest)?,
-        };
-        Some((scores, Mask::chosen(cx, by, inverted, sign * fill)))
+        let with = |fill: f64| Some((a, Mask::chosen(cx, by, inverted, Fill { by: sign * fill, replaces: true })));
+        for (b, _) in factors(rest).into_iter().flatten().filter(|&(_, other)| opposite(flags, other)) {
+            if let Some(k) = cx.scalar(b) {
+                return with(k);
+            }
+            let (yes, no) = if inverted { (b, a) } else { (a, b) };
+            if let Some(found) = choice(cx, by, yes, no).filter(|_| sign == 1.0) {
+                return Some(found);
+            }
+        }
+        // The number and its flags, folded.
+        with(triangle::complement(cx, flags, rest)?)
     })
 }
 
@@ -169,7 +208,7 @@ pub fn is_causal(cx: &PassCtx<'_, '_>, mask: Mask, past: &Dim) -> bool {
         Mask::Added(v) => matches!(halves(cx, v, past), Some((near, far)) if near == 0.0 && far <= OUT),
         Mask::Chosen { by, inverted, fill } => {
             let sees = |x: f64| (x != 0.0) != inverted;
-            fill <= OUT && halves(cx, by, past).is_some_and(|(near, far)| sees(near) && !sees(far))
+            fill.by <= OUT && halves(cx, by, past).is_some_and(|(near, far)| sees(near) && !sees(far))
         }
     }
 }
@@ -180,14 +219,6 @@ pub struct Masks {
     pub values: Vec<ValueId>,
     /// What a mask of bool says of a score where it is false.
     pub fill: Option<Fill>,
-}
-
-/// A number for where a mask of bool is false.
-#[derive(Clone, Copy, PartialEq)]
-pub struct Fill {
-    pub by: f64,
-    /// It takes the score's place; else it is added.
-    pub replaces: bool,
 }
 
 /// The flags and the number of a mask that is added, if it was made of those: 0 where true.
@@ -221,7 +252,7 @@ pub fn combined(cx: &mut PassCtx<'_, '_>, masks: &[Mask], rank: usize) -> Result
                     let not = Arc::new(Unary { f: UnaryFn::Op(UnaryOp::Not) });
                     v = cx.edit.node(&format!("{name}.not"), not, vec![Some(v)], 1)?[0];
                 }
-                Some(Fill { by: fill, replaces: true })
+                Some(fill)
             }
         };
         let own = axes(cx, v, rank).map(<[Dim]>::to_vec).filter(|a| Some(a.len()) < cx.dims(v).map(<[Dim]>::len));

@@ -11,7 +11,7 @@ mod triangle;
 use self::cut::Cut;
 use self::mask::Mask;
 use self::place::{exact_scale, joined, lay, operands, place};
-use self::trace::trace;
+use self::trace::{rearranged, trace};
 use crate::error::Result;
 use crate::ir::{Alias, Dim, NodeId, ValueId};
 use crate::kernels::attention::Scores;
@@ -82,6 +82,8 @@ struct Between {
     masks: Vec<(Mask, ValueId)>,
     /// Heads where views tell them and batches apart.
     heads: Vec<Dim>,
+    /// Keys come before rows, and are the left operand of the first product.
+    turned: bool,
     scale: f64,
     cap: f64,
     /// The probabilities, where others read them too.
@@ -134,9 +136,16 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         n => near(format!("the scores have {n} axes")),
     };
     let (first, second) = (roles(scores.len())?, roles(made.len())?);
-    let k_roles = if product.trans_b { first.to_vec() } else { turned(first) };
+    let right = if product.trans_b { first.to_vec() } else { turned(first) };
     let v_roles = if v_turned { turned(second) } else { second.to_vec() };
-    let of = [(q, first), (k, &k_roles[..]), (v, &v_roles[..])];
+    let mut of = [(q, first), (k, &right[..]), (v, &v_roles[..])];
+    if b.turned {
+        of.swap(0, 1);
+        if !b.masks.is_empty() {
+            return near("keys come before rows, and there are masks");
+        }
+    }
+    let [(q, _), (k, _), _] = of;
     if of.iter().any(|(x, roles)| cx.dims(*x).is_none_or(|d| d.len() != roles.len())) {
         return near("an operand has another rank than the product");
     }
@@ -226,7 +235,7 @@ fn is_float(d: DType) -> bool {
 
 /// From the probabilities up to the first product.
 fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Stop> {
-    let (mut guard, mut heads) = (None, Vec::new());
+    let (mut guard, mut heads, mut turned) = (None, Vec::new(), false);
     let mut v = p;
     // After the softmax: conversions, and what makes rows of nothing 0.
     let softmax = loop {
@@ -234,8 +243,8 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
         let x = node.inputs.first().copied().flatten();
         if let Some(s) = node.op.downcast::<Softmax>() {
             let rank = cx.dims(v).map_or(0, <[Dim]>::len) as i64;
-            let on_last = s.axis == -1 || s.axis == rank - 1;
-            if s.kind != SoftmaxKind::Softmax || !on_last {
+            let over = if turned { -2 } else { -1 };
+            if s.kind != SoftmaxKind::Softmax || s.axis != over && s.axis != rank + over {
                 return Err(Stop::No);
             }
             break (id, x);
@@ -244,6 +253,12 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
             v = x;
         } else if let Some((x, lead)) = through_views(cx, v) {
             heads.extend(lead);
+            v = x;
+        } else if let Some((x, swapped)) = rearranged(cx, v) {
+            // Batches and heads may come apart on the way.
+            let (from, to) = (cx.dims(x).unwrap_or_default(), cx.dims(v).map_or(0, <[Dim]>::len));
+            heads.extend(from.iter().rev().nth(2).filter(|_| from.len() > to).cloned());
+            turned ^= swapped;
             v = x;
         } else if node.op.is::<Where>() && guard.is_none() {
             let &[Some(test), Some(zero), Some(x)] = &node.inputs[..] else { return Err(Stop::No) };
@@ -260,7 +275,7 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
         }
     };
     let Some(mut s) = softmax.1 else { return Err(Stop::No) };
-    let mut b = Between { scores: softmax.0, masks: Vec::new(), heads, scale: 1.0, cap: 0.0, shown: None };
+    let mut b = Between { scores: softmax.0, masks: Vec::new(), heads, turned, scale: 1.0, cap: 0.0, shown: None };
     let mut wide = false;
     loop {
         let Some((id, node)) = cx.made_by(s) else { return Err(Stop::No) };
@@ -345,7 +360,9 @@ fn alone(cx: &PassCtx<'_, '_>, p: ValueId, mut b: Between) -> std::result::Resul
         b.heads.extend(cut::heads(cx, p, v));
     }
     let Some(&Some(s)) = cx.graph().node(b.scores).outputs.first() else { return Err(Stop::No) };
-    if !cx.used_once(s) {
+    // A choice between scores and more of them reads them twice.
+    let twice = b.masks.iter().any(|(m, to)| *to == s && matches!(m, Mask::Chosen { fill, .. } if !fill.replaces));
+    if cx.edit.uses(s) > if twice { 2 } else { 1 } || cx.edit.is_output(s) {
         return near("the scores have other users");
     }
     Ok(b)

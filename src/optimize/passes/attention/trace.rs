@@ -4,7 +4,7 @@
 //! a transposition permutes the axes; cutting (Split, Slice, Gather of one place) makes an axis part of a longer one; repeating
 //! key heads drops an axis; a number that multiplies is kept for the scale.
 
-use crate::ir::{Dim, ValueId};
+use crate::ir::{Alias, Dim, ValueId};
 use crate::ops::attention::{Axis, Role, View};
 use crate::ops::movement::{Concat, Expand, Gather, Slice, Split, Tile, Transpose};
 use crate::ops::pointwise::BinaryFn;
@@ -88,6 +88,29 @@ pub fn trace(
         best = t.operand().or(best);
     }
     best
+}
+
+/// Follows a value, whose last two axes are rows and keys, up through views and transpositions of which each is for this alone: what
+/// they rearrange, and whether its last two axes are keys and rows.
+pub fn rearranged(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, bool)> {
+    let dims = cx.dims(v)?;
+    let (lead, _) = dims.split_at_checked(dims.len().checked_sub(2)?)?;
+    let roles = lead.iter().map(|_| Role::Head).chain([Role::Row, Role::Size]);
+    let parts = roles.zip(dims).map(|(r, d)| Part::whole(r, d.clone())).collect();
+    let mut t = Trace { cx, value: v, parts, joins: false, exact: true, scale: 1.0, past: None };
+    loop {
+        let (_, node) = cx.made_by(t.value)?;
+        if node.op.alias() != Alias::View && !node.op.is::<Transpose>() || t.value != v && !cx.used_once(t.value) {
+            break;
+        }
+        t.step()?;
+    }
+    let groups = t.groups(t.value).filter(|_| t.value != v)?;
+    let mut order = groups.iter().flatten().filter(|p| p.role != Role::Head).map(|p| p.role);
+    let last: Vec<&[Part]> = groups.iter().rev().take(2).map(Vec::as_slice).collect();
+    let apart = matches!(last[..], [[a], [b]] if a.role != Role::Head && b.role != Role::Head);
+    let turned = apart.then(|| order.next() == Some(Role::Size))?;
+    order.next().filter(|_| order.next().is_none()).map(|_| (t.value, turned))
 }
 
 struct Trace<'c, 'a, 'g> {
@@ -333,7 +356,13 @@ fn deal(parts: &[Part], dims: &[Dim]) -> Option<Vec<Vec<Part>>> {
         let mut size = Dim::Known(1);
         while !size.same(d) {
             let mut p = left.pop_front()?;
-            if let (Some(have), Some(want), Some(n)) = (size.known(), d.known(), p.size.known())
+            let rest = p.size.floor_div(d);
+            if size.known() == Some(1) && p.size.known().is_none() && !p.size.same(d) && whole(&p) {
+                if (d.clone() * rest.clone()).same(&p.size) {
+                    left.push_front(Part { size: rest, minor: true, ..p.clone() });
+                    p.size = d.clone();
+                }
+            } else if let (Some(have), Some(want), Some(n)) = (size.known(), d.known(), p.size.known())
                 && have > 0
                 && have * n > want
             {
