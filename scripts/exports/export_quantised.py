@@ -6,7 +6,6 @@ DequantizeLinear, operator, QuantizeLinear) and dynamically.
 What is wanted of a case is what onnxruntime itself makes of it: its operators on integers, and no more steps than it has nodes.
 """
 
-import collections
 import json
 import logging
 import os
@@ -15,9 +14,8 @@ import sys
 import tempfile
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 from case import Case, export
+from integers import wanted
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -37,11 +35,6 @@ STATIC = {
     "u8s8": dict(activation_type=QuantType.QUInt8),
     "u8s8c": dict(activation_type=QuantType.QUInt8, per_channel=True),
     "s8s8c": dict(activation_type=QuantType.QInt8, per_channel=True),
-}
-# What onnxruntime computes on integers, by the name that it has here.
-INTEGERS = {
-    "QLinearConv": "QLinearConv", "ConvInteger": "ConvInteger", "QLinearMatMul": "QGemm", "QGemm": "QGemm",
-    "MatMulIntegerToFloat": "MatMulIntegerToFloat", "DynamicQuantizeMatMul": "MatMulIntegerToFloat", "MatMulInteger": "MatMulInteger",
 }
 
 
@@ -69,18 +62,6 @@ def quantise(case, way, path):
         else:
             quantize_static(ready, path, Samples(case.inputs), weight_type=QuantType.QInt8, **STATIC[way])
     return wanted(path)
-
-
-def wanted(path):
-    """Operators on integers and number of nodes in what onnxruntime makes of a model."""
-    with tempfile.TemporaryDirectory() as folder:
-        o = ort.SessionOptions()
-        o.graph_optimization_level, o.log_severity_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL, 3
-        o.optimized_model_filepath = f"{folder}/optimised.onnx"
-        ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
-        nodes = [n.op_type for n in onnx.load(o.optimized_model_filepath).graph.node]
-    counts = collections.Counter(INTEGERS[n] for n in nodes if n in INTEGERS)
-    return dict(wants=", ".join(f"{n} {c}" for n, c in sorted(counts.items())), most=len(nodes))
 
 
 def cases(folder):

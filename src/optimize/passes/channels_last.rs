@@ -25,6 +25,7 @@ impl Pass for ChannelsLast {
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
         let mut turned = HashMap::new();
         for id in cx.order() {
+            turned.extend(came_so(cx, id));
             let Some(plan) = plan(cx, id, &turned) else { continue };
             turn(cx, id, plan, &mut turned)?;
         }
@@ -50,6 +51,15 @@ const INT8: [DType; 2] = [DType::U8, DType::I8];
 fn image(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<usize> {
     let t = cx.graph().fact(v).as_tensor()?;
     t.rank().filter(|&r| r >= 3 && INT8.contains(&t.dtype))
+}
+
+/// An image that a transposition brings from NHWC, and what it was.
+fn came_so(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, ValueId)> {
+    let (perm, node) = (cx.op::<Transpose>(id)?.perm.as_ref()?, cx.node(id)?);
+    let (&[Some(x)], &[Some(out)]) = (&node.inputs[..], &node.outputs[..]) else { return None };
+    let rank = image(cx, out)?;
+    let back = [0, rank - 1].into_iter().chain(1..rank - 1);
+    back.eq(perm.iter().copied()).then_some((out, x))
 }
 
 fn plan(cx: &PassCtx<'_, '_>, id: NodeId, turned: &Turned) -> Option<Plan> {

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::ir::build::infer_node;
 use crate::ir::fact::MAX_CONTENTS;
 use crate::ir::{Dim, Fact, Graph, NodeId, ValueId};
-use crate::ops::quant::Dequantize;
+use crate::ops::quant::{Dequantize, Quantize};
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::{DType, Tensor};
 
@@ -34,6 +34,27 @@ impl Pass for Fold {
         for id in cx.order() {
             fold(cx, id)?;
         }
+        Ok(())
+    }
+}
+
+/// What groups of a quantised model read: scales, zero points, integers of weights. It runs before the groups are looked for, and
+/// leaves DequantizeLinear to them.
+pub struct FoldScales;
+
+impl Pass for FoldScales {
+    fn name(&self) -> &'static str {
+        "fold_scales"
+    }
+    fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
+        if !cx.graph().nodes().any(|(_, n)| n.op.is::<Quantize>()) {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut cx.keep_groups, true);
+        for id in cx.order() {
+            fold(cx, id)?;
+        }
+        cx.keep_groups = before;
         Ok(())
     }
 }

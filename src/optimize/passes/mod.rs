@@ -35,6 +35,7 @@ pub(super) use fold::room;
 /// All passes in the order in which they run.
 pub fn all() -> Vec<Box<dyn Pass>> {
     vec![
+        Box::new(fold::FoldScales),
         Box::new(quantised::Quantised),
         Box::new(fold::Fold),
         Box::new(branches::Branches),

@@ -1,12 +1,13 @@
 //! What lies between DequantizeLinear and QuantizeLinear, as quantised models are exported ("QDQ"), becomes an operator on
 //! integers: convolutions and products, elementwise programs, and what moves or compares numbers of one scale. It runs before
-//! folding, which would turn the weights into f32.
+//! DequantizeLinear of weights is folded.
 
 use crate::error::Result;
 use crate::ir::{Fact, Node, NodeId, Op, ValueId};
 use crate::kernels::gemm::Activation;
 use crate::kernels::movement::PadMode;
 use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
+use crate::ops::cast::Cast;
 use crate::ops::conv::Conv;
 use crate::ops::linear::MatMul;
 use crate::ops::movement::{Blocks, Concat, Expand, Gather, Pad, Slice, Split, Tile, Transpose};
@@ -18,7 +19,7 @@ use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::pass::same_shape;
 use crate::optimize::pattern::commuted;
 use crate::optimize::{Pass, PassCtx};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
 /// See the file's head.
@@ -55,12 +56,19 @@ fn len(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<usize> {
     cx.graph().fact(v).shape().map(|s| s.iter().product())
 }
 
+/// What a value was before conversions to the type that it has, which PyTorch writes behind each QuantizeLinear.
+fn same_type(cx: &PassCtx<'_, '_>, v: ValueId) -> ValueId {
+    let from = cx.maker::<Cast>(v).and_then(|(id, _)| cx.node(id)?.inputs.first().copied().flatten());
+    from.filter(|&x| dtype(cx, x).is_some() && dtype(cx, x) == dtype(cx, v)).map_or(v, |x| same_type(cx, x))
+}
+
 /// The f32 value as a dequantised one of type `want`.
 pub(super) fn real(cx: &PassCtx<'_, '_>, v: ValueId, want: &[DType]) -> Option<Real> {
     let (id, op) = cx.maker::<Dequantize>(v)?;
     let inputs = &cx.node(id)?.inputs;
     let (q, scale) = (inputs.first().copied()??, inputs.get(1).copied()??);
     let plain = op.grain.block == 0 && op.to.is_none_or(|d| d == DType::F32);
+    let q = same_type(cx, q);
     let typed = want.contains(&dtype(cx, q)?) && dtype(cx, scale)? == DType::F32;
     let axis = if len(cx, scale)? == 1 { None } else { Some(op.grain.axis) };
     (plain && typed).then_some(Real { q, scale, zero: inputs.get(2).copied().flatten(), axis })
@@ -71,16 +79,29 @@ fn floats(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<Vec<f32>> {
     Some(cx.graph().fact(v).constant()?.as_slice::<f32>().ok()?.to_vec())
 }
 
-/// The integers of a bias whose scale is the product of the others', as it is by convention; `Some(None)` without a bias.
-fn bias(cx: &PassCtx<'_, '_>, bias: Option<ValueId>, x: &Real, w: &Real) -> Option<Option<ValueId>> {
+/// The integers of a bias in steps of the product's sums; `Some(None)` without a bias. By convention its scale is the product of the
+/// others'; one of floats is rounded to half such a step, of which a step of the result has hundreds.
+fn bias(cx: &mut PassCtx<'_, '_>, bias: Option<ValueId>, x: &Real, w: &Real) -> Option<Option<ValueId>> {
     let Some(v) = bias else { return Some(None) };
+    let (sx, sw) = (floats(cx, x.scale)?, floats(cx, w.scale)?);
+    let at = |s: &[f32], i: usize| if s.len() == 1 { s[0] } else { s.get(i).copied().unwrap_or(f32::NAN) };
+    if let Some(numbers) = floats(cx, v).filter(|n| sw.len() == 1 || sw.len() == n.len()) {
+        // Sums are of 32 bits.
+        let integer = |(i, b): (usize, &f32)| {
+            let y = (b / (sx[0] * at(&sw, i))).round_ties_even();
+            (y.abs() < (1 << 30) as f32).then_some(y as i32)
+        };
+        let integers: Vec<i32> = numbers.iter().enumerate().map(integer).collect::<Option<_>>()?;
+        let name = format!("{}.integers", cx.graph().value(v).name);
+        let t = Tensor::from_slice(&[integers.len()], &integers).ok()?;
+        return Some(Some(cx.edit.constant(&name, t)));
+    }
     let b = real(cx, v, &[DType::I32])?;
     if let Some(z) = b.zero {
         let z = cx.graph().fact(z).constant()?;
         z.to_i64s().ok()?.iter().all(|&z| z == 0).then_some(())?;
     }
-    let (sx, sw, sb) = (floats(cx, x.scale)?, floats(cx, w.scale)?, floats(cx, b.scale)?);
-    let at = |s: &[f32], i: usize| if s.len() == 1 { s[0] } else { s.get(i).copied().unwrap_or(f32::NAN) };
+    let sb = floats(cx, b.scale)?;
     let near = |i: usize| {
         let want = sx[0] * at(&sw, i);
         // What the rounding of a product and of a stored scale may differ by.
@@ -152,7 +173,8 @@ fn sums(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     if relu && !limits_at_zero(cx, zero) || !matches!(op.activation, Activation::None | Activation::Relu) {
         return None;
     }
-    let (op, mut inputs) = product(cx, maker)?;
+    let made = cx.node(maker)?.clone();
+    let (op, mut inputs) = product(cx, maker, &made)?;
     inputs.extend([Some(scale), Some(zero)]);
     cx.absorb(maker, Arc::new(op), inputs, id, out);
     Some(())
@@ -160,12 +182,12 @@ fn sums(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
 
 /// A product of dequantised matrices, without its activation, as one of integers and what it reads but for the result's scale
 /// and zero point, without which it gives f32.
-fn product(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<(IntMatMul, Vec<Option<ValueId>>)> {
-    let (op, made) = (cx.op::<MatMul>(id)?.clone(), cx.node(id)?.clone());
+fn product(cx: &mut PassCtx<'_, '_>, id: NodeId, made: &Node) -> Option<(IntMatMul, Vec<Option<ValueId>>)> {
+    let op = cx.op::<MatMul>(id)?.clone();
     if made.inputs.get(2).is_some_and(Option::is_some) && (op.beta != 1.0 || op.alpha != 1.0) {
         return None;
     }
-    let (a, b, c) = operands(cx, &made)?;
+    let (a, b, c) = operands(cx, made)?;
     let rank = cx.dims(b.q)?.len();
     let n = cx.dims(made.outputs.first().copied()??)?.last()?.size();
     let columns = if op.trans_b { rank.checked_sub(2)? } else { rank.checked_sub(1)? } as i64;
@@ -178,13 +200,20 @@ fn product(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<(IntMatMul, Vec<Optio
     Some((IntMatMul::qgemm([op.trans_a, op.trans_b], op.alpha), inputs))
 }
 
-/// A product whose result stays in f32; a bias that is added to it may come later.
+/// A product whose result stays in f32, and a bias of floats with it.
 fn to_float(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
-    cx.op::<MatMul>(id).filter(|m| m.activation == Activation::None)?;
-    let (op, inputs) = product(cx, id)?;
+    let plain = cx.op::<MatMul>(id).filter(|m| m.activation == Activation::None)?.beta == 1.0;
+    let mut made = cx.node(id)?.clone();
+    let columns = cx.dims(made.outputs.first().copied()??)?.last()?.clone();
+    let row = |v: &ValueId| plain && floats(cx, *v).is_some() && matches!(cx.dims(*v), Some([n]) if n.same(&columns));
+    let bias = made.inputs.get(2).copied().flatten().filter(row);
+    if bias.is_some() {
+        made.inputs.truncate(2);
+    }
+    let (op, inputs) = product(cx, id, &made)?;
     let (op, inputs) = match inputs[..] {
         [a, sa, za, b, sb, zb, None] => {
-            (IntMatMul { alpha: op.alpha, ..IntMatMul::to_float(op.trans) }, vec![a, b, sa, sb, za, zb])
+            (IntMatMul { alpha: op.alpha, ..IntMatMul::to_float(op.trans) }, vec![a, b, sa, sb, za, zb, bias])
         }
         _ => (op, inputs),
     };
@@ -405,7 +434,7 @@ fn elementwise(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
 }
 
 /// Both operands and the bias of a convolution or product, all dequantised.
-fn operands(cx: &PassCtx<'_, '_>, made: &Node) -> Option<(Real, Real, Option<ValueId>)> {
+fn operands(cx: &mut PassCtx<'_, '_>, made: &Node) -> Option<(Real, Real, Option<ValueId>)> {
     let at = |i: usize| made.inputs.get(i).copied().flatten();
     let (x, w) = (real(cx, at(0)?, &INT8)?, real(cx, at(1)?, &INT8)?);
     let b = bias(cx, at(2), &x, &w)?;

@@ -160,6 +160,7 @@ const TESTED: &[Tested] = &[
     ("conv_epilogue", conv::conv_takes_a_residual_and_an_activation, conv::conv_leaves_a_residual_of_another_shape),
     ("einsum", shapes::einsum_of_two_is_a_product, shapes::einsum_that_is_no_product_stays),
     ("fold", basic::fold_computes_constants, basic::fold_does_not_grow_a_model),
+    ("fold_scales", quantised::what_groups_read_is_computed, quantised::constants_of_floats_are_left_to_fold),
     ("fuse_norm", fuse_norm::rows_between_programs, fuse_norm::rows_that_others_need_stay_apart),
     ("fuse_pointwise", basic::pointwise_chains_become_one, basic::pointwise_leaves_what_would_be_computed_twice),
     ("identity", basic::identity_goes, basic::what_is_no_identity_stays),

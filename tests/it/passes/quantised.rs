@@ -99,6 +99,56 @@ fn an_integer_convolution_takes_a_relu_whatever_the_zero_point() {
     assert_eq!(d.check_within(STEP, "quantised", vec![y]).2.fired, 1);
 }
 
+/// As PyTorch writes what it quantised: a conversion to the same type behind each QuantizeLinear, biases of floats. One of them is
+/// too large for sums of 32 bits.
+#[test]
+fn biases_of_floats_are_rounded_to_steps_of_the_sums() {
+    for (most, fired) in [(1.0, 2), (1e6, 0)] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[1, 4, 5, 6]);
+        let q = d.quantise("x_q", x, 0.02, 120);
+        let q = d.op("same", "Cast", &[q], vec![("to", Attr::Int(2))]);
+        let x = d.dequantise("x1", q, 0.02, 120);
+        let [w, _] = d.weights(&[6, 4, 5, 6], 1.0);
+        let c = d.constant("floats", &[6], -most, most);
+        let y = d.op("y", "Conv", &[x, w, c], vec![]);
+        let (q, y) = d.through("z", y, 0.05, 0);
+        let y = d.op("f", "Flatten", &[y], vec![]);
+        let q2 = d.quantise("f_q", y, 0.05, 0);
+        let (_, after, report) = d.check_within(STEP, "quantised", vec![q, q2]);
+        let convs =
+            after.iter().filter(|l| l.contains("QLinearConv(%x_q, ") && l.ends_with("#floats.integers)")).count();
+        assert_eq!((convs, report.fired), (fired / 2, 1 + fired / 2), "{after:#?}");
+    }
+}
+
+/// Zero points and weights that are computed from constants.
+#[test]
+pub(super) fn what_groups_read_is_computed() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[3, 7]);
+    let (s, z) = (d.scalar("s", 0.02), d.b.constant("z", Tensor::scalar(120i64).unwrap()));
+    let z = d.op("zero", "Cast", &[z], vec![("to", Attr::Int(2))]);
+    let q = d.op("q", "QuantizeLinear", &[x, s, z], vec![]);
+    let x = d.op("x1", "DequantizeLinear", &[q, s, z], vec![]);
+    let w = d.constant("w", &[7, 6], -1.0, 1.0);
+    let w = d.op("wq", "QuantizeLinear", &[w, s, z], vec![]);
+    let w = d.op("w1", "DequantizeLinear", &[w, s, z], vec![]);
+    let y = d.op("y", "MatMul", &[x, w], vec![]);
+    let (before, after, report) = d.check("fold_scales", vec![y]);
+    assert_eq!((before.len(), after.len(), report.fired), (6, 4, 2), "{after:?}");
+    assert!(after.iter().any(|l| l.starts_with("w1 = DequantizeLinear(#wq, #s, #zero)")), "{after:?}");
+}
+
+#[test]
+pub(super) fn constants_of_floats_are_left_to_fold() {
+    let mut d = Draft::new();
+    let (x, a, b) = (d.input("x", &[3, 7]), d.constant("a", &[7], -1.0, 1.0), d.constant("b", &[7], -1.0, 1.0));
+    let c = d.op("c", "Add", &[a, b], vec![]);
+    let y = d.op("y", "Add", &[x, c], vec![]);
+    assert_eq!(d.check("fold_scales", vec![y]).2.fired, 0);
+}
+
 /// An integer convolution of scale 0.3 and zero point 120, 16 channels of 4.
 fn layer(d: &mut Draft, name: &str, x: ValueId, (ci, co, groups): (usize, usize, i64)) -> ValueId {
     let (s, z) = (d.scalar(&format!("{name}_s"), 0.02), d.zero(&format!("{name}_z"), 120));
@@ -179,7 +229,7 @@ fn products_of_many_matrices_are_of_integers() {
 /// What is not quantised again stays in f32: sums of some hundred products, which are exact in one graph.
 #[test]
 fn products_that_are_not_quantised_give_floats() {
-    for (bias, factor, fired) in [(None, 1.0, 1), (Some(true), 1.0, 1), (Some(true), 1.5, 0), (Some(false), 1.0, 0)] {
+    for (bias, factor, fired) in [(None, 1.0, 1), (Some(true), 1.0, 1), (Some(true), 1.5, 0), (Some(false), 1.0, 1)] {
         let mut d = Draft::new();
         let x = d.input("x", &[3, 7]);
         let (_, x) = d.through("x1", x, 0.02, 120);
@@ -193,10 +243,10 @@ fn products_that_are_not_quantised_give_floats() {
         let y = d.op("p", "Softmax", &[y], vec![]);
         let (_, after, report) = d.check_within(1e-4, "quantised", vec![y]);
         assert_eq!(report.fired, fired, "{bias:?}: {after:?}");
-        let want = if bias.is_some() {
-            "y = QGemm(%x1_q, #x1_s, #x1_z, #w, #ws, _, #c)"
-        } else {
-            "y = MatMulIntegerToFloat(%x1_q, #w, #x1_s, #ws, #x1_z, _)"
+        let want = match bias {
+            None => "y = MatMulIntegerToFloat(%x1_q, #w, #x1_s, #ws, #x1_z, _, _)",
+            Some(true) => "y = QGemm(%x1_q, #x1_s, #x1_z, #w, #ws, _, #c)",
+            Some(false) => "y = MatMulIntegerToFloat(%x1_q, #w, #x1_s, #ws, #x1_z, _, #floats)",
         };
         assert!(fired == 0 || after[1].starts_with(want), "{after:?}");
     }
@@ -324,6 +374,20 @@ pub(super) fn channels_of_integer_images_stay_together() {
     let ops: Vec<&str> = after.iter().map(|l| l.split(" = ").nth(1).unwrap().split('(').next().unwrap()).collect();
     let want = ["QuantizeLinear", "QLinearConv", "IntMaxPool", "QLinearConv", "Transpose"];
     assert_eq!(ops, want, "{after:?}");
+}
+
+/// An image that came with its channels last, as from Keras, need not be turned; one that was turned otherwise is.
+#[test]
+fn images_come_with_their_channels_last() {
+    for (perm, left) in [([0, 3, 1, 2], 1), ([0, 3, 2, 1], 2)] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[2, 9, 9, 4]);
+        let q = d.quantise("q", x, 0.02, 120);
+        let q = d.op("t", "Transpose", &[q], vec![("perm", ints(&perm))]);
+        let y = layer(&mut d, "a", q, (4, 16, 1));
+        let (_, after, _) = d.check_within(0.0, "channels_last", vec![y]);
+        assert_eq!(after.iter().filter(|l| l.contains("Transpose(")).count(), left, "{after:?}");
+    }
 }
 
 #[test]
