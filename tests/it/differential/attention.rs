@@ -69,6 +69,10 @@ pub fn attention(g: &mut Gen) -> Option<Id> {
         // Along rows a mask may leave nothing.
         s = if axis == -1 { g.mask(s)? } else { s };
         let mut p = g.softmax(s, axis, most)?;
+        if axis == -1 && g.d.one_in(8) {
+            // Models show their attention.
+            g.keep(p);
+        }
         if g.d.one_in(8) {
             let v = g.get(p);
             p = g.one("Dropout", &[p], vec![], v)?;

@@ -63,7 +63,18 @@ impl Gen<'_> {
                     g.with("Div", y, 6.0)
                 }
                 6 => {
-                    let s = g.unary("Softplus", x)?;
+                    let mut s = g.unary("Softplus", x)?;
+                    if g.d.one_in(3) {
+                        // Beyond a threshold the operand itself, which differs by e^-threshold at most.
+                        let threshold = g.d.pick(&[20.0, 9.0]);
+                        let t = g.number(x, threshold);
+                        let test = g.get(x).of(Bool).bounds(0.0, 1.0, 0.0);
+                        let test = g.one("Greater", &[x, t], vec![], test)?;
+                        let v = g.get(s);
+                        let error = v.error + (-threshold).exp();
+                        let v = v.clone().bounds(v.low, v.high, error);
+                        s = g.one("Where", &[test, x, s], vec![], v)?;
+                    }
                     let t = g.unary("Tanh", s)?;
                     g.mul(x, t)
                 }

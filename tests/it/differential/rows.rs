@@ -1,16 +1,18 @@
-//! Rows that are divided by their sum or length, sums that are normalised, norms between casts and before activations.
+//! Rows that are divided by their sum or length, sums that are normalised, norms between casts and before activations, rows that
+//! change places with items.
 
-use super::generator::{A, Gen, Id, SETS, fixed, rounding};
+use super::generator::{A, Gen, Id, SETS, each, fixed, rounding};
 use super::neural::count_along;
 use ortx::DType::*;
 
 pub fn rows(g: &mut Gen) -> Option<Id> {
-    match g.d.below(7) {
+    match g.d.below(9) {
         0 => softmax(g),
         1 => length(g),
         2 => between_casts(g),
         3 => activated(g),
         4 | 5 => between(g),
+        6 | 7 => exchanged(g),
         _ => sum(g),
     }
 }
@@ -51,9 +53,20 @@ fn length(g: &mut Gen) -> Option<Id> {
         let axis = if g.d.one_in(4) { g.d.below(v.rank()) } else { v.rank() - 1 };
         let n = count_along(&v, &[axis]).into_iter().max()? as f64;
         let op = g.d.pick(&["ReduceL2", "ReduceL2", "ReduceL1"]);
-        let norm = g.reduce(op, x, &[axis], true)?;
+        let norm = if g.d.one_in(4) {
+            // Paddle's way.
+            let sizes = g.unary("Abs", x)?;
+            let squares = g.power(sizes, 2.0)?;
+            let sum = g.reduce("ReduceSum", squares, &[axis], true)?;
+            let root = g.get(sum).bounds(0.0, f64::INFINITY, f64::INFINITY);
+            let half = g.number(x, 0.5);
+            g.one("Pow", &[sum, half], vec![], root)?
+        } else {
+            g.reduce(op, x, &[axis], true)?
+        };
         let half = g.number(x, 0.5);
-        let norm = g.binary("Max", norm, half)?;
+        let length = g.get(norm);
+        let norm = g.one("Max", &[norm, half], vec![], length)?;
         // No element is longer than its row. What a row's length is off by, all elements are.
         let error = 2.0 * v.error * (1.0 + n) + rounding(v.dtype, 20.0 + 2.0 * n, 2.0);
         g.one("Div", &[x, norm], vec![], v.bounds(-1.1, 1.1, error))
@@ -87,6 +100,40 @@ fn activated(g: &mut Gen) -> Option<Id> {
         let y = g.one("InstanceNormalization", &[x, scale, shift], vec![("epsilon", A::F(0.1))], out)?;
         let op = g.d.pick(&["Relu", "Sigmoid", "LeakyRelu", "HardSwish"]);
         g.unary(op, y)
+    })
+}
+
+/// Items and rows change places around what works on each row by itself, now and then with all rows in one axis.
+fn exchanged(g: &mut Gen) -> Option<Id> {
+    let x = g.operand(3, 3, |v| v.full() && v.most() <= 8.0 && v.dims.last().is_some_and(fixed))?;
+    g.idiom(|g| {
+        let mut y = g.transpose(x, &[1, 0, 2])?;
+        let v = g.get(y);
+        let (flat, n) = (g.d.one_in(3), g.d.pick(&[4, 6, 8]));
+        if flat {
+            y = g.reshape(y, vec![each(|k| v.dims[0][k] * v.dims[1][k]), v.dims[2]])?;
+        }
+        y = g.project(y, n, 2.0)?;
+        y = g.biased(y)?;
+        if flat {
+            y = g.reshape(y, vec![v.dims[0], v.dims[1], [n; SETS]])?;
+        }
+        if g.d.flag() {
+            y = elementwise(g, y)?;
+        }
+        match g.d.below(4) {
+            0 => {
+                // Halves of rows as rows: these need their items first.
+                let y = g.reshape(y, vec![v.dims[0], each(|k| v.dims[1][k] * 2), [n / 2; SETS]])?;
+                g.transpose(y, &[1, 0, 2])
+            }
+            1 => {
+                let y = g.reshape(y, vec![v.dims[0], v.dims[1], [2; SETS], [n / 2; SETS]])?;
+                g.transpose(y, &[1, 0, 2, 3])
+            }
+            2 => g.transpose(y, &[2, 0, 1]),
+            _ => g.transpose(y, &[1, 0, 2]),
+        }
     })
 }
 
