@@ -63,13 +63,13 @@ const STEPS: [(usize, fn(&mut Gen) -> Option<Id>); 31] = [
     (4, idioms::dense_block),
     (4, idioms::activations),
     (3, idioms::norms),
-    (3, rows::rows),
+    (4, rows::rows),
     (4, idioms::chain),
     (3, idioms::redundant),
     (2, idioms::embedding),
 ];
 /// Those that make larger things.
-const LARGE_STEPS: [fn(&mut Gen) -> Option<Id>; 19] = [
+const LARGE_STEPS: [fn(&mut Gen) -> Option<Id>; 20] = [
     neural::dynamic,
     networks::affine,
     networks::padded_pool,
@@ -83,6 +83,7 @@ const LARGE_STEPS: [fn(&mut Gen) -> Option<Id>; 19] = [
     networks::framed,
     networks::head,
     attention::attention,
+    attention::rotary,
     attention::rotary,
     idioms::quantised,
     idioms::group_norm,
