@@ -326,3 +326,40 @@ fn scores_of_keys_by_rows() {
         }
     }
 }
+
+/// Groups of query heads that share a key head are an axis of their own; masks are of all heads, of none, or (not) of a group's.
+#[test]
+fn groups_of_heads_in_five_axes() {
+    for (mask, fired) in [(None, 1), (Some([2, 1, 1, 5, 7]), 1), (Some([1, 2, 3, 1, 7]), 1), (Some([1, 1, 3, 5, 7]), 0)]
+    {
+        let mut d = Draft::new();
+        let q = d.named_input("q", &["batch", "rows", "", "", ""], &[2, 5, 2, 3, 8]);
+        let [k, v] = ["k", "v"].map(|n| d.named_input(n, &["batch", "keys", "", "", ""], &[2, 7, 2, 1, 8]));
+        let turn = |d: &mut Draft, name: &str, x, p: &[i64]| d.op(name, "Transpose", &[x], vec![("perm", ints(p))]);
+        let (q, k) = (turn(&mut d, "qt", q, &[0, 2, 3, 1, 4]), turn(&mut d, "kt", k, &[0, 2, 3, 4, 1]));
+        let v = turn(&mut d, "vt", v, &[0, 2, 3, 1, 4]);
+        let mut s = d.op("s", "MatMul", &[q, k], vec![]);
+        if let Some(shape) = mask {
+            let named = |i: usize| if shape[i] == 1 { "" } else { ["batch", "", "", "rows", "keys"][i] };
+            let m = d.named_input("m", &[0, 1, 2, 3, 4].map(named), &shape);
+            s = d.op("masked", "Add", &[s, m], vec![]);
+        }
+        let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+        let y = d.op("o", "MatMul", &[p, v], vec![]);
+        let y = turn(&mut d, "y", y, &[0, 3, 1, 2, 4]);
+        let (_, after, report) = d.check("attention", vec![y]);
+        assert_eq!(report.fired, fired, "{mask:?}: {report:?}");
+        assert_eq!(after.iter().any(|l| l.contains("Transpose")), fired == 0, "{after:#?}");
+    }
+    // Heads of a group that lie before the groups are not neighbours.
+    let mut d = Draft::new();
+    let q = d.input("q", &[2, 5, 3, 2, 8]);
+    let [k, v] = ["k", "v"].map(|n| d.input(n, &[2, 2, 1, 7, 8]));
+    let q = d.op("qt", "Transpose", &[q], vec![("perm", ints(&[0, 3, 2, 1, 4]))]);
+    let kt = d.op("kt", "Transpose", &[k], vec![("perm", ints(&[0, 1, 2, 4, 3]))]);
+    let s = d.op("s", "MatMul", &[q, kt], vec![]);
+    let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+    let y = d.op("y", "MatMul", &[p, v], vec![]);
+    let (_, after, _) = d.check("attention", vec![y]);
+    assert!(after.iter().any(|l| l.starts_with("qt = Transpose(%q)")), "{after:#?}");
+}

@@ -10,7 +10,7 @@ use crate::optimize::pass::{Regroup, same_shape};
 /// How one of the products, or both, have three axes for four.
 pub struct Cut {
     pub heads: Dim,
-    /// The result, of four axes if a view makes it so, and the nodes that lead to it.
+    /// The result, of four axes (or five) if a view makes it so, and the nodes that lead to it.
     pub result: ValueId,
     pub views: Vec<NodeId>,
 }
@@ -19,10 +19,11 @@ pub struct Cut {
 pub fn heads(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> Option<Dim> {
     let (a, b) = (cx.dims(x)?, cx.dims(view)?);
     let (one, two) = if a.len() < b.len() { (a, b) } else { (b, a) };
-    let ([lead, rows @ ..], [batch, heads, others @ ..]) = (one, two) else { return None };
-    // A view has as many elements: what is before the same rows is one number in two.
-    let told = heads.known().is_some_and(|h| h > 0) || (batch.clone() * heads.clone()).same(lead);
-    (rows.len() == 2 && same_shape(Some(rows), Some(others)) && told).then(|| heads.clone())
+    let ([lead, rows @ ..], [batch @ .., heads, _, _]) = (one, two) else { return None };
+    // A view has as many elements: what is before the same rows is one number in two, or in three.
+    let told = heads.known().is_some_and(|h| h > 0) || (Dim::product(batch) * heads.clone()).same(lead);
+    let fits = rows.len() == 2 && (1..3).contains(&batch.len()) && same_shape(Some(rows), two.get(two.len() - 2..));
+    (fits && told).then(|| heads.clone())
 }
 
 impl Cut {

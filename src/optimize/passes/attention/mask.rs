@@ -7,10 +7,11 @@ use crate::kernels::pointwise::UnaryOp;
 use crate::ops::cast::Cast;
 use crate::ops::movement::Expand;
 use crate::ops::pointwise::{Binary, BinaryFn, Clip, Unary, UnaryFn, Where};
+use crate::ops::shape::Squeeze;
 use crate::optimize::PassCtx;
-use crate::optimize::pass::{same_shape, shape_of};
+use crate::optimize::pass::{Regroup, same_shape, shape_of};
 use crate::optimize::pattern::{binary, is_op};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 use std::sync::Arc;
 
 /// A mask on the way from the scores to the softmax.
@@ -193,6 +194,28 @@ pub fn meets(cx: &PassCtx<'_, '_>, mask: ValueId, scores: &[Dim], rank: usize) -
         }
     }
     Some(open)
+}
+
+/// A mask of scores whose heads are two axes, with one axis for all; `None` if it has one of the two alone.
+pub fn of_all_heads(cx: &mut PassCtx<'_, '_>, m: Mask, scores: &[Dim]) -> Result<Option<Mask>> {
+    let Some(own) = cx.dims(m.value()).map(<[Dim]>::to_vec) else { return Ok(None) };
+    if own.len() < 3 {
+        return Ok(Some(m));
+    }
+    let all = [&vec![Dim::Known(1); scores.len().saturating_sub(own.len())][..], &own].concat();
+    let ([batch, groups, each, rows @ ..], [_, of_groups, of_each, ..]) = (&all[..], scores) else { return Ok(None) };
+    let whole = groups.same(of_groups) && each.same(of_each);
+    if groups.known() == Some(1) && each.known() == Some(1) {
+        let (name, at) = (format!("{}.heads", cx.graph().value(m.value()).name), own.len() as i64 - 3);
+        let axis = cx.edit.constant(&format!("{name}.axis"), Tensor::from_slice(&[1], &[at])?);
+        let inputs = vec![Some(m.value()), Some(axis)];
+        return Ok(Some(m.with(cx.edit.node(&name, Arc::new(Squeeze), inputs, 1)?[0])));
+    }
+    let to = [&[batch.clone(), groups.clone() * each.clone()], rows].concat();
+    match Regroup::of(&to, &own).filter(|_| whole) {
+        Some(axes) => Ok(Some(m.with(axes.of_value(cx, m.value())?))),
+        None => Ok(None),
+    }
 }
 
 /// Whether two masks are of as many items, not one of windows and one of whole batches.

@@ -56,6 +56,11 @@ impl Pass for FuseAttention {
 /// The axes of queries, keys, values and the result.
 const ALL: &[Role] = &[Role::Batch, Role::Head, Role::Row, Role::Size];
 
+/// The same where heads that share keys are told apart from their groups.
+const GROUPED: &[Role] = &[Role::Batch, Role::Head, Role::Head, Role::Row, Role::Size];
+/// The same where the batch has two axes.
+const WINDOWS: &[Role] = &[Role::Batch, Role::Batch, Role::Head, Role::Row, Role::Size];
+
 /// Why there is no fusion.
 enum Stop {
     /// It is something else.
@@ -133,6 +138,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         2 => Ok(&ALL[2..]),
         3 => Ok(&ALL[1..]),
         4 => Ok(ALL),
+        5 => Ok(GROUPED),
         n => near(format!("the scores have {n} axes")),
     };
     let (first, second) = (roles(scores.len())?, roles(made.len())?);
@@ -163,9 +169,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     let [lq, lk, lv] = [q, k, v].map(lead);
     let one = |d: &Dim| d.known() == Some(1);
     let shared = |i: usize| i + 1 == lq.len() && one(&lk[i]);
-    let open = |i: usize| {
-        i + 1 < lq.len() && (one(&lq[i]) || one(&lk[i]) || lq[i].known().is_none() || lk[i].known().is_none())
-    };
+    let open = |i: usize| i == 0 && lq.len() > 1 && [&lq[i], &lk[i]].iter().any(|d| one(d) || d.known().is_none());
     let apart: Vec<usize> = (0..lq.len()).filter(|&i| !lq[i].same(&lk[i]) && !shared(i)).collect();
     let same = |a: &[Dim]| same_shape(Some(a), Some(&lv));
     let bound = cut.as_ref().is_some_and(|c| c.binds(cx, q) && c.binds(cx, k));
@@ -184,7 +188,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
             (Some(false), was) if !windows || was == Broadcast::Windows => was,
             // The way back to three axes lets no other batch through.
             (Some(true), was) if cut.is_some() && made.len() == 3 => was,
-            (Some(true), Broadcast::Within | Broadcast::Mutual) if !windows => Broadcast::Mutual,
+            (Some(true), Broadcast::Within | Broadcast::Mutual) if !windows && rank < 5 => Broadcast::Mutual,
             _ => {
                 let have = cx.dims(v).map(|d| format!("{d:?}")).unwrap_or_default();
                 return near(format!("a mask of {have} is not known to broadcast to the scores' {to:?}"));
@@ -210,7 +214,15 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     if let Some(c) = &cut {
         masks.iter_mut().zip(&b.masks).try_for_each(|(m, (_, to))| c.mask(cx, m, *to))?;
     }
-    let Some(masks) = mask::combined(cx, &masks, scores.len())? else {
+    if first == GROUPED {
+        for m in &mut masks {
+            let Some(whole) = mask::of_all_heads(cx, *m, &scores)? else {
+                return near("a mask is of some heads of each group");
+            };
+            *m = whole;
+        }
+    }
+    let Some(masks) = mask::combined(cx, &masks, scores.len().min(4))? else {
         return near("masks are of open sizes, or choose between more than one number");
     };
     if let Some(fill) = masks.fill {
@@ -223,8 +235,11 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     let [keys, values] = joined(&found, &mut inputs).unwrap_or_default();
     op.scores = b.shown.map_or(op.scores, |_| Scores::Softmax);
     let (result, mut after) = cut.map_or((out, Vec::new()), |c| (c.result, c.views));
-    let together = cx.dims(result).is_some_and(|d| d.len() < roles.len());
-    let axes = if together { vec![&ALL[..2], &ALL[2..3], &ALL[3..]] } else { roles.chunks(1).collect() };
+    let axes: Vec<&[Role]> = match cx.dims(result).map(<[Dim]>::len) {
+        Some(n) if n < roles.len() => vec![&ALL[..2], &ALL[2..3], &ALL[3..]],
+        Some(n) if n > roles.len() => WINDOWS.chunks(1).collect(),
+        _ => roles.chunks(1).collect(),
+    };
     let result = lay(cx, &mut op, &mut inputs, found, (result, &axes), &mut after)?;
     place(cx, id, op, inputs, [keys, values, b.shown], result, &after)
 }

@@ -8,7 +8,7 @@ use crate::ir::{Dim, Fact, NodeId, Op, ValueId};
 use crate::ops::attention::{Attention, Role, Views};
 use crate::ops::movement::Transpose;
 use crate::optimize::PassCtx;
-use crate::optimize::pass::{same_shape, shape_of};
+use crate::optimize::pass::{Regroup, same_shape};
 use crate::tensor::DType;
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub fn operands(
     };
     // Past keys and past values go together, and queries have none.
     let axes = if heads.is_some() { 4 } else { q_roles.len() };
-    if q_at.past.is_some() || k_at.past.is_some() != v_at.past.is_some() || axes != 4 && k_at.past.is_some() {
+    if q_at.past.is_some() || k_at.past.is_some() != v_at.past.is_some() || axes < 4 && k_at.past.is_some() {
         return near("past keys or values without the other");
     }
     if v_at.scale != 1.0 {
@@ -64,10 +64,20 @@ pub fn turned(cx: &PassCtx<'_, '_>, result: ValueId, axes: &[&[Role]]) -> Option
     let &[user] = cx.edit.users(result) else { return None };
     let t = cx.op::<Transpose>(user).filter(|_| !cx.edit.is_output(result))?;
     let perm = t.perm.clone().unwrap_or_else(|| (0..axes.len()).rev().collect());
-    let order: Vec<&[Role]> = perm.iter().map(|&i| axes.get(i).copied()).collect::<Option<_>>()?;
-    let order = order.concat();
     let to = cx.graph().node(user).outputs.first().copied().flatten()?;
-    (order.last() == Some(&Role::Size)).then_some((user, to, order))
+    Some((user, to, order(axes, &perm)?))
+}
+
+/// The roles of axes in another order, of which neighbours of one role are one: each stands once then, and elements are last.
+fn order(axes: &[&[Role]], perm: &[usize]) -> Option<Vec<Role>> {
+    let mut order: Vec<Role> = Vec::with_capacity(axes.len());
+    for (i, &p) in perm.iter().enumerate() {
+        let of = *axes.get(p)?;
+        let goes_on = i > 0 && perm[i - 1] + 1 == p && axes[p - 1] == of;
+        order.extend(of.iter().filter(|_| !goes_on));
+    }
+    let once = order.iter().enumerate().all(|(i, r)| !order[..i].contains(r));
+    (once && order.last() == Some(&Role::Size)).then_some(order)
 }
 
 /// Gives the operator the past that was told from new rows. The values that held both, which it makes then.
@@ -89,7 +99,8 @@ pub fn lay(
     after: &mut Vec<NodeId>,
 ) -> Result<ValueId> {
     // A transposition after it is only another order of the result's axes.
-    let mut order = axes.concat();
+    let straight: Vec<usize> = (0..axes.len()).collect();
+    let mut order = order(axes, &straight).unwrap_or_else(|| axes.concat());
     if let Some((user, to, turned)) = turned(cx, result, axes) {
         (result, order) = (to, turned);
         after.push(user);
@@ -127,7 +138,7 @@ pub fn place(
     let seen = match rank_of(cx.graph().fact(values[0])) == rank_of(cx.graph().fact(result)) {
         true => Some((attention, 0)),
         false => match view_of(cx, cx.graph().fact(values[0]), result) {
-            Some(shape) => cx.reshape(values[0], &shape).map(|v| cx.graph().value(v).producer)?,
+            Some(axes) => axes.of_value(cx, values[0]).map(|v| cx.graph().value(v).producer)?,
             None => None,
         },
     };
@@ -153,10 +164,10 @@ fn rank_of(f: &Fact) -> Option<usize> {
     f.as_tensor().and_then(|t| t.rank())
 }
 
-/// The shape that makes a result of batches and heads apart that of a value where they are one axis.
-fn view_of(cx: &PassCtx<'_, '_>, y: &Fact, v: ValueId) -> Option<Vec<i64>> {
+/// What makes a result of four axes a value where batches and heads are one axis, or either of them is two.
+fn view_of(cx: &PassCtx<'_, '_>, y: &Fact, v: ValueId) -> Option<Regroup> {
     let (own, dims) = (y.as_tensor()?.dims.as_deref()?, cx.dims(v)?);
-    (own.len() == 4 && dims.len() == 3).then(|| shape_of(dims.iter(), own))?
+    (own.len() == 4 && matches!(dims.len(), 3 | 5)).then(|| Regroup::of(dims, own))?
 }
 
 /// Why the operator would not make the values in the place of node `id`.

@@ -78,7 +78,10 @@ pub fn trace(
         Some(h) if r == Role::Head => vec![Part::whole(Role::Batch, d.floor_div(h)), Part::whole(r, h.clone())],
         _ => vec![Part::whole(r, d.clone())],
     };
-    let parts = roles.iter().zip(dims).flat_map(part).collect();
+    let mut parts: Vec<Part> = roles.iter().zip(dims).flat_map(part).collect();
+    for i in 1..parts.len() {
+        parts[i].minor = parts[i].role == parts[i - 1].role;
+    }
     let mut t = Trace { cx, value, parts, joins, exact: heads.is_none(), scale: 1.0, past: None };
     let mut best = t.operand();
     for _ in 0..STEPS {
