@@ -179,6 +179,18 @@ def functions():
         y = tf.transpose(tf.matmul(p, v), [0, 3, 1, 2, 4])
         return tf.matmul(tf.reshape(y, [n, s, WIDTH]), w["o"])
 
+    def fake_quant(x):
+        """Trained for quantisation: a step of 8 bits on each way, of each channel's own in weights."""
+        limit = lambda t: tf.quantization.fake_quant_with_min_max_args(t, -2.0, 2.0)
+        first, deep = spread(3, 3, 8, 8, seed=6), spread(3, 3, 8, 1, seed=7)
+        most = np.abs(first).max((0, 1, 2))
+        first = tf.quantization.fake_quant_with_min_max_vars_per_channel(first, -most, most, narrow_range=True)
+        deep = tf.quantization.fake_quant_with_min_max_args(deep, -1.0, 1.0, narrow_range=True)
+        y = tf.nn.relu6(tf.nn.bias_add(tf.nn.conv2d(limit(x), first, 1, "SAME"), b[:8]))
+        y = tf.quantization.fake_quant_with_min_max_args(y, 0.0, 6.0)
+        z = limit(tf.nn.depthwise_conv2d(y, deep, [1, 1, 1, 1], "SAME"))
+        return limit(tf.nn.relu(y + z))
+
     def moments(x):
         mean, variance = tf.nn.moments(x, [-1], keepdims=True)
         return tf.nn.batch_normalization(x, mean, variance, b, g, 1e-5)
@@ -213,6 +225,8 @@ def functions():
         ("log_softmax", dense(tf.nn.log_softmax), X, "LogSoftmax 1", 2),
     ):
         yield Case(name, f, inputs, wants, most, open_x)
+    # tf2onnx folds the weights into floats.
+    yield Case("fake_quant", fake_quant, PICTURE, "Conv 2", 11, only=(13, 18))
 
 
 def by_keras(case, opset, path):

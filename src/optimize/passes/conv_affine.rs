@@ -48,9 +48,9 @@ impl Pass for ConvAffine {
 }
 
 /// A factor and then a shift, each of one number a channel (axis 1).
-struct Affine {
-    factor: Vec<f64>,
-    shift: Vec<f64>,
+pub(super) struct Affine {
+    pub factor: Vec<f64>,
+    pub shift: Vec<f64>,
 }
 
 impl Affine {
@@ -72,7 +72,7 @@ impl Affine {
 }
 
 /// The node as an affine function of one of its inputs.
-fn affine(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, Affine)> {
+pub(super) fn affine(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<(ValueId, Affine)> {
     let node = cx.node(id)?;
     let at = |i: usize| node.inputs.get(i).copied().flatten();
     let list = |v: ValueId| -> Option<Vec<f64>> {

@@ -2,6 +2,7 @@
 //! integers: convolutions and products, elementwise programs, and what moves or compares numbers of one scale. It runs before
 //! DequantizeLinear of weights is folded.
 
+use super::conv_affine::affine;
 use crate::error::Result;
 use crate::ir::{Fact, Node, NodeId, Op, ValueId};
 use crate::kernels::gemm::Activation;
@@ -11,9 +12,9 @@ use crate::ops::cast::Cast;
 use crate::ops::conv::Conv;
 use crate::ops::linear::MatMul;
 use crate::ops::movement::{Blocks, Concat, Expand, Gather, Pad, Slice, Split, Tile, Transpose};
-use crate::ops::pointwise::{BinaryFn, Pointwise, Unary, UnaryFn, program_of};
+use crate::ops::pointwise::{BinaryFn, Clip, Pointwise, Unary, UnaryFn, program_of};
 use crate::ops::pool::{GlobalPool, Pool, PoolKind};
-use crate::ops::quant::{Dequantize, IntConvolution, IntMatMul, Quantize};
+use crate::ops::quant::{Dequantize, Grain, IntConvolution, IntMatMul, Quantize};
 use crate::ops::resize::{Coordinates, Method, Resize};
 use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::pass::same_shape;
@@ -120,12 +121,63 @@ fn limits_at_zero(cx: &PassCtx<'_, '_>, zero: ValueId) -> bool {
 }
 
 fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) {
+    while normalised(cx, id).is_some() {}
     let _ = sums(cx, id)
         .or_else(|| residual(cx, id))
         .or_else(|| moved(cx, id))
         .or_else(|| split(cx, id))
+        .or_else(|| limited(cx, id))
         .or_else(|| joined(cx, id))
         .or_else(|| elementwise(cx, id));
+}
+
+/// What scales and shifts the channels of a convolution of dequantised weights, a batch normalisation in training for quantisation,
+/// scales the weights' scales and shifts the bias.
+fn normalised(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let conv = cx.op::<Conv>(id).filter(|c| !c.residual && c.activation == Activation::None)?;
+    let (op, node) = (Arc::new(conv.clone()), cx.node(id)?.clone());
+    let at = |i: usize| node.inputs.get(i).copied().flatten();
+    let (w, out) = (real(cx, at(1)?, &[DType::I8])?, node.outputs.first().copied()??);
+    let &[user] = cx.edit.users(out) else { return None };
+    let later = cx.node(user)?.outputs.first().copied()??;
+    let (_, a) = affine(cx, user).filter(|a| a.0 == out && cx.used_once(out))?;
+    let n = a.factor.len();
+    let zeros = w.zero.is_none_or(|z| cx.graph().fact(z).constant().is_some_and(|z| z.bytes().iter().all(|&b| b == 0)));
+    let (scales, along) = (floats(cx, w.scale)?, w.axis.is_none_or(|a| a == 0));
+    let bias = at(2).map_or(Some(vec![0.0; n]), |v| floats(cx, v))?;
+    let fits = cx.dims(w.q)?.first()?.size() == Some(n) && bias.len() == n && (scales.len() == 1 || scales.len() == n);
+    (fits && zeros && along).then_some(())?;
+    let scale = |(i, f): (usize, &f64)| (f64::from(scales[if scales.len() == 1 { 0 } else { i }]) * f) as f32;
+    let scales: Vec<f32> = a.factor.iter().enumerate().map(scale).collect();
+    let shift = |((b, f), s): ((&f32, &f64), &f64)| (f64::from(*b) * f + s) as f32;
+    let bias: Vec<f32> = bias.iter().zip(&a.factor).zip(&a.shift).map(shift).collect();
+    let [scales, bias] = [("scales", scales), ("shifts", bias)].map(|(what, list)| {
+        let t = Tensor::from_slice(&[n], &list).ok()?;
+        Some(cx.edit.constant(&format!("{}.{what}", node.name), t))
+    });
+    let real = Arc::new(Dequantize { grain: Grain { axis: 0, block: 0 }, to: Some(DType::F32) });
+    let weights = cx.edit.node(&format!("{}.weights", node.name), real, vec![Some(w.q), Some(scales?)], 1).ok()?;
+    cx.absorb(id, op, vec![at(0), weights.first().copied(), Some(bias?)], user, later);
+    Some(())
+}
+
+/// Bounds of integers, narrower than their type's: a program, which goes where programs go.
+fn limited(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    cx.op::<Clip>(id)?;
+    let node = cx.node(id)?.clone();
+    let (x, out) = (node.inputs.first().copied()??, node.outputs.first().copied()??);
+    let to = dtype(cx, out).filter(|d| INT8.contains(d))?;
+    let mut b = ProgramBuilder::new(1);
+    let mut y = b.load(0);
+    for (i, v) in node.inputs.iter().enumerate().skip(1) {
+        let Some(v) = *v else { continue };
+        let bound = b.constant(*cx.graph().fact(v).constant()?.to_i64s().ok()?.first()? as f32);
+        y = if i == 1 { b.max(y, bound) } else { b.min(y, bound) };
+    }
+    let program = b.finish(&[y]).ok()?;
+    cx.edit.replace_op(id, Arc::new(Pointwise { program, dtypes: vec![to] }), vec![Some(x)]);
+    cx.fired();
+    Some(())
 }
 
 /// A convolution or product.

@@ -122,6 +122,32 @@ fn biases_of_floats_are_rounded_to_steps_of_the_sums() {
     }
 }
 
+/// Trained for quantisation: weights of their own steps, then a batch normalisation (here its parts, one factor below zero); what is
+/// quantised is kept below 127. A normalisation that others look past stays.
+#[test]
+fn what_scales_channels_scales_the_weights_scales() {
+    for shared in [false, true] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[1, 4, 5, 6]);
+        let q = d.quantise("x_q", x, 0.02, 60);
+        let most = d.zero("most", 127);
+        let none = d.zero("none", 0);
+        let q = d.op("low", "Clip", &[q, none, most], vec![]);
+        let x = d.dequantise("x1", q, 0.02, 60);
+        let [w, _] = d.weights(&[6, 4, 3, 3], 1.0);
+        let y = d.op("y", "Conv", &[x, w], vec![("pads", ints(&[1, 1, 1, 1]))]);
+        let (f, c) = (d.constant("f", &[1, 6, 1, 1], -1.5, 1.0), d.constant("shift", &[6, 1, 1], -1.0, 1.0));
+        let m = d.op("m", "Mul", &[y, f], vec![]);
+        let s = d.op("s", "Add", &[m, c], vec![]);
+        let (_, z) = d.through("z", s, 0.05, 9);
+        let outputs = if shared { vec![z, y] } else { vec![z] };
+        let (_, after, report) = d.check_within(STEP, "quantised", outputs);
+        assert_eq!(report.fired, if shared { 1 } else { 4 }, "{after:#?}");
+        assert_eq!(after.iter().any(|l| l.starts_with("z_q = QLinearConv(%low, ")), !shared, "{after:#?}");
+        assert!(after.iter().any(|l| l.starts_with("low = Pointwise(%x_q)")), "{after:#?}");
+    }
+}
+
 /// Zero points and weights that are computed from constants.
 #[test]
 pub(super) fn what_groups_read_is_computed() {
