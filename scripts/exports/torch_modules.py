@@ -214,6 +214,33 @@ def attention():
         scores = (q @ k.transpose(-1, -2) * SIZE**-0.5).masked_fill(~mask, float("-inf"))
         return m.o(joined(scores.softmax(-1) @ v))
 
+    def zeroed(m, x, mask):
+        """As ESPnet and WeNet have it."""
+        q, k, v = qkv(m, x)
+        out = mask[:, None] == 0
+        scores = (q @ k.transpose(-2, -1) / math.sqrt(SIZE)).masked_fill(out, float("-inf"))
+        return m.o(joined(scores.softmax(-1).masked_fill(out, 0.0) @ v))
+
+    def lower(m, x, mask):
+        q, k, v = qkv(m, x)
+        scores = q @ k.transpose(-2, -1) * SIZE**-0.5
+        return m.o(joined(torch.where(mask[:, None] > 0, scores, scores - 10000.0).softmax(-1) @ v))
+
+    def multiplied(m, x):
+        """OpenAI's GPT-2, and what was made from it."""
+        q, k, v = qkv(m, x)
+        w = q @ k.transpose(-2, -1) / math.sqrt(SIZE)
+        b = torch.ones(16, 16).tril().view(1, 1, 16, 16)[:, :, : w.shape[-1], : w.shape[-1]]
+        return m.o(joined((w * b - 1e4 * (1 - b)).softmax(-1) @ v))
+
+    def shared(m, x):
+        """Groups of query heads beside the heads of keys that they share."""
+        b, s, _ = x.shape
+        q = m.q(x).view(b, s, 2, 2, SIZE).permute(0, 2, 3, 1, 4)
+        k, v = (t.view(b, s, 2, 1, SIZE).permute(0, 2, 3, 1, 4) for t in (m.k(x), m.v(x)))
+        p = (q @ k.transpose(-1, -2) * SIZE**-0.5).softmax(-1)
+        return m.o((p @ v).permute(0, 3, 1, 2, 4).reshape(b, s, WIDTH))
+
     def tril(m, x):
         q, k, v = qkv(m, x)
         scores = q @ k.transpose(-1, -2) * SIZE**-0.5
@@ -254,6 +281,12 @@ def attention():
     three = dict(qkv=lambda: nn.Linear(WIDTH, 3 * WIDTH), o=linear)
     yield case("written", written)
     yield case("filled", filled, X | {"mask": square}, 4, with_mask)
+    whole = {"mask": np.array([[[1, 1, 1, 1, 0]], [[1, 1, 0, 0, 0]]], np.int64)}
+    whole_mask = {"x": {0: "batch", 1: "rows"}, "mask": {0: "batch", 2: "rows"}}
+    yield case("zeroed", zeroed, X | whole, 5, whole_mask)
+    yield case("lower", lower, X | whole, 5, whole_mask)
+    yield case("multiplied", multiplied)
+    yield case("grouped_products", shared, q=linear, k=few, v=few, o=linear)
     yield case("tril", tril)
     yield case("packed", packed, **three)
     yield case("chunks", chunks, **three)

@@ -363,3 +363,39 @@ fn groups_of_heads_in_five_axes() {
     let (_, after, _) = d.check("attention", vec![y]);
     assert!(after.iter().any(|l| l.starts_with("qt = Transpose(%q)")), "{after:#?}");
 }
+
+/// Speech models mask twice: scores by a low number, and what the softmax made of them by 0, also in rows that see nothing.
+#[test]
+fn probabilities_that_are_masked_again() {
+    // Where a mask fills, what it fills with, and whether the second mask is the same.
+    for (fill, same, fused) in
+        [(f32::NEG_INFINITY, true, true), (f32::MIN, true, true), (-1e4, true, false), (f32::MIN, false, false)]
+    {
+        for turned in [false, true] {
+            let mut d = Draft::new();
+            let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[2, 3, 5, 8]));
+            let on: Vec<u8> = (0..50).map(|i| u8::from(i / 5 != 3 && i % 3 != 1)).collect();
+            d.inputs.push(Value::Tensor(Tensor::from_bytes(DType::Bool, &[2, 1, 5, 5], on.into()).unwrap()));
+            let on = d.b.input("on", Fact::sized(DType::Bool, &[2, 1, 5, 5]));
+            let other = flags(&mut d, "other", &["", "", "", ""], &[2, 1, 5, 5]);
+            let off = d.op("off", "Not", &[on], vec![]);
+            let (low, zero) = (d.number(fill), d.number(0.0));
+            let kt = d.op("kt", "Transpose", &[k], vec![("perm", ints(&[0, 1, 3, 2]))]);
+            let s = d.op("s", "MatMul", &[q, kt], vec![]);
+            let s = d.op("masked", "Where", &[off, low, s], vec![]);
+            // NaN in rows that see nothing, which the second mask replaces.
+            let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+            let p = match (same, turned) {
+                (true, true) => d.op("zeroed", "Where", &[on, p, zero], vec![]),
+                (true, false) => d.op("zeroed", "Where", &[off, zero, p], vec![]),
+                (false, _) => d.op("zeroed", "Where", &[other, zero, p], vec![]),
+            };
+            let y = d.op("y", "MatMul", &[p, v], vec![]);
+            let (before, after, report) = d.check("attention", vec![y]);
+            match fused {
+                true => assert_eq!(after, ["y = Attention(%q, %k, %v, %on)"], "{report:?}"),
+                false => assert_eq!(before, after),
+            }
+        }
+    }
+}

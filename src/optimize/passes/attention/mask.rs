@@ -124,7 +124,7 @@ fn weighed(cx: &PassCtx<'_, '_>, kept: ValueId, rest: ValueId, sign: f64) -> Opt
 }
 
 /// What a tensor of ones and zeros is made from, and whether it is 0 where that is true.
-fn flag(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, bool)> {
+pub fn flag(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, bool)> {
     let made = cx.made_by(v);
     let input = |i: usize| made?.1.inputs.get(i).copied().flatten();
     if let Some((_, node)) = made {

@@ -276,11 +276,13 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
             turned ^= swapped;
             v = x;
         } else if node.op.is::<Where>() && guard.is_none() {
-            let &[Some(test), Some(zero), Some(x)] = &node.inputs[..] else { return Err(Stop::No) };
-            if cx.scalar(zero) != Some(0.0) || !same_shape(cx.dims(x), cx.dims(v)) {
+            let &[Some(test), Some(yes), Some(no)] = &node.inputs[..] else { return Err(Stop::No) };
+            let when = cx.scalar(yes) == Some(0.0);
+            let x = if when { no } else { yes };
+            if !when && cx.scalar(no) != Some(0.0) || !same_shape(cx.dims(x), cx.dims(v)) {
                 return Err(Stop::No);
             }
-            guard = Some((id, test));
+            guard = Some((test, when));
             v = x;
         } else {
             return Err(Stop::No);
@@ -359,8 +361,9 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
     if wide {
         return near("the softmax is computed in float64");
     }
-    if let Some((_, test)) = guard
-        && !guards(cx, test, &b)
+    let alone_in = |id: NodeId| cx.graph().node(id).outputs.iter().flatten().all(|&o| cx.used_once(o));
+    if let Some((test, when)) = guard
+        && !(when && guards(cx, test, &b) || alone_in(softmax.0) && zeroes(cx, test, when, &mut b))
     {
         return near("what follows the softmax is not the test for rows without keys");
     }
@@ -456,6 +459,19 @@ fn through_views(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, Option<Di
         }
     }
     None
+}
+
+/// Whether a test, by being true (`when`) or false, makes 0 of what one of the masks keeps from weighing anything. In rows where that is
+/// everything too, which is so where the mask is minus infinity.
+fn zeroes(cx: &PassCtx<'_, '_>, test: ValueId, when: bool, b: &mut Between) -> bool {
+    let Some((of, off)) = mask::flag(cx, test) else { return false };
+    b.masks.iter_mut().any(|(m, _)| match m {
+        Mask::Chosen { by, inverted, fill } if *by == of && *inverted == (when != off) && fill.by <= -1e30 => {
+            fill.by = f64::NEG_INFINITY;
+            true
+        }
+        _ => false,
+    })
 }
 
 /// Whether a test is true for rows of which every key is masked: NaN in the probabilities, or a mask of minus infinity alone.
