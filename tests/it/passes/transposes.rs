@@ -165,6 +165,37 @@ fn rows_stand_in_any_order() {
     assert!(report.misses.iter().any(|m| m.contains("'v' (Reshape) needs its axes")), "{:?}", report.misses);
 }
 
+/// Attention over the places of an image has its queries, keys and values by convolutions of one place.
+#[test]
+fn places_are_turned_before_several_products() {
+    // How many convolutions there are, and the channels of each; what of them a third place is wanted for.
+    for (count, channels, kernel, wanted) in [(3, 6, 1, true), (1, 6, 1, false), (2, 2, 1, false), (2, 6, 3, false)] {
+        let mut d = Draft::new();
+        let x = d.named_input("x", &["n", "", "", ""], &[2, 6, 4, 5]);
+        let flat = d.ints("flat", &[0, channels, 20]);
+        let pads = vec![("pads", ints(&[kernel / 2; 4]))];
+        let all: Vec<ValueId> = (0..count)
+            .map(|i| {
+                let (c, k) = (channels as usize, kernel as usize);
+                let w = d.constant(&format!("w{i}"), &[c, 6, k, k], -0.5, 0.5);
+                let b = d.constant(&format!("b{i}"), &[c], -0.5, 0.5);
+                let y = d.op(&format!("c{i}"), "Conv", &[x, w, b], pads.clone());
+                let y = d.op(&format!("v{i}"), "Reshape", &[y, flat], vec![]);
+                d.op(&format!("t{i}"), "Transpose", &[y], perm(&[0, 2, 1]))
+            })
+            .collect();
+        let y = d.op("y", "Concat", &all, vec![("axis", Attr::Int(2))]);
+        let z = d.op("z", "Softmax", &[y], vec![]);
+        let (before, after, _) = d.check("transposes", vec![z]);
+        match wanted {
+            true => {
+                assert_eq!(names(&after)[..5], ["Reshape", "Transpose", "MatMul", "MatMul", "MatMul"], "{after:#?}")
+            }
+            false => assert_eq!(names(&before).len(), names(&after).len(), "{after:#?}"),
+        }
+    }
+}
+
 #[test]
 fn parts_and_residuals_between_convolutions() {
     let mut d = Draft::new();
