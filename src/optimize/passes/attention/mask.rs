@@ -144,9 +144,9 @@ pub fn flag(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, bool)> {
 pub fn unspread(cx: &PassCtx<'_, '_>, mut v: ValueId, scores: Option<&[Dim]>) -> ValueId {
     while let Some((_, node)) = cx.made_by(v).filter(|_| same_shape(cx.dims(v), scores)) {
         let all = |v: ValueId| triangle::number(cx, v) == Some(1.0) && same_shape(cx.dims(v), scores);
-        let next = match &node.inputs[..] {
-            &[Some(x), _] if node.op.is::<Expand>() => Some(x),
-            &[Some(x), Some(y)] if binary(&*node.op) == Some(BinaryFn::And) => match (all(x), all(y)) {
+        let next = match node.inputs[..] {
+            [Some(x), _] if node.op.is::<Expand>() => Some(x),
+            [Some(x), Some(y)] if binary(&*node.op) == Some(BinaryFn::And) => match (all(x), all(y)) {
                 (true, _) => Some(y),
                 (_, true) => Some(x),
                 _ => None,

@@ -63,7 +63,7 @@ pub fn is_flags(cx: &PassCtx<'_, '_>, v: ValueId) -> bool {
 
 /// The number that `rest` has where the triangle `flags` has 0, if it has 0 where that has 1.
 pub fn complement(cx: &PassCtx<'_, '_>, flags: ValueId, rest: ValueId) -> Option<f64> {
-    let forms = [form(cx, flags, &mut { STEPS })?, form(cx, rest, &mut STEPS.into())?];
+    let forms = [form(cx, flags, &mut { STEPS })?, form(cx, rest, &mut { STEPS })?];
     let [Halves { key, row, at, near, far }, Halves { key: k, row: r, at: a, near: n, far: f }] = forms else {
         return None;
     };
