@@ -8,6 +8,7 @@ use crate::ir::{Fact, Node, NodeId, Op, ValueId};
 use crate::kernels::gemm::Activation;
 use crate::kernels::movement::PadMode;
 use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
+use crate::kernels::reduce::ReduceKind;
 use crate::ops::cast::Cast;
 use crate::ops::conv::Conv;
 use crate::ops::linear::MatMul;
@@ -15,6 +16,7 @@ use crate::ops::movement::{Blocks, Concat, Expand, Gather, Pad, Slice, Split, Ti
 use crate::ops::pointwise::{BinaryFn, Clip, Pointwise, Unary, UnaryFn, program_of};
 use crate::ops::pool::{GlobalPool, Pool, PoolKind};
 use crate::ops::quant::{Dequantize, Grain, IntConvolution, IntMatMul, Quantize};
+use crate::ops::reduce::Reduce;
 use crate::ops::resize::{Coordinates, Method, Resize};
 use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
 use crate::optimize::pass::same_shape;
@@ -124,6 +126,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) {
     while normalised(cx, id).is_some() {}
     let _ = sums(cx, id)
         .or_else(|| residual(cx, id))
+        .or_else(|| mean(cx, id))
         .or_else(|| moved(cx, id))
         .or_else(|| split(cx, id))
         .or_else(|| limited(cx, id))
@@ -324,6 +327,33 @@ fn known(cx: &PassCtx<'_, '_>, r: &Real) -> Option<(f32, f32)> {
     };
     let scale = floats(cx, r.scale)?.first().copied()?;
     (r.axis.is_none() && scale.is_normal() && scale > 0.0).then_some((scale, zero))
+}
+
+/// The mean of all places of an image, as a pool of bytes that is quantised before its places' axes go.
+fn mean(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
+    let (y, ..) = quantised_by(cx, id)?;
+    let (maker, op) = cx.maker::<Reduce>(y).filter(|(_, r)| r.kind == ReduceKind::Mean)?;
+    let (keep_dims, node) = (op.keep_dims, cx.node(maker)?.clone());
+    let (x, axes) = (node.inputs.first().copied()??, node.inputs.get(1).copied()??);
+    let rank = cx.dims(x)?.len();
+    let mut places = cx.graph().fact(axes).as_tensor()?.ints()?.to_vec();
+    places.iter_mut().filter(|a| **a < 0).for_each(|a| *a += rank as i64);
+    places.sort_unstable();
+    (rank > 2 && places.into_iter().eq(2..rank as i64) && cx.used_once(y)).then_some(())?;
+    real(cx, x, &INT8)?;
+    let pool = Arc::new(GlobalPool { kind: PoolKind::Average });
+    if keep_dims {
+        cx.edit.replace_op(maker, pool, vec![Some(x)]);
+    } else {
+        let quantise = cx.node(id)?.clone();
+        let pooled = *cx.edit.node(&format!("{}.pool", node.name), pool, vec![Some(x)], 1).ok()?.first()?;
+        let inputs = [Some(pooled)].into_iter().chain(quantise.inputs.into_iter().skip(1)).collect();
+        let bytes = *cx.edit.node(&format!("{}.bytes", node.name), quantise.op, inputs, 1).ok()?.first()?;
+        cx.edit.replace_op(id, Arc::new(Squeeze), vec![Some(bytes), Some(axes)]);
+        cx.prune(vec![Some(y)]);
+    }
+    cx.fired();
+    Some(())
 }
 
 /// Whether an operator only puts its first input's elements elsewhere.

@@ -375,6 +375,23 @@ fn parts_of_integers_are_integers() {
     }
 }
 
+/// As PyTorch and Keras write it; over places and channels it is no pool.
+#[test]
+fn the_mean_of_all_places_is_a_pool() {
+    for (axes, keep, fired) in [(&[2, 3][..], 1, 1), (&[-1, -2], 0, 1), (&[1, 2, 3], 1, 0)] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[2, 4, 6, 5]);
+        let (_, x) = d.through("x1", x, 0.02, 120);
+        let axes = d.ints("axes", axes);
+        let y = d.op("y", "ReduceMean", &[x, axes], vec![("keepdims", Attr::Int(keep))]);
+        let (_, y) = d.through("z", y, 0.01, 120);
+        let (_, after, report) = d.check_within(0.0101, "quantised", vec![y]);
+        assert_eq!(report.fired, fired, "{after:?}");
+        assert_eq!(after.iter().any(|l| l.contains("GlobalAveragePool(%x1)")), fired == 1, "{after:?}");
+        assert_eq!(after.iter().any(|l| l.starts_with("z_q = Squeeze(")), keep == 0, "{after:?}");
+    }
+}
+
 #[test]
 fn joined_integers_are_brought_to_one_scale() {
     let mut d = Draft::new();
