@@ -137,17 +137,30 @@ impl Dim {
             (a, b) if a.is_not_one() || b.is_capped(a) => a.clone(),
             (a, b) if b.is_not_one() || a.is_capped(b) || a.is_part_of(b) => b.clone(),
             (a, b) if b.is_part_of(a) => a.clone(),
-            (a, b) => Dim::binary(DimOp::Broadcast, a, b),
+            (a, b) => {
+                let mut parts = Vec::new();
+                [a, b].iter().for_each(|d| d.parts(&mut parts));
+                if parts.len() > MOST_TERMS { Dim::Unknown } else { Dim::binary(DimOp::Broadcast, a, b) }
+            }
         }
     }
-    /// Whether it is one of those that were broadcast to `other`.
+    /// Whether it is one, or some, of those that were broadcast to `other`.
     fn is_part_of(&self, other: &Dim) -> bool {
-        match other {
-            Dim::Expr(e) => match &**e {
-                Expr::Binary(DimOp::Broadcast, a, b) => [a, b].iter().any(|x| self.same(x) || self.is_part_of(x)),
-                _ => false,
-            },
-            _ => false,
+        let (mut own, mut all) = (Vec::new(), Vec::new());
+        self.parts(&mut own);
+        other.parts(&mut all);
+        own.iter().all(|x| all.iter().any(|y| x.same(y)))
+    }
+    /// What was broadcast to it, which is [`MOST_TERMS`] at most.
+    fn parts<'d>(&'d self, to: &mut Vec<&'d Dim>) {
+        match self {
+            Dim::Expr(e) if matches!(**e, Expr::Binary(DimOp::Broadcast, ..)) => {
+                if let Expr::Binary(_, a, b) = &**e {
+                    a.parts(to);
+                    b.parts(to);
+                }
+            }
+            d => to.push(d),
         }
     }
     /// Whether it is certainly not negative: made of sizes without subtraction.
@@ -410,6 +423,9 @@ mod tests {
         let m = Dim::symbol("m");
         assert_eq!(n.broadcast(&m).to_string(), "broadcast(n, m)");
         assert_eq!(m.broadcast(&n.broadcast(&m)), n.broadcast(&m));
+        assert_eq!(n.broadcast(&m).broadcast(&m.broadcast(&n)), m.broadcast(&n));
+        let many = (0..20).fold(n.clone(), |d, i| d.broadcast(&Dim::symbol(&i.to_string())));
+        assert!(many.to_string().len() < 600, "{many}");
         assert_eq!(n.broadcast(&(m.clone() * Dim::Known(4))).to_string(), "(m*4)");
         assert_eq!(n.broadcast(&m).substitute(&|s| Dim::Known(if s == "n" { 1 } else { 7 })), Dim::Known(7));
         assert_eq!(n.broadcast(&m).substitute(&|s| Dim::Known(if s == "n" { 2 } else { 7 })), Dim::Unknown);
