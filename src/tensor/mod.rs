@@ -21,7 +21,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use storage::Storage;
+use storage::{Late, Storage};
 
 /// Sizes of a tensor's axes, outermost first.
 pub type Dims = smallvec::SmallVec<[usize; 6]>;
@@ -49,17 +49,23 @@ impl Tensor {
     }
     /// Elements of anything, for a kernel to fill. Strings are not allowed.
     pub(crate) fn uninit(dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        Self::uninit_by(Buffer::uninit, dtype, shape)
-    }
-    /// The same in memory of a pile.
-    pub(crate) fn uninit_in(memory: &Pile, dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        Self::uninit_by(|bytes| memory.take(bytes), dtype, shape)
-    }
-    fn uninit_by(take: impl FnOnce(usize) -> Result<Buffer>, dtype: DType, shape: &[usize]) -> Result<Tensor> {
         ensure!(dtype != DType::String, Internal, "strings cannot be uninitialised");
         let n = checked::product(shape)?;
-        let storage = Storage::Owned(take(dtype.byte_len(n)?)?);
+        let storage = Storage::Owned(Buffer::uninit(dtype.byte_len(n)?)?);
         Ok(Tensor { dtype, shape: shape.into(), storage: Arc::new(storage) })
+    }
+    /// Elements that `fill` computes, all of them, when they are first read; the memory is there from the start.
+    pub(crate) fn late<T: Element>(
+        memory: &Pile,
+        shape: &[usize],
+        fill: impl FnOnce(&mut [T]) + Send + 'static,
+    ) -> Result<Tensor> {
+        let n = checked::product(shape)?;
+        let buffer = memory.take(T::DTYPE.byte_len(n)?)?;
+        // SAFETY: the storage calls this once, with its buffer of n elements, before anyone reads it.
+        let fill = move |to: *mut u8| fill(unsafe { std::slice::from_raw_parts_mut(to.cast::<T>(), n) });
+        let storage = Storage::Late(Late::new(buffer, Box::new(fill)));
+        Ok(Tensor { dtype: T::DTYPE, shape: shape.into(), storage: Arc::new(storage) })
     }
     /// A copy of `data` with `shape`; their element counts must agree.
     pub fn from_slice<T: Element>(shape: &[usize], data: &[T]) -> Result<Tensor> {

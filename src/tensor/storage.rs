@@ -7,13 +7,15 @@ use crate::base::pages;
 use crate::error::Result;
 use bytes::Bytes;
 use std::any::Any;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 pub(super) enum Storage {
     /// Memory of our own, from `base::alloc`.
     Owned(Buffer),
     /// Part of a model file.
     File(FilePart),
+    /// Memory of our own whose elements are computed by whoever reads them first.
+    Late(Late),
     /// The caller's memory, borrowed without copying; `_keep` lives as long as anyone may look at it.
     Foreign { ptr: *mut u8, writable: bool, _keep: Option<Box<dyn Any + Send + Sync>> },
     /// String elements, charged like a buffer.
@@ -34,6 +36,31 @@ pub(super) struct FilePart {
     align: usize,
     /// The copy for those who need it aligned.
     settled: OnceLock<Buffer>,
+}
+
+/// Weights that a pass changes are wanted by kernels only, which pack them on all threads, right behind the computing.
+pub(super) struct Late {
+    memory: Buffer,
+    /// Writes all of the memory. Gone, with what it reads, when that is done.
+    fill: Mutex<Option<Fill>>,
+    filled: OnceLock<()>,
+}
+
+/// Writes as many bytes as it was made for to an address.
+pub(super) type Fill = Box<dyn FnOnce(*mut u8) + Send>;
+
+impl Late {
+    pub fn new(memory: Buffer, fill: Fill) -> Late {
+        Late { memory, fill: Mutex::new(Some(fill)), filled: OnceLock::new() }
+    }
+    fn ptr(&self) -> *const u8 {
+        self.filled.get_or_init(|| {
+            if let Some(fill) = self.fill.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                fill(self.memory.ptr());
+            }
+        });
+        self.memory.ptr()
+    }
 }
 
 /// Unaligned parts below this size are copied when they are read: pages of their own cost more.
@@ -58,6 +85,7 @@ impl Storage {
         match self {
             Storage::Owned(b) => b.ptr(),
             Storage::File(f) => f.settled.get().map_or(f.bytes.as_ptr(), |b| b.ptr()),
+            Storage::Late(l) => l.ptr(),
             Storage::Foreign { ptr, .. } => *ptr,
             Storage::Strings(..) => std::ptr::null(),
         }
@@ -66,6 +94,7 @@ impl Storage {
     pub fn identity(&self) -> usize {
         match self {
             Storage::File(f) => f.bytes.as_ptr() as usize,
+            Storage::Late(l) => l.memory.ptr() as usize,
             other => other.ptr() as usize,
         }
     }
@@ -109,4 +138,36 @@ fn copy_of(bytes: &[u8]) -> Result<Buffer> {
     // SAFETY: as many bytes of its own.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), b.ptr(), bytes.len()) };
     Ok(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::alloc::Pile;
+    use crate::tensor::Tensor;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn late_elements_are_computed_once_by_whoever_reads_them() {
+        let (pile, calls) = (Pile::default(), Arc::new(AtomicUsize::new(0)));
+        let late = || {
+            let calls = calls.clone();
+            let fill = move |to: &mut [f32]| {
+                calls.fetch_add(1, Ordering::Relaxed);
+                to.iter_mut().zip(1u8..).for_each(|(t, i)| *t = i.into());
+            };
+            Tensor::late(&pile, &[3], fill).unwrap()
+        };
+        let (read, unread) = (late(), late());
+        assert!(read.identity() != unread.identity() && read.reshaped(&[1, 3]).unwrap().identity() == read.identity());
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| assert_eq!(read.as_slice::<f32>().unwrap(), [1.0, 2.0, 3.0]));
+            }
+        });
+        drop(unread);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        assert_eq!(Arc::strong_count(&calls), 1, "what the computing reads is let go of");
+    }
 }

@@ -2,7 +2,6 @@
 //! multiplied or added.
 
 use crate::base::alloc::Pile;
-use crate::base::parallel;
 use crate::error::Result;
 use crate::ir::{NodeId, ValueId};
 use crate::kernels::gemm::Activation;
@@ -25,23 +24,13 @@ impl Pass for ConvAffine {
         "conv_affine"
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
-        let mut all = Vec::new();
+        let memory = Pile::default();
         for id in cx.order() {
             let Some(conv) = convolution(cx, id) else { continue };
             let (after, before) = (after(cx, &conv), before(cx, &conv));
             if after.is_some() || before.is_some() {
-                all.push(fold(cx, conv, after, before)?);
+                fold(cx, conv, after, before, &memory)?;
             }
-        }
-        // The weights of all convolutions at the end, on all threads.
-        let memory = Pile::default();
-        let weights = parallel::map(cx.threads, all.len(), |i| all[i].weights(&memory).transpose())?;
-        for (folded, weights) in all.iter().zip(weights) {
-            let Some(weights) = weights else { continue };
-            let node = cx.graph().node(folded.conv.id);
-            let (name, op, mut inputs) = (format!("{}.weights", node.name), node.op.clone(), node.inputs.clone());
-            inputs[1] = Some(cx.edit.constant(&name, weights?));
-            cx.edit.replace_op(folded.conv.id, op, inputs);
         }
         Ok(())
     }
@@ -228,23 +217,27 @@ struct Folded {
     last: Option<Affine>,
 }
 
-/// Changes a convolution to one that does what stands around it, but for its weights.
+/// Changes a convolution to one that does what stands around it.
 fn fold(
     cx: &mut PassCtx<'_, '_>,
     conv: Found,
     after: Option<(Affine, ValueId, NodeId)>,
     before: Option<(Affine, ValueId)>,
-) -> Result<Folded> {
+    memory: &Pile,
+) -> Result<()> {
     let (last, later) = after.map(|(a, out, node)| (a, (out, node))).unzip();
     let (first, input) = before.unzip();
     let folded = Folded { conv, first, last };
     let id = folded.conv.id;
     let node = cx.graph().node(id);
-    let (name, op, mut inputs) = (format!("{}.bias", node.name), node.op.clone(), node.inputs.clone());
+    let (name, op, mut inputs) = (node.name.clone(), node.op.clone(), node.inputs.clone());
     let mut gone = vec![Some(folded.conv.input)];
     inputs.resize(inputs.len().max(3), None);
     inputs[0] = Some(input.unwrap_or(folded.conv.input));
-    inputs[2] = Some(cx.edit.constant(&name, folded.bias()?));
+    inputs[2] = Some(cx.edit.constant(&format!("{name}.bias"), folded.bias()?));
+    if let Some(weights) = folded.weights(memory)? {
+        inputs[1] = Some(cx.edit.constant(&format!("{name}.weights"), weights));
+    }
     match later {
         Some((out, user)) => {
             gone.extend(&cx.graph().node(user).inputs);
@@ -256,7 +249,7 @@ fn fold(
         }
     }
     cx.prune(gone);
-    Ok(folded)
+    Ok(())
 }
 
 impl Folded {
@@ -278,18 +271,21 @@ impl Folded {
         let bias: Vec<f32> = bias.iter().map(|&x| x as f32).collect();
         Tensor::from_slice(&[bias.len()], &bias)
     }
-    /// The new weights, if they are others.
-    fn weights(&self, memory: &Pile) -> Result<Option<Tensor>> {
+    /// The new weights, if they are others: computed when a kernel packs them.
+    fn weights(self, memory: &Pile) -> Result<Option<Tensor>> {
         let Folded { conv, first, last } = self;
-        let scales = [first, last].into_iter().flatten().any(Affine::scales);
-        let Some(w) = conv.weights.as_ref().filter(|_| scales) else { return Ok(None) };
-        let own = |i: usize| last.as_ref().map_or(1.0, |a| a.factor[i]);
-        scaled(w, memory, |i| match (first, last) {
-            (_, Some(a)) if conv.transposed => (1.0, &a.factor[conv.group(w, i)]),
-            (Some(b), _) => (own(i), &b.factor[conv.group(w, i)]),
-            (None, _) => (own(i), &[1.0]),
-        })
-        .map(Some)
+        let scales = [&first, &last].into_iter().flatten().any(Affine::scales);
+        let Some(w) = conv.weights.clone().filter(|_| scales) else { return Ok(None) };
+        let shape = w.shape().to_vec();
+        let fill = move |to: &mut [f32]| {
+            let own = |i: usize| last.as_ref().map_or(1.0, |a| a.factor[i]);
+            scale(&w, to, |i| match (&first, &last) {
+                (_, Some(a)) if conv.transposed => (1.0, &a.factor[conv.group(&w, i)]),
+                (Some(b), _) => (own(i), &b.factor[conv.group(&w, i)]),
+                (None, _) => (own(i), &[1.0]),
+            });
+        };
+        Tensor::late(memory, &shape, fill).map(Some)
     }
 }
 
@@ -298,13 +294,11 @@ fn floats(bytes: &[u8]) -> impl Iterator<Item = f64> {
     bytes.as_chunks().0.iter().map(|b| f64::from(f32::from_ne_bytes(*b)))
 }
 
-/// Weights `[first, ...]`, each times two factors: that of its index of the first axis, and one for all or one for each
-/// index of the second axis.
-fn scaled<'f>(w: &Tensor, memory: &Pile, factors: impl Fn(usize) -> (f64, &'f [f64])) -> Result<Tensor> {
-    let mut scaled = Tensor::uninit_in(memory, DType::F32, w.shape())?;
+/// Writes weights `[first, ...]`, each times two factors: that of its index of the first axis, and one for all or one for
+/// each index of the second axis.
+fn scale<'f>(w: &Tensor, to: &mut [f32], factors: impl Fn(usize) -> (f64, &'f [f64])) {
     let row = w.len() / w.shape()[0];
-    let rows = w.bytes().chunks(row * 4).zip(scaled.as_mut_slice::<f32>()?.chunks_mut(row));
-    for (i, (from, to)) in rows.enumerate() {
+    for (i, (from, to)) in w.bytes().chunks(row * 4).zip(to.chunks_mut(row)).enumerate() {
         let (own, others) = factors(i);
         let plane = row / others.len();
         if plane == 1 {
@@ -316,7 +310,6 @@ fn scaled<'f>(w: &Tensor, memory: &Pile, factors: impl Fn(usize) -> (f64, &'f [f
             to.iter_mut().zip(floats(from)).for_each(|(t, w)| *t = (w * f) as f32);
         }
     }
-    Ok(scaled)
 }
 
 /// The sum of the weights of one index of the first axis, each times the shift of its index of the second.
