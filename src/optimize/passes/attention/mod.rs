@@ -202,9 +202,11 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     let found = operands(cx, of, heads, true, &masks)?;
     let [q_at, k_at, _] = &found;
     let (scores, roles) = (four(&scores), if cut.is_some() { ALL } else { first });
-    // A triangle need be neither read nor computed. Rows come after the past.
+    // A triangle need be neither read nor computed, but where all probabilities are shown: there nothing is saved by that, and a
+    // NaN under finite numbers is seen. Rows come after the past.
     let past = k_at.past.map_or(Some(Dim::Known(0)), |(past, _)| cx.dims(past)?.get(2).cloned());
-    let causal = broadcast == Broadcast::Within
+    let causal = b.shown.is_none()
+        && broadcast == Broadcast::Within
         && matches!((&b.masks[..], &past), (&[(m, _)], Some(past)) if mask::is_causal(cx, m, past));
     let scale = b.scale * f64::from(product.alpha) * q_at.scale * k_at.scale;
     let mut op =
