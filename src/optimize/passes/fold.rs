@@ -51,11 +51,9 @@ impl Pass for FoldScales {
             return Ok(());
         }
         let before = std::mem::replace(&mut cx.keep_groups, true);
-        for id in cx.order() {
-            fold(cx, id)?;
-        }
+        let folded = Fold.run(cx);
         cx.keep_groups = before;
-        Ok(())
+        folded
     }
 }
 

@@ -82,16 +82,20 @@ fn floats(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<Vec<f32>> {
     Some(cx.graph().fact(v).constant()?.as_slice::<f32>().ok()?.to_vec())
 }
 
+/// The scale of a channel; one may be for all.
+fn at_channel(scales: &[f32], i: usize) -> f32 {
+    if scales.len() == 1 { scales[0] } else { scales.get(i).copied().unwrap_or(f32::NAN) }
+}
+
 /// The integers of a bias in steps of the product's sums; `Some(None)` without a bias. By convention its scale is the product of the
 /// others'; one of floats is rounded to half such a step, of which a step of the result has hundreds.
 fn bias(cx: &mut PassCtx<'_, '_>, bias: Option<ValueId>, x: &Real, w: &Real) -> Option<Option<ValueId>> {
     let Some(v) = bias else { return Some(None) };
     let (sx, sw) = (floats(cx, x.scale)?, floats(cx, w.scale)?);
-    let at = |s: &[f32], i: usize| if s.len() == 1 { s[0] } else { s.get(i).copied().unwrap_or(f32::NAN) };
     if let Some(numbers) = floats(cx, v).filter(|n| sw.len() == 1 || sw.len() == n.len()) {
         // Sums are of 32 bits.
         let integer = |(i, b): (usize, &f32)| {
-            let y = (b / (sx[0] * at(&sw, i))).round_ties_even();
+            let y = (b / (sx[0] * at_channel(&sw, i))).round_ties_even();
             (y.abs() < (1 << 30) as f32).then_some(y as i32)
         };
         let integers: Vec<i32> = numbers.iter().enumerate().map(integer).collect::<Option<_>>()?;
@@ -106,9 +110,9 @@ fn bias(cx: &mut PassCtx<'_, '_>, bias: Option<ValueId>, x: &Real, w: &Real) -> 
     }
     let sb = floats(cx, b.scale)?;
     let near = |i: usize| {
-        let want = sx[0] * at(&sw, i);
+        let want = sx[0] * at_channel(&sw, i);
         // What the rounding of a product and of a stored scale may differ by.
-        (at(&sb, i) - want).abs() <= 1e-5 * want.abs()
+        (at_channel(&sb, i) - want).abs() <= 1e-5 * want.abs()
     };
     (0..sw.len().max(sb.len())).all(near).then_some(Some(b.q))
 }
@@ -150,7 +154,7 @@ fn normalised(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     let bias = at(2).map_or(Some(vec![0.0; n]), |v| floats(cx, v))?;
     let fits = cx.dims(w.q)?.first()?.size() == Some(n) && bias.len() == n && (scales.len() == 1 || scales.len() == n);
     (fits && zeros && along).then_some(())?;
-    let scale = |(i, f): (usize, &f64)| (f64::from(scales[if scales.len() == 1 { 0 } else { i }]) * f) as f32;
+    let scale = |(i, f): (usize, &f64)| (f64::from(at_channel(&scales, i)) * f) as f32;
     let scales: Vec<f32> = a.factor.iter().enumerate().map(scale).collect();
     let shift = |((b, f), s): ((&f32, &f64), &f64)| (f64::from(*b) * f + s) as f32;
     let bias: Vec<f32> = bias.iter().zip(&a.factor).zip(&a.shift).map(shift).collect();

@@ -95,14 +95,20 @@ fn packed_rows_before_items() {
     assert!(!has(&after, "Transpose") && !has(&after, "Gather"), "{after:#?}");
 }
 
+/// Queries, keys and values of rows that are split into heads, past keys and past values.
+fn rows_and_past(d: &mut Draft) -> [ValueId; 5] {
+    let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &["batch", "seq", ""], &[2, 3, 16]));
+    let [pk, pv] = ["pk", "pv"].map(|n| d.named_input(n, &["batch", "", "past", ""], &[2, 2, 4, 8]));
+    let [q, k, v] = [("q", q), ("k", k), ("v", v)].map(|(n, x)| split_heads(d, n, x, 2));
+    [q, k, v, pk, pv]
+}
+
 /// Past rows by Concat: the operator joins them, unless what a row sees goes by its place, which the past would shift.
 #[test]
 fn a_past_before_the_operator() {
     for causal in [false, true] {
         let mut d = Draft::new();
-        let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &["batch", "seq", ""], &[2, 3, 16]));
-        let [pk, pv] = ["pk", "pv"].map(|n| d.named_input(n, &["batch", "", "past", ""], &[2, 2, 4, 8]));
-        let [q, k, v] = [("q", q), ("k", k), ("v", v)].map(|(n, x)| split_heads(&mut d, n, x, 2));
+        let [q, k, v, pk, pv] = rows_and_past(&mut d);
         let nk = d.op("nk", "Concat", &[pk, k], vec![("axis", Attr::Int(2))]);
         let nv = d.op("nv", "Concat", &[pv, v], vec![("axis", Attr::Int(2))]);
         let attrs = vec![("is_causal", Attr::Int(i64::from(causal)))];
@@ -120,9 +126,7 @@ fn a_past_before_the_operator() {
 fn its_own_past_and_present() {
     for past in [true, false] {
         let mut d = Draft::new();
-        let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &["batch", "seq", ""], &[2, 3, 16]));
-        let [pk, pv] = ["pk", "pv"].map(|n| d.named_input(n, &["batch", "", "past", ""], &[2, 2, 4, 8]));
-        let [q, k, v] = [("q", q), ("k", k), ("v", v)].map(|(n, x)| split_heads(&mut d, n, x, 2));
+        let [q, k, v, pk, pv] = rows_and_past(&mut d);
         let all = [Some(q), Some(k), Some(v), None, Some(pk), Some(pv)];
         let given = if past { &all[..] } else { &all[..3] };
         let made = attention(&mut d, given, 3, vec![("is_causal", Attr::Int(1))]);

@@ -74,29 +74,29 @@ fn matmul_sees_through_reshapes() {
     assert_eq!(after[..3], wanted, "{:?}", report.misses);
     assert_eq!(after[3..], ["y = Reshape(%ma, #b)"]);
 
-    // Rows that are laid together for the product alone.
-    for (own, after) in [
-        (&[2, 3, 6], &["y = MatMul(%x, #w, #c)"][..]),
-        (&[6, 1, 6], &["x.axes = Reshape(%x, #x.axes.shape)", "y = MatMul(%x.axes, #w, #c)"]),
-    ] {
+    // Rows that a view puts into one axis, and another takes apart.
+    let flattened = |own: &[i64]| {
         let mut d = Draft::new();
         let (x, flat) = (d.input("x", &[2, 3, 4]), d.ints("flat", &[-1, 4]));
         let f = d.op("f", "Reshape", &[x, flat], vec![]);
         let m = linear(&mut d, "m", f);
         let own = d.ints("own", own);
         let y = d.op("y", "Reshape", &[m, own], vec![]);
+        (d, m, y)
+    };
+    // Rows that are laid together for the product alone.
+    for (own, after) in [
+        (&[2, 3, 6], &["y = MatMul(%x, #w, #c)"][..]),
+        (&[6, 1, 6], &["x.axes = Reshape(%x, #x.axes.shape)", "y = MatMul(%x.axes, #w, #c)"]),
+    ] {
+        let (d, _, y) = flattened(own);
         let (before, left, _) = d.check("matmul_epilogue", vec![y]);
         assert_eq!(before.len(), 3);
         assert_eq!(left, after);
     }
     // The view cuts the columns up; others read the rows as one axis.
     for (own, read) in [(&[2, 9, 2], false), (&[2, 3, 6], true)] {
-        let mut d = Draft::new();
-        let (x, flat) = (d.input("x", &[2, 3, 4]), d.ints("flat", &[-1, 4]));
-        let f = d.op("f", "Reshape", &[x, flat], vec![]);
-        let m = linear(&mut d, "m", f);
-        let own = d.ints("own", own);
-        let y = d.op("y", "Reshape", &[m, own], vec![]);
+        let (d, m, y) = flattened(own);
         let (before, after, _) = d.check("matmul_epilogue", if read { vec![y, m] } else { vec![y] });
         assert_eq!(before, after);
     }

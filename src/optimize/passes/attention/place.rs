@@ -135,14 +135,12 @@ pub fn place(
     let gone = cx.graph().node(id).inputs.clone();
     let values = cx.edit.node(&name, op, inputs, outputs)?;
     let Some((attention, _)) = cx.graph().value(values[0]).producer else { return Err(Stop::No) };
-    let seen = match rank_of(cx.graph().fact(values[0])) == rank_of(cx.graph().fact(result)) {
-        true => Some((attention, 0)),
-        false => match view_of(cx, cx.graph().fact(values[0]), result) {
-            Some(axes) => axes.of_value(cx, values[0]).map(|v| cx.graph().value(v).producer)?,
-            None => None,
-        },
-    };
-    let Some((maker, _)) = seen else { return Err(Stop::No) };
+    let mut made = values[0];
+    if rank_of(cx.graph().fact(made)) != rank_of(cx.graph().fact(result)) {
+        let Some(axes) = view_of(cx, cx.graph().fact(made), result) else { return Err(Stop::No) };
+        made = axes.of_value(cx, made)?;
+    }
+    let Some((maker, _)) = cx.graph().value(made).producer else { return Err(Stop::No) };
     cx.edit.move_output(maker, 0, result);
     for (v, made) in others.into_iter().zip(&values[1..]) {
         let Some(v) = v else {

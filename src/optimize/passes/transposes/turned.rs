@@ -277,21 +277,22 @@ fn view(cx: &PassCtx<'_, '_>, node: &Node, order: &[usize]) -> Option<Turned> {
     // One of them may go by another name: it has what the others leave.
     let renamed = from_kept.iter().zip(to_kept).filter(|(a, b)| !a.same(b)).count();
     (renamed <= 1 && Dim::product(from_rest).same(&Dim::product(to_rest))).then_some(())?;
-    let turn =
-        |d: &[Dim]| -> Option<Vec<Dim>> { Some(of_rank(order, d.len())?.iter().map(|&b| d[b].clone()).collect()) };
-    let shape = shape_of(turn(to)?.iter(), &turn(from)?)?;
+    let shape = shape_of(turn(to, order)?.iter(), &turn(from, order)?)?;
     Turned::with(node, Reshape { allow_zero: false }, vec![0]).ints(1, &shape)
+}
+
+/// Axes in another order; those behind it stay.
+fn turn<T: Clone>(axes: &[T], order: &[usize]) -> Option<Vec<T>> {
+    Some(of_rank(order, axes.len())?.into_iter().map(|b| axes[b].clone()).collect())
 }
 
 /// Attention that reads its operands where they lie, and writes its result as it is wanted.
 fn attention(node: &Node, a: &Attention, order: &[usize]) -> Option<Turned> {
     let views = a.views.as_ref().filter(|_| node.outputs.iter().skip(1).all(Option::is_none))?;
-    fn turn<T: Clone>(axes: &[T], order: &[usize]) -> Option<Vec<T>> {
-        // The last axis stays.
-        let back = of_rank(order, axes.len()).filter(|_| order.len() < axes.len())?;
-        Some(back.iter().map(|&b| axes[b].clone()).collect())
-    }
     let [q, k, v] = &views.operands;
+    // The last axis stays.
+    let stays = [q.len(), k.len(), v.len(), views.result.len()].iter().all(|&rank| order.len() < rank);
+    stays.then_some(())?;
     let operands = [turn(q, order)?, turn(k, order)?, turn(v, order)?];
     let views = Views { operands, result: turn(&views.result, order)? };
     Some(Turned::with(node, Attention { views: Some(Arc::new(views)), ..a.clone() }, vec![0, 1, 2]))
