@@ -3,6 +3,7 @@
 use super::DType;
 use crate::base::alloc::Buffer;
 use crate::base::budget::Charge;
+use crate::base::fpmode::FpMode;
 use crate::base::pages;
 use crate::error::Result;
 use bytes::Bytes;
@@ -55,6 +56,8 @@ impl Late {
     }
     fn ptr(&self) -> *const u8 {
         self.filled.get_or_init(|| {
+            // They belong to the model, as what is folded at load: a run's way with denormals is none of theirs.
+            let _mode = FpMode::enter(false);
             if let Some(fill) = self.fill.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 fill(self.memory.ptr());
             }
@@ -143,7 +146,9 @@ fn copy_of(bytes: &[u8]) -> Result<Buffer> {
 #[cfg(test)]
 mod tests {
     use crate::base::alloc::Pile;
+    use crate::base::fpmode::FpMode;
     use crate::tensor::Tensor;
+    use std::hint::black_box;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -169,5 +174,17 @@ mod tests {
         drop(unread);
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         assert_eq!(Arc::strong_count(&calls), 1, "what the computing reads is let go of");
+    }
+
+    #[test]
+    fn late_elements_keep_denormals_whoever_reads_them() {
+        // Half of the smallest normal number.
+        let fill = |to: &mut [f32]| to[0] = black_box(f32::MIN_POSITIVE) * 0.5;
+        let late = Tensor::late(&Pile::default(), &[1], fill).unwrap();
+        let read = {
+            let _flush = FpMode::enter(true);
+            late.as_slice::<f32>().unwrap()[0].to_bits()
+        };
+        assert_eq!(read, (f32::MIN_POSITIVE * 0.5).to_bits());
     }
 }

@@ -1,6 +1,8 @@
 //! Convolutions and what they take in.
 
 use super::*;
+use crate::tiny::Tiny;
+use ortx::{Environment, ModelSource, RunOptions, Session, SessionOptions};
 
 /// A 3x3 convolution from 4 to `out` channels that keeps the size.
 pub(super) fn conv(d: &mut Draft, name: &str, x: ValueId, out: usize) -> ValueId {
@@ -302,4 +304,30 @@ fn pools_pad_by_themselves() {
     let (before, after, report) = d.check("window_pad", vec![y]);
     assert_eq!(before, after);
     assert!(report.misses[0].contains("counts its own border"), "{:?}", report.misses);
+}
+
+/// Weights that are computed late belong to the model, as folded ones do, whatever a run does with denormals.
+#[test]
+fn weights_are_scaled_the_same_where_denormals_are_flushed() {
+    // Of the weights each is denormal, their products are not.
+    let tiny = |factors: &[i64]| {
+        let x = Tiny::new("g").input("x", 1, &["1", "1", "4", "4"]).output("y");
+        x.constant("w", &[3, 1, 1, 1], &[1e-40, 2e-40, -3e-40]).constant("f", factors, &[1e30; 3])
+    };
+    let late = tiny(&[3, 1, 1]).node("Conv", &["x", "w"], &["c"]).node("Mul", &["c", "f"], &["y"]);
+    let folded = tiny(&[3, 1, 1, 1]).node("Mul", &["w", "f"], &["v"]).node("Conv", &["x", "v"], &["y"]);
+    let x = random(DType::F32, &[1, 1, 4, 4], 1.0, 2.0, 3).unwrap();
+    let run = |model: &Tiny, flush_denormals: bool| {
+        let options = SessionOptions { flush_denormals, ..SessionOptions::default() };
+        let s = Session::new(&Environment::new(), ModelSource::Bytes(model.clone().bytes().into(), None), &options)
+            .unwrap();
+        let mut out = [None];
+        s.run_values(&[Value::Tensor(x.clone())], &mut out, &RunOptions::default()).unwrap();
+        out[0].take().unwrap().as_tensor().unwrap().as_slice::<f32>().unwrap().to_vec()
+    };
+    let want = run(&folded, false);
+    assert!(want.iter().all(|y| y.abs() > 1e-11), "{want:?}");
+    for (model, flush) in [(&folded, true), (&late, false), (&late, true)] {
+        assert_eq!(run(model, flush), want, "flush {flush}");
+    }
 }
