@@ -7,9 +7,11 @@ use crate::ui::{self, DIM, NAME, TITLE, Table};
 use anstyle::Style;
 use ortx::backend::Layout;
 use ortx::base::parallel::Serial;
+use ortx::ir::NodeId;
 use ortx::plan::{Cost, Item, Program, Segment, Slot, SlotKind};
 use ortx::{RunOptions, Session};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// The plan for people and for machines.
@@ -40,7 +42,29 @@ pub fn show(session: &Session, args: &InputArgs) -> Result<(String, Value)> {
             format_args!("\nwhat follows could not be planned, as the made-up inputs do not run: {e}\n"),
         );
     }
-    Ok((human, json!({ "segments": list })))
+    let without = without_step(program, &segments);
+    if !without.is_empty() {
+        let counts: Vec<String> = without.iter().map(|(op, n)| format!("{n} {op}")).collect();
+        let counts = counts.join(", ");
+        human +=
+            &ui::paint(DIM, format_args!("\nwithout a step (planning computes them, or nothing moves): {counts}\n"));
+    }
+    Ok((human, json!({ "segments": list, "without_step": without })))
+}
+
+/// How many nodes of each operator have no step: what hangs on sizes alone is computed by planning, views move nothing.
+fn without_step<'a>(program: &'a Program, segments: &[Arc<Segment>]) -> BTreeMap<&'a str, usize> {
+    let node = |i: &Item| match i {
+        Item::Step(s) => Some(s.node),
+        Item::Eager(d) | Item::Control(d) => Some(d.node),
+        Item::CopyIn { .. } | Item::CopyOut { .. } => None,
+    };
+    let with: HashSet<NodeId> = segments.iter().flat_map(|s| s.items.iter().filter_map(node)).collect();
+    let mut counts = BTreeMap::new();
+    for id in program.graph().order().iter().filter(|id| !with.contains(id)) {
+        *counts.entry(program.graph().node(*id).op.name()).or_insert(0) += 1;
+    }
+    counts
 }
 
 fn layout(l: Layout) -> String {
