@@ -73,8 +73,8 @@ pub enum Work {
     },
     /// Lines brought to mean 0 and variance 1: x, scale, shift, y.
     Normalise(Normalise),
-    /// Planes resized from rows and columns: x, y.
-    Resize(usize, [usize; 2], Taps, Taps),
+    /// Planes, and numbers a place, resized from rows and columns: x, y.
+    Resize([usize; 2], [usize; 2], Taps, Taps),
 }
 
 /// An operand of a [`Stage`].
@@ -168,7 +168,7 @@ impl Work {
                 shape::gather_checked(device, *size, *dims, *count, *index_size)?
             }
             Work::Normalise(n) => norm::normalise(device, n)?,
-            Work::Resize(planes, input, rows, columns) => resample::resize(device, *planes, *input, rows, columns)?,
+            Work::Resize(outer, input, rows, columns) => resample::resize(device, *outer, *input, rows, columns)?,
         };
         Ok(Calls { calls: one.into_iter().collect(), scratch: 0 })
     }

@@ -26,19 +26,25 @@ impl Taps {
     }
 }
 
-/// Resizes dense planes from `input` rows and columns. Both dimensions need the same number of taps; a single tap's weight
-/// counts as 1. Places: x, y.
-pub fn resize(device: &Device, planes: usize, input: [usize; 2], rows: &Taps, columns: &Taps) -> Result<Option<Call>> {
+/// Resizes dense planes from `input` rows and columns, of `depth` numbers a place. Both dimensions need the same number of taps;
+/// a single tap's weight counts as 1. Places: x, y.
+pub fn resize(
+    device: &Device,
+    [planes, depth]: [usize; 2],
+    input: [usize; 2],
+    rows: &Taps,
+    columns: &Taps,
+) -> Result<Option<Call>> {
     let taps = rows.taps;
     ensure!(taps > 0 && columns.taps == taps, Internal, "a resize with {taps} and {} taps", columns.taps);
     let inside = |t: &Taps, n| t.index.iter().all(|i| *i < n) && t.weight.len() == t.index.len();
     ensure!(inside(rows, input[0]) && inside(columns, input[1]), Internal, "a resize from outside its input");
     let output = [rows.outputs(), columns.outputs()];
-    if product(&[planes, output[0], output[1]])? == 0 {
+    if product(&[planes, output[0], output[1], depth])? == 0 {
         return Ok(None);
     }
-    int(product(&input)?)?;
-    int(product(&output)?)?;
+    int(product(&[input[0], input[1], depth])?)?;
+    int(product(&[output[0], output[1], depth])?)?;
     let index = rows.index.iter().chain(&columns.index).map(|i| int(*i)).collect::<Result<Vec<_>>>()?;
     let weight: Vec<i32> = rows.weight.iter().chain(&columns.weight).map(|w| w.to_bits().cast_signed()).collect();
     let mut slots = vec![Slot::Tensor(0, 4), Slot::Tensor(1, 4)];
@@ -46,7 +52,7 @@ pub fn resize(device: &Device, planes: usize, input: [usize; 2], rows: &Taps, co
     ints(&mut slots, &input)?;
     ints(&mut slots, &output)?;
     let kernel = device.kernel(SOURCE, &format!("-DTAPS={taps}"), "resize")?;
-    Ok(Some(Call::new(kernel, slots, [output[0], planes, 1], None)))
+    Ok(Some(Call::new(kernel, slots, [output[0], planes, depth], None)))
 }
 
 /// Makes the calls of a transposed convolution, w as input channel, output channel of the group, row, column; the output at
@@ -105,8 +111,8 @@ mod tests {
         let Some(device) = device() else { return };
         let (planes, input, output) = (3, [5usize, 7usize], [8usize, 6usize]);
         let mut rng = Rng(21);
-        let x = rng.floats(planes * 35);
-        for taps in [1, 2, 4] {
+        for (taps, depth) in [(1, 1), (1, 3), (2, 1), (2, 5), (4, 1)] {
+            let x = rng.floats(planes * 35 * depth);
             let mut make = |n: usize, out: usize| Taps {
                 taps,
                 index: (0..out * taps).map(|i| i * 3 % n).collect(),
@@ -114,19 +120,20 @@ mod tests {
             };
             let (rows, columns) = (make(input[0], output[0]), make(input[1], output[1]));
             let mut want = Vec::new();
-            for (p, oy, ox) in (0..planes).flat_map(|p| (0..8).flat_map(move |y| (0..6).map(move |x| (p, y, x)))) {
+            for i in 0..planes * 48 * depth {
+                let (p, oy, ox, k) = (i / depth / 48, i / depth / 6 % 8, i / depth % 6, i % depth);
                 let mut sum = 0.0;
                 for (a, b) in (0..taps).flat_map(|a| (0..taps).map(move |b| (a, b))) {
                     let (r, c) = (oy * taps + a, ox * taps + b);
-                    let v = x[(p * 5 + rows.index[r]) * 7 + columns.index[c]];
+                    let v = x[((p * 5 + rows.index[r]) * 7 + columns.index[c]) * depth + k];
                     sum += rows.weight[r] * columns.weight[c] * v;
                 }
                 want.push(sum);
             }
-            let call = resize(device, planes, input, &rows, &columns).unwrap().unwrap();
+            let call = resize(device, [planes, depth], input, &rows, &columns).unwrap().unwrap();
             let got = run(device, &[&call], &[&x], &[want.len()]).remove(0);
             // Sums of 16 products of numbers of size 1.
-            assert_close(&got, &want, 2e-6, &format!("{taps} taps"));
+            assert_close(&got, &want, 2e-6, &format!("{taps} taps, {depth} numbers a place"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Resizing on OpenCL devices: the last two axes of f32, or of one.
+//! Resizing on OpenCL devices: two neighbouring axes of f32, or one.
 
 use super::Resize;
 use super::bind::axes;
@@ -27,18 +27,24 @@ fn resize(op: &Resize, node: &NodeView<'_>) -> Result<Recipe> {
     if all.len() == 1 {
         all.insert(0, Axis { input: 1, output: 1, scale: 1.0, roi: (0.0, 1.0) });
     }
+    let kept = |a: &Axis| a.input == a.output && a.scale == 1.0;
+    let mut depth = 1;
+    while all.len() > 2
+        && let Some(last) = all.pop_if(|a| kept(a))
+    {
+        depth = product(&[depth, last.input])?;
+    }
     let Some(([planes @ .., rows], columns)) = all.split_last().map(|(c, r)| (r, c)) else {
         return Err(err!(Unsupported, "a resize of a number on OpenCL"));
     };
-    let kept = planes.iter().all(|a| a.input == a.output && a.scale == 1.0);
-    ensure!(kept, Unsupported, "a resize of more than the last two axes on OpenCL");
+    ensure!(planes.iter().all(kept), Unsupported, "a resize of more than two neighbouring axes on OpenCL");
     let count = product(&planes.iter().map(|a| a.input).collect::<Vec<_>>())?;
     let input = [rows.input, columns.input];
     let [mut rows, mut columns] = [taps(op, rows)?, taps(op, columns)?];
     let most = rows.taps.max(columns.taps);
     rows = widened(rows, most);
     columns = widened(columns, most);
-    Ok(Recipe::one(Work::Resize(count, input, rows, columns), [Arg::Input(0), Arg::Output(0)]))
+    Ok(Recipe::one(Work::Resize([count, depth], input, rows, columns), [Arg::Input(0), Arg::Output(0)]))
 }
 
 /// Where the places of an axis come from.

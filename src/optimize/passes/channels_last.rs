@@ -70,14 +70,15 @@ fn plan(cx: &PassCtx<'_, '_>, id: NodeId, turned: &Turned) -> Option<Plan> {
     if let Some(conv) = cx.op::<IntConvolution>(id) {
         let mut images = Vec::new();
         // An image of NCHW is turned by the convolution itself; a residual lies as the result does.
-        if known(first) {
+        let turn = known(first) && !conv.last[0];
+        if turn {
             images.push(0);
         }
         if let (true, Some(Some(v))) = (conv.residual, node.inputs.get(9)) {
             known(*v).then(|| images.push(9))?;
         }
         let fits = conv.quantised && !conv.last[1] && image(cx, first).is_some();
-        let op = IntConvolution { last: [known(first), true], ..conv.clone() };
+        let op = IntConvolution { last: [turn || conv.last[0], true], ..conv.clone() };
         return fits.then(|| Plan { op: Arc::new(op), inputs: node.inputs.clone(), images });
     }
     if let Some(p) = cx.op::<Pointwise>(id) {

@@ -433,6 +433,53 @@ fn images_come_with_their_channels_last() {
     }
 }
 
+/// A convolution of integers reads an image whose channels come last as it is: what is done before may be done to that.
+#[test]
+fn what_comes_before_an_integer_convolution_keeps_channels_last() {
+    for (perm, quantised) in [([0, 3, 1, 2], true), ([0, 3, 2, 1], true), ([0, 3, 1, 2], false)] {
+        let mut d = Draft::new();
+        let x = d.input("x", &[2, 6, 5, 4]);
+        let t = d.op("t", "Transpose", &[x], vec![("perm", ints(&perm))]);
+        let empty = d.constant("empty", &[0], 0.0, 1.0);
+        let scales = d.b.constant("scales", Tensor::from_slice(&[4], &[1.0f32, 1.0, 2.0, 1.5]).unwrap());
+        let t = d.op("u", "Resize", &[t, empty, scales], vec![("mode", Attr::String(b"linear".to_vec()))]);
+        let y = match quantised {
+            true => {
+                let q = d.quantise("q", t, 0.02, 120);
+                layer(&mut d, "a", q, (4, 16, 1))
+            }
+            false => conv(&mut d, "y", t, 3),
+        };
+        // Another order of the sums in the resized numbers may cost a step of the integers.
+        let (before, after, _) = d.check_within(1.0, "transposes", vec![y]);
+        match (perm, quantised) {
+            ([0, 3, 1, 2], true) => {
+                let ops: Vec<&str> = after.iter().map(|l| l.split([' ', '(']).nth(2).unwrap()).collect();
+                assert_eq!(ops, ["Resize", "QuantizeLinear", "QLinearConv"], "{after:?}");
+            }
+            // Another order; a convolution of floats, and more numbers to be moved behind the Resize than before it.
+            _ => assert_eq!(before, after),
+        }
+    }
+}
+
+/// One whose input has its channels last already turns its result only.
+#[test]
+fn a_convolution_that_reads_channels_last_writes_them_so() {
+    let mut d = Draft::new();
+    let x = d.input("x", &[2, 5, 6, 4]);
+    let q = d.quantise("q", x, 0.02, 120);
+    let (s, z) = (d.scalar("s", 0.3), d.zero("z", 120));
+    let w = d.b.constant("w", random(DType::I8, &[16, 4, 1, 1], -127.0, 127.0, 4).unwrap());
+    let (window, last) = (Window::over(&[1, 1]), [true, false]);
+    let op = IntConvolution { window, groups: 1, quantised: true, last, residual: false, relu: false };
+    let inputs = [Some(q), Some(s), Some(z), Some(w), Some(s), None, Some(s), Some(z)].into();
+    let y = d.b.node("y", Arc::new(op), inputs, &[Some("y")]).unwrap()[0].unwrap();
+    let (_, after, report) = d.check_within(0.0, "channels_last", vec![y]);
+    assert_eq!((after.len(), report.fired), (3, 1), "{after:?}");
+    assert!(after[1].starts_with("y/nhwc = QLinearConv(%q,") && after[2] == "y = Transpose(%y/nhwc)", "{after:?}");
+}
+
 #[test]
 fn a_residual_is_turned_with_the_image() {
     for turned in [true, false] {

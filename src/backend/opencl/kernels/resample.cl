@@ -5,24 +5,25 @@
 __kernel void resize(__global const float *restrict x, const long x_off, __global float *y, const long y_off,
                      __global const int *restrict index, __global const float *restrict weight, const int in_h,
                      const int in_w, const int out_h, const int out_w) {
-    const int oy = get_global_id(0), plane = get_global_id(1);
-    x += x_off + (long)plane * in_h * in_w;
-    y += y_off + ((long)plane * out_h + oy) * out_w;
+    const int oy = get_global_id(0), plane = get_global_id(1), depth = get_global_size(2);
+    x += x_off + (long)plane * in_h * in_w * depth + get_global_id(2);
+    y += y_off + ((long)plane * out_h + oy) * out_w * depth + get_global_id(2);
     __global const int *columns = index + out_h * TAPS;
 #if TAPS == 1
-    __global const float *row = x + (long)index[oy] * in_w;
-    for (int i = 0; i < out_w; ++i) y[i] = row[columns[i]];
+    __global const float *row = x + (long)index[oy] * in_w * depth;
+    for (int i = 0; i < out_w; ++i) y[(long)i * depth] = row[(long)columns[i] * depth];
 #else
     __global const float *column_weights = weight + out_h * TAPS;
     for (int i = 0; i < out_w; ++i) {
         float sum = 0.0f;
         for (int a = 0; a < TAPS; ++a) {
-            __global const float *row = x + (long)index[oy * TAPS + a] * in_w;
+            __global const float *row = x + (long)index[oy * TAPS + a] * in_w * depth;
             float line = 0.0f;
-            for (int b = 0; b < TAPS; ++b) line = MAD(column_weights[i * TAPS + b], row[columns[i * TAPS + b]], line);
+            for (int b = 0; b < TAPS; ++b)
+                line = MAD(column_weights[i * TAPS + b], row[(long)columns[i * TAPS + b] * depth], line);
             sum = MAD(weight[oy * TAPS + a], line, sum);
         }
-        y[i] = sum;
+        y[(long)i * depth] = sum;
     }
 #endif
 }

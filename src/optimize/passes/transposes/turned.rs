@@ -10,7 +10,7 @@ use crate::ops::linear::MatMul;
 use crate::ops::movement::{Concat, Gather, Pad, Slice, Split, Tile, Transpose};
 use crate::ops::norm::{ChannelLayerNorm, LayerNormalization};
 use crate::ops::pointwise::{Binary, Clip, Pointwise, Unary, Variadic, Where};
-use crate::ops::quant::{Dequantize, Quantize};
+use crate::ops::quant::{Dequantize, IntConvolution, Quantize};
 use crate::ops::reduce::{Arg, Reduce};
 use crate::ops::resize::Resize;
 use crate::ops::shape::{Flatten, Reshape, Squeeze, Unsqueeze};
@@ -165,9 +165,9 @@ fn node(cx: &PassCtx<'_, '_>, node: &Node, order: &[usize]) -> Option<Turned> {
         return Some(Turned { outputs, ..Turned::with(node, Arg { axis: moved, ..a.clone() }, vec![0]) });
     }
     if let Some(r) = op.downcast::<Resize>() {
-        // Rows that are resized lie together where channels come second.
+        // Rows that are resized, or the channels of a place, lie together.
         let region = at(1).is_none_or(|v| cx.graph().fact(v).as_tensor().is_some_and(|t| t.count().known() == Some(0)));
-        (region && channels_second(back)).then_some(())?;
+        (region && (channels_second(back) || channels_last(back))).then_some(())?;
         if let Some(axes) = &r.axes {
             let axes = axes.iter().map(|&a| axis(a)).collect::<Option<_>>()?;
             return Some(Turned::with(node, Resize { axes: Some(axes), ..r.clone() }, vec![0]));
@@ -186,6 +186,12 @@ fn node(cx: &PassCtx<'_, '_>, node: &Node, order: &[usize]) -> Option<Turned> {
             }
         }
         return Some(t);
+    }
+    if let Some(c) = op.downcast::<IntConvolution>() {
+        // It reads an image either way; the pass `channels_last` sees to what it writes.
+        let reads = !c.last[0] && channels_last(back);
+        let op = IntConvolution { last: [true, c.last[1]], ..c.clone() };
+        return reads.then(|| Turned { outputs: false, ..Turned::with(node, op, vec![0]) });
     }
     if let Some(l) = op.downcast::<LayerNormalization>() {
         let alone = node.outputs.iter().skip(1).all(Option::is_none);
@@ -213,6 +219,12 @@ fn permuted<T: Element>(list: &[T], back: &[usize]) -> Option<Tensor> {
 fn channels_second(back: &[usize]) -> bool {
     let rank = back.len();
     rank >= 4 && back.iter().copied().eq([0, rank - 1].into_iter().chain(1..rank - 1))
+}
+
+/// Whether the order brings the second axis to the end.
+fn channels_last(back: &[usize]) -> bool {
+    let rank = back.len();
+    rank >= 3 && back.iter().copied().eq([0].into_iter().chain(2..rank).chain([1]))
 }
 
 fn is_elementwise(op: &dyn Op) -> bool {
