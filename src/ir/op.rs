@@ -76,7 +76,7 @@ pub enum Alias {
     None,
     /// Output 0 is input 0's bytes under another shape: no work at all.
     View,
-    /// Output 0 may overwrite any of these inputs, if it has the same byte size: each element is read before the
+    /// Output 0 may overwrite any of these inputs, if it has as many elements of as many bits: each element is read before the
     /// element at the same place is written.
     InPlace(&'static [usize]),
     /// The outputs are parts of input 0, as [`Op::part`] says.

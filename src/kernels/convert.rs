@@ -5,7 +5,8 @@ use super::isa::Isa;
 use super::simd::{F32, I32, Kernel, dispatch};
 use half::{bf16, f16};
 
-/// Reads `count` elements of type `elem`, `stride` elements apart, as f32. Bool and bytes become their number.
+/// Reads `count` elements of type `elem`, `stride` elements apart, as f32. Bool and integers become their number, or
+/// the nearest to it.
 /// # Safety
 /// Source and target are valid for that, and do not overlap.
 pub unsafe fn load_strided(isa: Isa, elem: Elem, from: *const u8, stride: isize, to: *mut f32, count: usize) {
@@ -25,6 +26,8 @@ pub unsafe fn load_strided(isa: Isa, elem: Elem, from: *const u8, stride: isize,
                 Elem::F16 => (*from.cast::<f16>().offset(at)).widen(),
                 Elem::Bf16 => (*from.cast::<bf16>().offset(at)).widen(),
                 Elem::I8 => f32::from(*from.cast::<i8>().offset(at)),
+                Elem::I32 => *from.cast::<i32>().offset(at) as f32,
+                Elem::I64 => *from.cast::<i64>().offset(at) as f32,
                 _ => f32::from(*from.offset(at)),
             };
             *to.offset(i) = x;
@@ -113,6 +116,16 @@ impl Kernel for Load {
                         *self.to.add(i) = if signed { f32::from(x) } else { f32::from(x as u8) };
                     }
                 }
+                Elem::I32 => {
+                    for i in 0..self.count {
+                        *self.to.add(i) = *self.from.cast::<i32>().add(i) as f32;
+                    }
+                }
+                Elem::I64 => {
+                    for i in 0..self.count {
+                        *self.to.add(i) = *self.from.cast::<i64>().add(i) as f32;
+                    }
+                }
                 _ => {
                     for i in 0..self.count {
                         *self.to.add(i) = f32::from(*self.from.add(i));
@@ -191,6 +204,26 @@ fn bf16_bits(x: f32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn integers_become_the_nearest_number() {
+        let wide: Vec<i64> =
+            (0..40).map(|i| (i - 20) * ((1 << 24) + 1) * (1 << (i / 2))).chain([i64::MAX, i64::MIN]).collect();
+        let narrow: Vec<i32> = (0..40).map(|i| (i - 20) * ((1 << 24) + 1)).chain([i32::MAX, i32::MIN]).collect();
+        let want = [wide.iter().map(|&x| x as f32).collect::<Vec<_>>(), narrow.iter().map(|&x| x as f32).collect()];
+        for isa in Isa::detect().levels() {
+            for stride in [1usize, 2] {
+                let sources = [(Elem::I64, wide.as_ptr().cast::<u8>()), (Elem::I32, narrow.as_ptr().cast())];
+                for ((elem, from), want) in sources.into_iter().zip(&want) {
+                    let want: Vec<f32> = want.iter().step_by(stride).copied().collect();
+                    let mut got = vec![0.0; want.len()];
+                    // SAFETY: as many numbers as every `stride`th of the source.
+                    unsafe { load_strided(isa, elem, from, stride as isize, got.as_mut_ptr(), got.len()) };
+                    assert_eq!(want, got, "{elem:?} {stride}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn bytes_are_rounded_and_stop_at_their_bounds() {

@@ -270,6 +270,8 @@ pub fn share_in_place(items: &[Item], slots: &mut [Slot], lives: &[Life]) {
             matches!(root.kind, SlotKind::Arena(_))
                 && at.root != to.root
                 && own.bytes == o.bytes
+                // Wider elements of a smaller input, which is broadcast, may have as many bytes.
+                && own.dtype.bits() == o.dtype.bits()
                 && own.space == o.space
                 && own.layout == o.layout
                 // The memory that is left must not be kept longer for it.

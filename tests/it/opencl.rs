@@ -4,11 +4,13 @@ use crate::{models, values};
 use ortx::backend::Backend;
 use ortx::backend::cpu::CpuBackend;
 use ortx::base::parallel::Serial;
-use ortx::ir::Fact;
 use ortx::ir::build::GraphBuilder;
+use ortx::ir::{Fact, Graph};
 use ortx::kernels::gemm::Activation;
 use ortx::kernels::isa::Isa;
+use ortx::kernels::pointwise::{ProgramBuilder, UnaryOp};
 use ortx::ops::linear::MatMul;
+use ortx::ops::pointwise::Pointwise;
 use ortx::plan::{Program, RunCtx, Target, Timing};
 use ortx::session::{Environment, ModelSource, RunOptions, Session, SessionOptions};
 use ortx::{DType, Tensor, Value, ops};
@@ -171,6 +173,40 @@ fn silero_vad_keeps_its_convolutions_on_the_device() {
 }
 
 /// A product with each activation that an epilogue knows, on both.
+/// What a graph of one input makes of it on the processor, and on the device alone.
+fn both(graph: Graph, x: Tensor) -> (Vec<f32>, Vec<f32>) {
+    let graph = Arc::new(graph);
+    let run = |devices: Vec<Arc<dyn Backend>>| {
+        let cpu = Target::cpu(Arc::new(CpuBackend::new(Isa::detect(), ops::cpu_bindings())));
+        let required = !devices.is_empty();
+        let program = Program::new(graph.clone(), Arc::new(Target { devices, required, ..cpu })).unwrap();
+        let mut out = [None];
+        let cx = RunCtx { pool: &Serial, stop: Default::default(), profile: None };
+        program.run(&cx, &[Value::Tensor(x.clone())], &mut out).expect("a run");
+        out[0].take().unwrap().as_tensor().unwrap().as_slice::<f32>().unwrap().to_vec()
+    };
+    (run(Vec::new()), run(vec![Environment::new().device("opencl:0").expect("opening the device")]))
+}
+
+#[test]
+fn programs_read_integers() {
+    if !has_device() {
+        return;
+    }
+    for dtype in [DType::Bool, DType::U8, DType::I8, DType::I32, DType::I64] {
+        let mut p = ProgramBuilder::new(1);
+        let x = p.load(0);
+        let y = p.unary(UnaryOp::Neg, x);
+        let op = Pointwise { program: p.finish(&[y]).unwrap(), dtypes: vec![DType::F32] };
+        let mut b = GraphBuilder::new("program");
+        let x = b.input("x", Fact::sized(dtype, &[3, 17]));
+        let y = b.node("y", Arc::new(op), vec![Some(x)], &[Some("y")]).unwrap()[0].unwrap();
+        let x = ops::case::random(dtype, &[3, 17], 0.0, 100.0, 5).unwrap();
+        let (want, got) = both(b.finish(vec![y]).unwrap(), x);
+        assert!(want == got && want.iter().any(|&x| x < 0.0), "{dtype}: {want:?} {got:?}");
+    }
+}
+
 #[test]
 fn products_and_convolutions_apply_every_activation() {
     if !has_device() {
@@ -191,7 +227,6 @@ fn products_and_convolutions_apply_every_activation() {
         Activation::Elu { alpha: 0.7 },
         Activation::Mish,
     ];
-    let device = Environment::new().device("opencl:0").expect("opening the device");
     let constant = |shape: &[usize], seed| {
         let t = random(shape, seed);
         let centred: Vec<f32> = t.as_slice::<f32>().unwrap().iter().map(|x| 2.0 * x - 1.0).collect();
@@ -203,17 +238,7 @@ fn products_and_convolutions_apply_every_activation() {
         let (w, c) = (b.constant("w", constant(&[12, 9], 1)), b.constant("c", constant(&[9], 2)));
         let product = Arc::new(MatMul { activation, ..MatMul::default() });
         let y = b.node("product", product, vec![Some(x), Some(w), Some(c)], &[Some("y")]).unwrap()[0].unwrap();
-        let graph = Arc::new(b.finish(vec![y]).unwrap());
-        let run = |devices: Vec<Arc<dyn Backend>>| {
-            let cpu = Target::cpu(Arc::new(CpuBackend::new(Isa::detect(), ops::cpu_bindings())));
-            let required = !devices.is_empty();
-            let program = Program::new(graph.clone(), Arc::new(Target { devices, required, ..cpu })).unwrap();
-            let mut out = [None];
-            let cx = RunCtx { pool: &Serial, stop: Default::default(), profile: None };
-            program.run(&cx, &[Value::Tensor(constant(&[5, 12], 3))], &mut out).expect("a run");
-            out[0].take().unwrap().as_tensor().unwrap().as_slice::<f32>().unwrap().to_vec()
-        };
-        let (want, got) = (run(Vec::new()), run(vec![device.clone()]));
+        let (want, got) = both(b.finish(vec![y]).unwrap(), constant(&[5, 12], 3));
         // Sums of twelve products in -1..1, and a function of a few ulps.
         let close = want.iter().zip(&got).all(|(a, b)| (a - b).abs() <= 2e-6);
         assert!(close, "{activation:?}: {got:?} instead of {want:?}");

@@ -15,7 +15,7 @@ use crate::{bail, ensure};
 /// An input or output of a program.
 #[derive(Clone, Copy, Debug)]
 pub struct Operand<'a> {
-    /// The element type: f32, f16, bf16; also bool or u8, which a program sees as 0, 1... and an output gets as 0 or 1.
+    /// The element type: f32, f16, bf16; also bool and bytes, which a program sees as 0, 1..., and of inputs i32 and i64.
     pub elem: Elem,
     /// Strides over the program's shape, in elements; 0 where the operand is broadcast.
     pub strides: &'a [isize],
@@ -100,9 +100,10 @@ impl Pointwise {
             inputs.len(),
             outputs.len()
         );
-        for o in inputs.iter().chain(outputs) {
+        for (i, o) in inputs.iter().chain(outputs).enumerate() {
             ensure!(o.strides.len() == shape.len(), Internal, "{} strides for shape {shape:?}", o.strides.len());
-            if !o.elem.is_f32_like() && !matches!(o.elem, Elem::Bool | Elem::U8 | Elem::I8) {
+            let wide = i < inputs.len() && matches!(o.elem, Elem::I32 | Elem::I64);
+            if !wide && !o.elem.is_f32_like() && !matches!(o.elem, Elem::Bool | Elem::U8 | Elem::I8) {
                 bail!(Internal, "a pointwise program over {:?}", o.elem);
             }
         }

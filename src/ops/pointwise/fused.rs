@@ -16,7 +16,7 @@ use crate::{bail, ensure};
 use smallvec::SmallVec;
 
 /// A chain of elementwise operators in one: the program's inputs are the node's, broadcast together; every output has the
-/// common shape. Computed in f32 and rounded to the outputs' types at the end.
+/// common shape. Computed in f32, whatever number type (i64 at most) an input has, and rounded to the outputs' types at the end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pointwise {
     /// What is computed.
@@ -30,9 +30,7 @@ impl Op for Pointwise {
         "Pointwise"
     }
     fn alias(&self) -> Alias {
-        // Wider elements of a smaller, broadcast input could have as many bytes as a narrower output.
-        let widest = self.dtypes.iter().all(|d| *d == DType::F32);
-        if widest { Alias::InPlace(&[0, 1, 2, 3, 4, 5, 6, 7]) } else { Alias::None }
+        Alias::InPlace(&[0, 1, 2, 3, 4, 5, 6, 7])
     }
     fn flops(&self, _: &InferCtx<'_>, outputs: &[Fact]) -> u64 {
         elements(&outputs[..1]) * self.program.operations() as u64
@@ -115,13 +113,14 @@ pub fn bind_program(
     let outs: SmallVec<[&Operand; 2]> = cx.outputs.iter().flatten().collect();
     ensure!(outs.len() == cx.outputs.len(), Internal, "{name}: an output is not asked for");
     let bound = bind_kernel(cx.isa, name, &outs, sources, write)?;
-    let sizes = outs.iter().map(|o| elem_of(name, o).map(Elem::size)).collect::<Result<_>>()?;
+    let sizes = outs.iter().map(|o| elem_of(name, o, false).map(Elem::size)).collect::<Result<_>>()?;
     Ok(Box::new(ProgramStep { name, bound, sizes }))
 }
 
-fn elem_of(name: &str, o: &Operand) -> Result<Elem> {
+fn elem_of(name: &str, o: &Operand, is_read: bool) -> Result<Elem> {
     match elem(o.dtype) {
         Some(e) if e.is_f32_like() || matches!(e, Elem::Bool | Elem::U8 | Elem::I8) => Ok(e),
+        Some(e @ (Elem::I32 | Elem::I64)) if is_read => Ok(e),
         _ => bail!(Unsupported, "{name} of {}", o.dtype),
     }
 }
@@ -158,7 +157,7 @@ pub fn bind_kernel(
         let Some(st) = place.strides(s.operand, &s.shape) else {
             bail!(Internal, "{name}: {:?} does not broadcast to {:?}", s.shape, out.shape)
         };
-        strides.push((elem_of(name, s.operand)?, st));
+        strides.push((elem_of(name, s.operand, true)?, st));
     }
     let dense = dense_strides(&place.dims);
     let inputs: Vec<_> = strides.iter().map(|(elem, s)| KernelOperand { elem: *elem, strides: s }).collect();
@@ -166,7 +165,7 @@ pub fn bind_kernel(
         .iter()
         .map(|o| {
             ensure!(o.shape == out.shape && o.layout == out.layout, Internal, "{name}: outputs of different shapes");
-            Ok(KernelOperand { elem: elem_of(name, o)?, strides: &dense })
+            Ok(KernelOperand { elem: elem_of(name, o, false)?, strides: &dense })
         })
         .collect::<Result<Vec<_>>>()?;
     let kernel = Kernel::new(isa, &program, &place.dims, &inputs, &outputs)?;

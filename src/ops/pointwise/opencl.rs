@@ -64,6 +64,9 @@ fn program(
     fold: bool,
     f: impl FnOnce(&mut ProgramBuilder, &[Register]) -> Option<Register>,
 ) -> Result<Recipe> {
+    for s in &sources {
+        type_of(s.operand)?;
+    }
     write(node, sources, fold, |b, x| {
         Ok(vec![f(b, x).ok_or_else(|| err!(Unsupported, "{} on OpenCL", node.op.name()))?])
     })
@@ -111,7 +114,8 @@ pub fn add_program(
         let Some(strides) = broadcast_strides(shape, &out.shape) else {
             bail!(Internal, "{shape:?} does not broadcast to {:?}", out.shape)
         };
-        inputs.push(Operand { dtype: type_of(o)?, strides: strides.to_vec() });
+        let dtype = Type::of(o.dtype).ok_or_else(|| err!(Unsupported, "programs over {} on OpenCL", o.dtype))?;
+        inputs.push(Operand { dtype, strides: strides.to_vec() });
         args.push(arg.clone());
     }
     for (arg, o) in outs {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ir::build::infer_op;
 use crate::ir::op::resolve_axis;
-use crate::ir::{Dim, Fact, Node, NodeId, Op, ValueId};
+use crate::ir::{Alias, Dim, Fact, Node, NodeId, Op, ValueId};
 use crate::kernels::pointwise::UnaryOp;
 use crate::kernels::reduce::ReduceKind;
 use crate::ops::cast::Cast;
@@ -159,6 +159,9 @@ fn simpler(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<Replacement>> 
     if let Some(t) = node.op.downcast::<Transpose>() {
         return transpose(cx, t, x, out);
     }
+    if let Some(cast) = viewed_cast(cx, &node, x)? {
+        return Ok(Some(cast));
+    }
     if node.op.is::<Reshape>() {
         return reshape(cx, x, out);
     }
@@ -303,6 +306,25 @@ fn reshape(cx: &mut PassCtx<'_, '_>, x: ValueId, out: ValueId) -> Result<Option<
     let name = format!("{}.shape", cx.graph().value(out).name);
     let shape = cx.edit.constant(&name, Tensor::from_slice(&[sizes.len()], &sizes)?);
     Ok(Some((Arc::new(Reshape { allow_zero: false }), vec![Some(from), Some(shape)])))
+}
+
+/// Integers become floats behind a view or a part of them, next to what reads the floats.
+fn viewed_cast(cx: &mut PassCtx<'_, '_>, node: &Node, x: ValueId) -> Result<Option<Replacement>> {
+    let Some((cast, _)) = cx.maker::<Cast>(x).filter(|(_, c)| c.to.is_some_and(DType::is_float)) else {
+        return Ok(None);
+    };
+    let Some(&Some(from)) = cx.graph().node(cast).inputs.first() else { return Ok(None) };
+    if node.op.alias() != Alias::View && !node.op.is::<Slice>()
+        || !cx.used_once(x)
+        || !cx.dtype(from).is_some_and(|d| d.is_int() || d == DType::Bool)
+    {
+        return Ok(None);
+    }
+    let op = cx.graph().node(cast).op.clone();
+    let name = format!("{}.view", cx.graph().value(from).name);
+    let inputs = [&[Some(from)], &node.inputs[1..]].concat();
+    let view = cx.edit.node(&name, node.op.clone(), inputs, 1)?[0];
+    Ok(Some((op, vec![Some(view)])))
 }
 
 /// A cast of a cast that lost nothing; a cast to another value's type, which is known.

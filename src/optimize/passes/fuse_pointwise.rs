@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::ir::{Dim, Fact, NodeId, ValueId};
 use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
+use crate::ops::cast::Cast;
 use crate::ops::pointwise::{MAX_INPUTS, Pointwise, program_of};
 use crate::optimize::pass::same_shape;
 use crate::optimize::{Pass, PassCtx};
@@ -27,7 +28,8 @@ impl Pass for FusePointwise {
     }
 }
 
-/// The node as a program over its inputs, if it is elementwise and computed in f32, and the type in which it ends.
+/// The node as a program over its inputs, if it is elementwise and computed in f32, and the type in which it ends. Integers that
+/// become f32 are converted where they are read.
 pub(super) fn as_program(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(Program, DType)> {
     let node = cx.node(id)?;
     if let Some(Pointwise { program, dtypes }) = cx.op::<Pointwise>(id) {
@@ -36,6 +38,13 @@ pub(super) fn as_program(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(Program, D
     }
     let facts: Vec<&Fact> = cx.graph().input_facts(node).collect();
     let to = cx.dtype(node.outputs.first().copied()??)?;
+    if node.op.is::<Cast>() {
+        let from = facts.first().and_then(|f| f.dtype());
+        let read = matches!(from, Some(DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64));
+        let mut b = ProgramBuilder::new(1);
+        let x = b.load(0);
+        return (read && to == DType::F32).then(|| Some((b.finish(&[x]).ok()?, to)))?;
+    }
     Some((program_of(&*node.op, &facts, DType::F32)?, to))
 }
 

@@ -56,6 +56,28 @@ fn transpositions_cancel_or_become_views() {
 }
 
 #[test]
+fn integers_become_floats_behind_views() {
+    for (from, to) in [(DType::I32, 1), (DType::Bool, 10), (DType::F32, 11), (DType::I32, 7)] {
+        for shown in [false, true] {
+            let mut d = Draft::new();
+            d.inputs.push(Value::Tensor(random(from, &[2, 5], 0.0, 3.0, 5).unwrap()));
+            let m = d.b.input("m", Fact::sized(from, &[2, 5]));
+            let [axes, start, end] = [("axes", &[1, 2][..]), ("start", &[1]), ("end", &[3])].map(|(n, v)| d.ints(n, v));
+            let c = d.op("c", "Cast", &[m], vec![("to", Attr::Int(to))]);
+            let v = d.op("v", "Unsqueeze", &[c, axes], vec![]);
+            let y = d.op("y", "Slice", &[v, start, end], vec![]);
+            let (before, after, _) = d.check("algebra", if shown { vec![y, c] } else { vec![y] });
+            if from != DType::F32 && to != 7 && !shown {
+                let parts = ["m.view = Unsqueeze(%m, #axes)", "m.view.view = Slice(%m.view, #start, #end)"];
+                assert_eq!(after, [&parts[..], &["y = Cast(%m.view.view)"]].concat());
+            } else {
+                assert_eq!(before, after);
+            }
+        }
+    }
+}
+
+#[test]
 fn squares_and_casts() {
     let mut d = Draft::new();
     let x = d.input("x", &[3]);

@@ -183,6 +183,31 @@ pub(super) fn pointwise_chains_become_one() {
     assert_eq!(report.fired, 2);
 }
 
+/// A mask of integers, as BERT has it.
+#[test]
+fn pointwise_converts_integers_where_it_reads_them() {
+    for from in [DType::Bool, DType::U8, DType::I8, DType::I32, DType::I64] {
+        for (to, fits) in [(1, true), (10, false), (11, false)] {
+            let mut d = Draft::new();
+            d.inputs.push(Value::Tensor(random(from, &[3, 40], 0.0, 100.0, 5).unwrap()));
+            let m = d.b.input("m", Fact::sized(from, &[3, 40]));
+            let c = d.op("c", "Cast", &[m], vec![("to", Attr::Int(to))]);
+            let e = d.op("e", "Neg", &[c], vec![]);
+            let y = d.op("y", "Abs", &[e], vec![]);
+            let (_, after, _) = d.check("fuse_pointwise", vec![y]);
+            assert_eq!(after == ["y = Pointwise(%m)"], fits, "{from} {to}: {after:#?}");
+        }
+    }
+    // Others read the number, too.
+    let mut d = Draft::new();
+    d.inputs.push(Value::Tensor(random(DType::I32, &[3, 40], 0.0, 100.0, 5).unwrap()));
+    let m = d.b.input("m", Fact::sized(DType::I32, &[3, 40]));
+    let c = d.op("c", "Cast", &[m], vec![("to", Attr::Int(1))]);
+    let y = d.op("y", "Neg", &[c], vec![]);
+    let (before, after, _) = d.check("fuse_pointwise", vec![y, c]);
+    assert_eq!(before, after);
+}
+
 #[test]
 pub(super) fn pointwise_leaves_what_would_be_computed_twice() {
     let mut d = Draft::new();
