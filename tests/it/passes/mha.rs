@@ -141,3 +141,31 @@ fn weights_that_are_read() {
         }
     }
 }
+
+/// Views between the result and the transposition that it is wanted in, as Keras' einsum over an inner axis has them.
+#[test]
+fn a_result_is_turned_behind_views() {
+    let orders = [
+        (&[0, 1, 4, 2, 3, 5][..], true),
+        // Elements come last; rows stand together.
+        (&[0, 1, 5, 2, 3, 4], false),
+        (&[0, 1, 2, 4, 3, 5], true),
+    ];
+    for (order, fits) in orders {
+        for others in [false, true] {
+            let mut d = Draft::new();
+            let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[6, 4, 5, 8]));
+            let k = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+            let s = d.op("s", "MatMul", &[q, k], vec![]);
+            let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+            let o = d.op("o", "MatMul", &[p, v], vec![]);
+            let apart = d.ints("apart", &[2, 3, 1, 4, 5, 8]);
+            let o = d.op("apart.o", "Reshape", &[o, apart], vec![]);
+            let y = d.op("y", "Transpose", &[o], perm(order));
+            let (_, after, report) = d.check("attention", if others { vec![y, o] } else { vec![y] });
+            assert_eq!(report.fired, 1, "{:?}", report.misses);
+            let left = after.iter().any(|l| l.contains("Transpose"));
+            assert_eq!(left, others || !fits, "{order:?} {after:#?}");
+        }
+    }
+}

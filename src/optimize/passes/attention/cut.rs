@@ -3,16 +3,13 @@
 use super::Between;
 use super::mask::{self, Mask};
 use crate::error::Result;
-use crate::ir::{Alias, Dim, NodeId, ValueId};
+use crate::ir::{Alias, Dim, ValueId};
 use crate::optimize::PassCtx;
 use crate::optimize::pass::{Regroup, same_shape};
 
 /// How one of the products, or both, have three axes for four.
 pub struct Cut {
     pub heads: Dim,
-    /// The result, of four axes (or five) if a view makes it so, and the nodes that lead to it.
-    pub result: ValueId,
-    pub views: Vec<NodeId>,
 }
 
 /// The heads, if a view puts batches and heads into one axis, or tells them apart.
@@ -29,25 +26,25 @@ pub fn heads(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> Option<Dim> {
 impl Cut {
     /// From the axes of the first product and of the second, whose result is `out`.
     pub fn of(cx: &PassCtx<'_, '_>, b: &Between, out: ValueId, [scores, made]: [&[Dim]; 2]) -> Option<Cut> {
-        let between = || Some(Cut { heads: b.heads.first()?.clone(), result: out, views: Vec::new() });
-        match (scores.len(), made.len()) {
+        let between = || b.heads.first().cloned();
+        let heads = match (scores.len(), made.len()) {
             (3, 4) => between(),
             (3, 3) => Cut::after(cx, out).or_else(between),
             (4, 3) => Cut::after(cx, out),
             _ => None,
-        }
+        };
+        heads.map(|heads| Cut { heads })
     }
 
     /// By the views that follow the second product.
-    fn after(cx: &PassCtx<'_, '_>, out: ValueId) -> Option<Cut> {
-        let (mut v, mut views) = (out, Vec::new());
-        while views.len() < 4 && !cx.edit.is_output(v) {
+    fn after(cx: &PassCtx<'_, '_>, out: ValueId) -> Option<Dim> {
+        let mut v = out;
+        for _ in 0..4 {
             let &[user] = cx.edit.users(v) else { return None };
             let node = cx.node(user).filter(|n| n.op.alias() == Alias::View && n.inputs.first() == Some(&Some(v)))?;
             v = node.outputs.first().copied().flatten()?;
-            views.push(user);
             if let Some(heads) = heads(cx, out, v) {
-                return Some(Cut { heads, result: v, views });
+                return Some(heads);
             }
         }
         None

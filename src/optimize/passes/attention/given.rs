@@ -1,10 +1,10 @@
 //! An Attention operator that the model has already: what lies around it to move its operands becomes a matter of strides.
 
-use super::place::{exact_scale, joined, lay, operands, place, turned};
-use super::trace::Operand;
+use super::place::{exact_scale, joined, lay, operands, place};
+use super::trace::{Operand, follow};
 use super::{ALL, Stop, near};
 use crate::ir::{Alias, NodeId, ValueId};
-use crate::ops::attention::{Attention, Cache, Packing, Role};
+use crate::ops::attention::{Attention, Cache, Packing};
 use crate::optimize::PassCtx;
 
 /// Whether an operand was found beyond views of the same memory.
@@ -39,8 +39,8 @@ pub fn lay_given(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<(), Stop> {
     let others: Vec<ValueId> = node.inputs[3..].iter().copied().flatten().collect();
     let found = operands(cx, [(q, ALL), (k, ALL), (v, ALL)], None, !keeps && !by_place, &others)?;
     let [q_at, k_at, v_at] = &found;
-    let axes: Vec<&[Role]> = ALL.chunks(1).collect();
-    if ![(q, q_at), (k, k_at), (v, v_at)].iter().any(|&(x, o)| moved(cx, x, o)) && turned(cx, out, &axes).is_none() {
+    let Some(target) = follow(cx, out, ALL, None) else { return Err(Stop::No) };
+    if ![(q, q_at), (k, k_at), (v, v_at)].iter().any(|&(x, o)| moved(cx, x, o)) && target.through.is_empty() {
         return Err(Stop::No);
     }
     if op.cache != Cache::Join {
@@ -58,7 +58,6 @@ pub fn lay_given(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<(), Stop> {
     }
     let mut inputs = node.inputs.clone();
     let [keys, values] = joined(&found, &mut inputs).unwrap_or(presents);
-    let mut after = Vec::new();
-    let result = lay(cx, &mut op, &mut inputs, found, (out, &axes), &mut after)?;
-    place(cx, id, op, inputs, [keys, values, output(3)], result, &after)
+    lay(cx, &mut op, &mut inputs, found, &target.order)?;
+    place(cx, id, op, inputs, [keys, values, output(3)], &target)
 }

@@ -11,7 +11,7 @@ mod triangle;
 use self::cut::Cut;
 use self::mask::Mask;
 use self::place::{exact_scale, joined, lay, operands, place};
-use self::trace::{rearranged, trace};
+use self::trace::{follow, rearranged, trace};
 use crate::error::Result;
 use crate::ir::{Alias, Dim, NodeId, ValueId};
 use crate::kernels::attention::Scores;
@@ -58,8 +58,6 @@ const ALL: &[Role] = &[Role::Batch, Role::Head, Role::Row, Role::Size];
 
 /// The same where heads that share keys are told apart from their groups.
 const GROUPED: &[Role] = &[Role::Batch, Role::Head, Role::Head, Role::Row, Role::Size];
-/// The same where the batch has two axes.
-const WINDOWS: &[Role] = &[Role::Batch, Role::Batch, Role::Head, Role::Row, Role::Size];
 
 /// Why there is no fusion.
 enum Stop {
@@ -201,7 +199,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     let masks: Vec<ValueId> = b.masks.iter().map(|m| m.0.value()).collect();
     let found = operands(cx, of, heads, true, &masks)?;
     let [q_at, k_at, _] = &found;
-    let (scores, roles) = (four(&scores), if cut.is_some() { ALL } else { first });
+    let scores = four(&scores);
     // A triangle need be neither read nor computed, but where all probabilities are shown: there nothing is saved by that, and a
     // NaN under finite numbers is seen. Rows come after the past.
     let past = k_at.past.map_or(Some(Dim::Known(0)), |(past, _)| cx.dims(past)?.get(2).cloned());
@@ -236,14 +234,9 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     }
     let [keys, values] = joined(&found, &mut inputs).unwrap_or_default();
     op.scores = b.shown.map_or(op.scores, |_| Scores::Softmax);
-    let (result, mut after) = cut.map_or((out, Vec::new()), |c| (c.result, c.views));
-    let axes: Vec<&[Role]> = match cx.dims(result).map(<[Dim]>::len) {
-        Some(n) if n < roles.len() => vec![&ALL[..2], &ALL[2..3], &ALL[3..]],
-        Some(n) if n > roles.len() => WINDOWS.chunks(1).collect(),
-        _ => roles.chunks(1).collect(),
-    };
-    let result = lay(cx, &mut op, &mut inputs, found, (result, &axes), &mut after)?;
-    place(cx, id, op, inputs, [keys, values, b.shown], result, &after)
+    let Some(target) = follow(cx, out, second, heads) else { return near("the axes of the result are not in order") };
+    lay(cx, &mut op, &mut inputs, found, &target.order)?;
+    place(cx, id, op, inputs, [keys, values, b.shown], &target)
 }
 
 fn is_float(d: DType) -> bool {

@@ -1,12 +1,11 @@
 //! Puts the attention operator where it belongs: over its operands as they lie, and with its result as it is wanted.
 
-use super::trace::{Operand, trace};
+use super::trace::{Operand, Target, trace};
 use super::{ALL, Stop, near};
 use crate::error::Result;
 use crate::ir::build::infer_op;
 use crate::ir::{Dim, Fact, NodeId, Op, ValueId};
 use crate::ops::attention::{Attention, Role, Views};
-use crate::ops::movement::Transpose;
 use crate::optimize::PassCtx;
 use crate::optimize::pass::{Regroup, same_shape};
 use crate::tensor::DType;
@@ -59,27 +58,6 @@ pub fn exact_scale(cx: &PassCtx<'_, '_>, q: ValueId, scale: f64) -> Option<f32> 
     (!usual).then_some(scale as f32)
 }
 
-/// The transposition that alone uses a result of axes of these roles, what it makes, and the order of the axes there.
-pub fn turned(cx: &PassCtx<'_, '_>, result: ValueId, axes: &[&[Role]]) -> Option<(NodeId, ValueId, Vec<Role>)> {
-    let &[user] = cx.edit.users(result) else { return None };
-    let t = cx.op::<Transpose>(user).filter(|_| !cx.edit.is_output(result))?;
-    let perm = t.perm.clone().unwrap_or_else(|| (0..axes.len()).rev().collect());
-    let to = cx.graph().node(user).outputs.first().copied().flatten()?;
-    Some((user, to, order(axes, &perm)?))
-}
-
-/// The roles of axes in another order, of which neighbours of one role are one: each stands once then, and elements are last.
-fn order(axes: &[&[Role]], perm: &[usize]) -> Option<Vec<Role>> {
-    let mut order: Vec<Role> = Vec::with_capacity(axes.len());
-    for (i, &p) in perm.iter().enumerate() {
-        let of = *axes.get(p)?;
-        let goes_on = i > 0 && perm[i - 1] + 1 == p && axes[p - 1] == of;
-        order.extend(of.iter().filter(|_| !goes_on));
-    }
-    let once = order.iter().enumerate().all(|(i, r)| !order[..i].contains(r));
-    (once && order.last() == Some(&Role::Size)).then_some(order)
-}
-
 /// Gives the operator the past that was told from new rows. The values that held both, which it makes then.
 pub fn joined(found: &[Operand; 3], inputs: &mut Vec<Option<ValueId>>) -> Option<[Option<ValueId>; 2]> {
     let ((past_k, k), (past_v, v)) = (found[1].past?, found[2].past?);
@@ -88,60 +66,50 @@ pub fn joined(found: &[Operand; 3], inputs: &mut Vec<Option<ValueId>>) -> Option
     Some([Some(k), Some(v)])
 }
 
-/// Lets the operator see its operands, its first three inputs, where they lie, and write its result, whose axes have a role each (or
-/// are batches and heads), in the order wanted. Gives the value that it makes then; a node that goes for that is noted in `after`.
+/// Lets the operator see its operands, its first three inputs, where they lie, and write its result in the order told.
 pub fn lay(
     cx: &mut PassCtx<'_, '_>,
     op: &mut Attention,
     inputs: &mut [Option<ValueId>],
     found: [Operand; 3],
-    (mut result, axes): (ValueId, &[&[Role]]),
-    after: &mut Vec<NodeId>,
-) -> Result<ValueId> {
-    // A transposition after it is only another order of the result's axes.
-    let straight: Vec<usize> = (0..axes.len()).collect();
-    let mut order = order(axes, &straight).unwrap_or_else(|| axes.concat());
-    if let Some((user, to, turned)) = turned(cx, result, axes) {
-        (result, order) = (to, turned);
-        after.push(user);
-    }
+    order: &[Role],
+) -> Result<()> {
     let plain = order == ALL && found.iter().all(|o| o.is_plain() && o.axes.is_none());
     for (o, input) in found.iter().zip(inputs) {
         *input = Some(o.axes.as_ref().map_or(Ok(o.value), |axes| axes.of_value(cx, o.value))?);
     }
-    op.views = (!plain).then(|| Arc::new(Views { operands: found.map(|o| o.view), result: order }));
-    Ok(result)
+    op.views = (!plain).then(|| Arc::new(Views { operands: found.map(|o| o.view), result: order.to_vec() }));
+    Ok(())
 }
 
-/// Puts the operator in the place of node `id` and of those in `after`, which its result goes through. `others` are the joined keys
-/// and values that it makes too, and the scores; what made them goes.
+/// Puts the operator in the place of node `id` and of those that its result goes through. `others` are the joined keys and values
+/// that it makes too, and the scores; what made them goes.
 pub fn place(
     cx: &mut PassCtx<'_, '_>,
     id: NodeId,
     op: Attention,
     inputs: Vec<Option<ValueId>>,
     others: [Option<ValueId>; 3],
-    result: ValueId,
-    after: &[NodeId],
+    target: &Target,
 ) -> std::result::Result<(), Stop> {
     let op: Arc<dyn Op> = Arc::new(op);
     let outputs = 1 + others.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-    if let Some(why) = unfit(cx, id, &op, &inputs, (others, result)) {
+    if let Some(why) = unfit(cx, id, &op, &inputs, (others, target)) {
         // Views made for it have no other use.
         cx.prune(inputs);
         return near(why);
     }
-    let name = cx.graph().value(result).name.clone();
+    let name = cx.graph().value(target.value).name.clone();
     let gone = cx.graph().node(id).inputs.clone();
     let values = cx.edit.node(&name, op, inputs, outputs)?;
     let Some((attention, _)) = cx.graph().value(values[0]).producer else { return Err(Stop::No) };
     let mut made = values[0];
-    if rank_of(cx.graph().fact(made)) != rank_of(cx.graph().fact(result)) {
-        let Some(axes) = view_of(cx, cx.graph().fact(made), result) else { return Err(Stop::No) };
+    if target.regrouped {
+        let Some(axes) = view_of(cx, cx.graph().fact(made), target.value) else { return Err(Stop::No) };
         made = axes.of_value(cx, made)?;
     }
     let Some((maker, _)) = cx.graph().value(made).producer else { return Err(Stop::No) };
-    cx.edit.move_output(maker, 0, result);
+    cx.edit.move_output(maker, 0, target.value);
     for (v, made) in others.into_iter().zip(&values[1..]) {
         let Some(v) = v else {
             cx.edit.drop_output(*made);
@@ -152,20 +120,15 @@ pub fn place(
         maker.into_iter().map(|m| m.0).filter(|&n| n != id).for_each(|n| cx.edit.remove(n));
     }
     cx.edit.remove(id);
-    after.iter().for_each(|&n| cx.edit.remove(n));
+    target.through.iter().for_each(|&n| cx.edit.remove(n));
     cx.prune(gone);
     cx.fired();
     Ok(())
 }
 
-fn rank_of(f: &Fact) -> Option<usize> {
-    f.as_tensor().and_then(|t| t.rank())
-}
-
-/// What makes a result of four axes a value where batches and heads are one axis, or either of them is two.
+/// What makes a result the value that it goes to.
 fn view_of(cx: &PassCtx<'_, '_>, y: &Fact, v: ValueId) -> Option<Regroup> {
-    let (own, dims) = (y.as_tensor()?.dims.as_deref()?, cx.dims(v)?);
-    (own.len() == 4 && matches!(dims.len(), 3 | 5)).then(|| Regroup::of(dims, own))?
+    Regroup::of(cx.dims(v)?, y.as_tensor()?.dims.as_deref()?)
 }
 
 /// Why the operator would not make the values in the place of node `id`.
@@ -174,7 +137,7 @@ fn unfit(
     id: NodeId,
     op: &Arc<dyn Op>,
     inputs: &[Option<ValueId>],
-    (others, result): ([Option<ValueId>; 3], ValueId),
+    (others, target): ([Option<ValueId>; 3], &Target),
 ) -> Option<String> {
     let facts: Vec<&Fact> = inputs.iter().map(|v| v.map_or(&Fact::Absent, |v| cx.graph().fact(v))).collect();
     let made = match infer_op(op, &facts, 4) {
@@ -182,8 +145,8 @@ fn unfit(
         Err(e) => return Some(e.to_string()),
     };
     let y = made.first()?;
-    if rank_of(y) != rank_of(cx.graph().fact(result)) && view_of(cx, y, result).is_none() {
-        return Some("the result would have another rank".into());
+    if target.regrouped && view_of(cx, y, target.value).is_none() {
+        return Some("more than one size of the result is open".into());
     }
     let [keys, values, scores] = others;
     let dims = made.get(3).and_then(Fact::as_tensor).and_then(|t| t.dims.as_deref());

@@ -4,7 +4,7 @@
 //! a transposition permutes the axes; cutting (Split, Slice, Gather of one place) makes an axis part of a longer one; repeating
 //! key heads drops an axis; a number that multiplies is kept for the scale.
 
-use crate::ir::{Alias, Dim, ValueId};
+use crate::ir::{Alias, Dim, NodeId, ValueId};
 use crate::ops::attention::{Axis, Role, View};
 use crate::ops::movement::{Concat, Expand, Gather, Slice, Split, Tile, Transpose};
 use crate::ops::pointwise::BinaryFn;
@@ -71,18 +71,8 @@ pub fn trace(
     heads: Option<&Dim>,
     joins: bool,
 ) -> Option<Operand> {
-    let dims = cx.dims(value)?;
-    (dims.len() == roles.len()).then_some(())?;
-    let heads = heads.filter(|_| !roles.contains(&Role::Batch));
-    let part = |(&r, d): (&Role, &Dim)| match heads {
-        Some(h) if r == Role::Head => vec![Part::whole(Role::Batch, d.floor_div(h)), Part::whole(r, h.clone())],
-        _ => vec![Part::whole(r, d.clone())],
-    };
-    let mut parts: Vec<Part> = roles.iter().zip(dims).flat_map(part).collect();
-    for i in 1..parts.len() {
-        parts[i].minor = parts[i].role == parts[i - 1].role;
-    }
-    let mut t = Trace { cx, value, parts, joins, exact: heads.is_none(), scale: 1.0, past: None };
+    let mut t = Trace::new(cx, value, roles, heads)?;
+    t.joins = joins;
     let mut best = t.operand();
     for _ in 0..STEPS {
         if t.step().is_none() {
@@ -91,6 +81,34 @@ pub fn trace(
         best = t.operand().or(best);
     }
     best
+}
+
+/// Where the operator's result goes.
+pub struct Target {
+    pub value: ValueId,
+    /// The axes that the operator makes; those of the value are these, regrouped, if not the same.
+    pub order: Vec<Role>,
+    pub regrouped: bool,
+    /// The nodes on the way.
+    pub through: Vec<NodeId>,
+}
+
+/// Follows a result, whose axes have the given roles, down through views and transpositions, each its only reader, as far as the
+/// operator can write it as it lies there; `heads` is that of [`trace`].
+pub fn follow(cx: &PassCtx<'_, '_>, value: ValueId, roles: &[Role], heads: Option<&Dim>) -> Option<Target> {
+    let mut t = Trace::new(cx, value, roles, heads)?;
+    let (mut best, mut through, mut moved) = (None, Vec::new(), true);
+    loop {
+        // Views behind it can stay where they are.
+        if let Some(o) = t.operand().filter(|o| moved || o.axes.is_none()) {
+            let order = o.view.iter().map(|a| a.role).collect();
+            best = Some(Target { value: t.value, order, regrouped: o.axes.is_some(), through: through.clone() });
+            moved = false;
+        }
+        let Some(node) = t.down().filter(|_| through.len() < STEPS) else { return best };
+        moved |= cx.op::<Transpose>(node).is_some();
+        through.push(node);
+    }
 }
 
 /// Follows a value, whose last two axes are rows and keys, up through views and transpositions of which each is for this alone: what
@@ -127,7 +145,22 @@ struct Trace<'c, 'a, 'g> {
     past: Option<(ValueId, ValueId)>,
 }
 
-impl Trace<'_, '_, '_> {
+impl<'c, 'a, 'g> Trace<'c, 'a, 'g> {
+    fn new(cx: &'c PassCtx<'a, 'g>, value: ValueId, roles: &[Role], heads: Option<&Dim>) -> Option<Self> {
+        let dims = cx.dims(value)?;
+        (dims.len() == roles.len()).then_some(())?;
+        let heads = heads.filter(|_| !roles.contains(&Role::Batch));
+        let part = |(&r, d): (&Role, &Dim)| match heads {
+            Some(h) if r == Role::Head => vec![Part::whole(Role::Batch, d.floor_div(h)), Part::whole(r, h.clone())],
+            _ => vec![Part::whole(r, d.clone())],
+        };
+        let mut parts: Vec<Part> = roles.iter().zip(dims).flat_map(part).collect();
+        for i in 1..parts.len() {
+            parts[i].minor = parts[i].role == parts[i - 1].role;
+        }
+        Some(Trace { cx, value, parts, joins: false, exact: heads.is_none(), scale: 1.0, past: None })
+    }
+
     /// The state as an operand, if the operator takes it.
     fn operand(&self) -> Option<Operand> {
         // Neighbours of one role are one axis; axes of length 1 that count nothing go.
@@ -156,6 +189,25 @@ impl Trace<'_, '_, '_> {
         let axes = if same { None } else { Some(Regroup::of(&sizes, own)?) };
         let view = parts.iter().map(|p| Axis { role: p.role, first: p.first, count: p.count }).collect();
         Some(Operand { value: self.value, axes, view, scale: self.scale, past: self.past })
+    }
+
+    /// One step down, through the node told.
+    fn down(&mut self) -> Option<NodeId> {
+        let &[user] = self.cx.edit.users(self.value) else { return None };
+        let node = self.cx.node(user).filter(|n| n.inputs.first() == Some(&Some(self.value)))?;
+        let to = node.outputs.first().copied().flatten().filter(|_| !self.cx.edit.is_output(self.value))?;
+        self.cx.dims(to)?;
+        if let Some(t) = node.op.downcast::<Transpose>() {
+            let groups = self.groups(self.value)?;
+            let perm = t.perm.clone().unwrap_or_else(|| (0..groups.len()).rev().collect());
+            let turned: Option<Vec<Vec<Part>>> = perm.iter().map(|&p| groups.get(p).cloned()).collect();
+            self.parts = turned?.concat();
+        } else {
+            (node.op.alias() == Alias::View).then_some(())?;
+            self.exact = false;
+        }
+        self.value = to;
+        Some(user)
     }
 
     /// One step up. `None` where the way ends.
