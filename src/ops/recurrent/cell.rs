@@ -1,7 +1,11 @@
 //! The cells' functions.
 
+use super::Recurrent;
 use crate::bail;
 use crate::error::Result;
+use crate::kernels::elem::Elem;
+use crate::kernels::gemm::epilogue::{self, activate};
+use crate::kernels::isa::Isa;
 use crate::kernels::real::Real;
 
 /// Which cell.
@@ -88,7 +92,7 @@ impl Activation {
     }
     /// The function itself.
     #[inline]
-    pub(super) fn apply<T: Real>(self, x: T) -> T {
+    fn apply<T: Real>(self, x: T) -> T {
         let (a, b) = (T::of(f64::from(self.alpha)), T::of(f64::from(self.beta)));
         match self.f {
             ActivationFn::Relu => x.most(T::ZERO),
@@ -105,6 +109,115 @@ impl Activation {
             ActivationFn::Softsign => x / (T::ONE + x.abs()),
             // log(1 + e^x) without overflow.
             ActivationFn::Softplus => x.most(T::ZERO) + ((-x.abs()).exp() + T::ONE).ln(),
+        }
+    }
+}
+
+impl Activation {
+    /// As the vector kernels know it.
+    fn vector(self) -> Option<epilogue::Activation> {
+        use epilogue::Activation as A;
+        let Activation { f, alpha, beta } = self;
+        Some(match f {
+            ActivationFn::Relu => A::Relu,
+            ActivationFn::Tanh => A::Tanh,
+            ActivationFn::Sigmoid => A::Sigmoid,
+            ActivationFn::LeakyRelu => A::LeakyRelu { alpha },
+            ActivationFn::HardSigmoid => A::HardSigmoid { alpha, beta },
+            ActivationFn::Elu => A::Elu { alpha },
+            _ => return None,
+        })
+    }
+    /// The function of each value.
+    fn apply_all<T: Real>(self, isa: Isa, x: &mut [T]) {
+        match self.vector() {
+            // SAFETY: T is f32, and the slice is one row.
+            Some(f) if T::ELEM == Elem::F32 => unsafe { activate(isa, f, x.as_mut_ptr().cast(), 1, x.len(), x.len()) },
+            _ => x.iter_mut().for_each(|x| *x = self.apply(*x)),
+        }
+    }
+}
+
+/// What one direction does to one sequence's gates and states, a step. Slices are of the state's size, gates of so many times that.
+pub(super) struct Functions<'a, T> {
+    functions: &'a [Activation],
+    clip: Option<T>,
+    coupled: bool,
+    linear_before_reset: bool,
+    isa: Isa,
+}
+
+impl<'a, T: Real> Functions<'a, T> {
+    pub(super) fn new(op: &'a Recurrent, dir: usize, isa: Isa) -> Self {
+        let (coupled, linear_before_reset) = (op.coupled, op.linear_before_reset);
+        let clip = op.clip.map(|c| T::of(f64::from(c)));
+        Functions { functions: &op.activations[dir], clip, coupled, linear_before_reset, isa }
+    }
+    /// The function at a place in the cell's list, of clipped gates.
+    fn gate(&self, f: usize, x: &mut [T]) {
+        if let Some(c) = self.clip {
+            x.iter_mut().for_each(|x| *x = x.most(-c).least(c));
+        }
+        self.functions[f].apply_all(self.isa, x);
+    }
+    pub(super) fn rnn(&self, gates: &mut [T], h: &mut [T]) {
+        self.gate(0, gates);
+        h.copy_from_slice(gates);
+    }
+    /// Gates in the order z, r, h: the first two, and the state after the reset.
+    pub(super) fn gru_gates(&self, gates: &mut [T], h: &[T], reset: &mut [T]) {
+        let gates = &mut gates[..2 * h.len()];
+        self.gate(0, gates);
+        for ((to, &r), &h) in reset.iter_mut().zip(&gates[h.len()..]).zip(h) {
+            *to = r * h;
+        }
+    }
+    /// The last gate, to which the state's product comes, and the new state.
+    pub(super) fn gru(&self, gates: &mut [T], from_state: &[T], h: &mut [T]) {
+        let n = h.len();
+        let (z, rest) = gates.split_at_mut(n);
+        let (r, new) = rest.split_at_mut(n);
+        for j in 0..n {
+            new[j] += if self.linear_before_reset { r[j] * from_state[j] } else { from_state[j] };
+        }
+        self.gate(1, new);
+        for j in 0..n {
+            h[j] = (T::ONE - z[j]) * new[j] + z[j] * h[j];
+        }
+    }
+    /// Gates in the order i, o, f, c; peepholes in the order i, o, f.
+    pub(super) fn lstm(&self, gates: &mut [T], h: &mut [T], c: &mut [T], peepholes: Option<&[T]>) {
+        let n = h.len();
+        let (input, rest) = gates.split_at_mut(n);
+        let (output, rest) = rest.split_at_mut(n);
+        let (forget, new) = rest.split_at_mut(n);
+        let peep = |k: usize, gate: &mut [T], c: &[T]| {
+            if let Some(p) = peepholes {
+                for ((x, &p), &c) in gate.iter_mut().zip(&p[k * n..]).zip(c) {
+                    *x += p * c;
+                }
+            }
+        };
+        peep(0, input, c);
+        self.gate(0, input);
+        if self.coupled {
+            for (f, &i) in forget.iter_mut().zip(&*input) {
+                *f = T::ONE - i;
+            }
+        } else {
+            peep(2, forget, c);
+            self.gate(0, forget);
+        }
+        self.gate(1, new);
+        for j in 0..n {
+            c[j] = forget[j] * c[j] + input[j] * new[j];
+        }
+        peep(1, output, c);
+        self.gate(0, output);
+        h.copy_from_slice(c);
+        self.functions[2].apply_all(self.isa, h);
+        for (h, &o) in h.iter_mut().zip(&*output) {
+            *h = o * *h;
         }
     }
 }

@@ -225,5 +225,21 @@ fn cases() -> Vec<Case> {
         )
         .attr("linear_before_reset", Attr::Int(1)),
     );
+    let h = 21;
+    let inputs = vec![
+        of(DType::F32, &[3, 2, 4]),
+        of(DType::F32, &[1, 4 * h, 4]),
+        constant(&[1, 4 * h, h], 6),
+        of(DType::F32, &[1, 8 * h]),
+        CaseInput::Absent,
+        CaseInput::Absent,
+        of(DType::F32, &[1, 2, h]),
+        of(DType::F32, &[1, 3 * h]),
+    ];
+    for (name, coupled) in [("peepholes", 0), ("coupled", 1)] {
+        let functions = ["HardSigmoid", "Softsign", "Elu"].map(Into::into);
+        let case = Case { outputs: vec![true; 3], ..Case::new("LSTM", 22, name, inputs.clone()) };
+        cases.push(case.attr("activations", Attr::Strings(functions.into())).attr("input_forget", Attr::Int(coupled)));
+    }
     cases
 }

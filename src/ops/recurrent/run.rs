@@ -1,6 +1,6 @@
 //! Binding of recurrent layers: one product for all steps' inputs, then a task a direction that walks through time.
 
-use super::cell::CellKind;
+use super::cell::{CellKind, Functions};
 use super::{Recurrent, Sizes};
 use crate::backend::cpu::CpuCtx;
 use crate::backend::step::split;
@@ -11,9 +11,10 @@ use crate::error::Result;
 use crate::kernels::elem::Elem;
 use crate::kernels::gemm::{Batch, Gemm, GemmPtrs, GemmSpec, Strides};
 use crate::kernels::gemm_plain::Product;
+use crate::kernels::isa::Isa;
 use crate::kernels::real::Real;
 use crate::ops::widen::widened;
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 use crate::{bail, err};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -34,37 +35,32 @@ pub(super) fn bind(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
 struct Room {
     /// Inputs times W of all directions.
     projected: usize,
-    /// Transposed R of all directions.
-    turned: usize,
+    /// R of all directions packed, where it is no constant.
+    states: usize,
     /// Gates, a product, hidden and cell state of each direction; and the bytes of one direction.
     state: usize,
     state_bytes: usize,
-    /// What the products ask for: that of the inputs, and one a direction.
-    gemm: usize,
-    gemm_bytes: usize,
+    /// What the inputs' product asks for.
+    inputs: usize,
     end: usize,
 }
 
-struct Layer<T> {
-    op: Recurrent,
-    s: Sizes,
-    /// f32: the product of the inputs, and those of the state: all gates, or GRU's first two and the last.
-    gemm: Option<(Gemm, [Gemm; 2])>,
-    packed: Option<Arc<Packed>>,
-    turned: Option<Arc<Packed>>,
-    room: Room,
-    rows: (usize, usize),
-    _type: PhantomData<T>,
+/// The products of a layer of f32, whose W and R lie in panels.
+struct Products {
+    /// All steps' inputs times W.
+    inputs: Gemm,
+    /// W packed, where it is a constant.
+    w: Option<Arc<Packed>>,
+    /// A step's states times R: all gates, or GRU's first two and the last.
+    states: [Gemm; 2],
+    /// R packed, where it is a constant; else it is packed into the workspace.
+    r: Option<Arc<Packed>>,
 }
 
-fn layer<T: Real>(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
-    let s = op.sizes(&|i| cx.opt_input(i).map(|o| o.shape.to_vec()))?;
-    let (dirs, wide) = (op.backwards.len(), product(&[op.kind.gates(), s.hidden])?);
-    let rows = product(&[s.steps, s.batch])?;
-    let (first, last) = parts(op.kind, s.hidden);
-    let mut gemm = None;
-    let (mut packed, mut turned) = (None, None);
-    if T::ELEM == Elem::F32 {
+impl Products {
+    fn bind(op: &Recurrent, s: Sizes, cx: &CpuCtx<'_>) -> Result<Products> {
+        let (dirs, wide) = (op.backwards.len(), product(&[op.kind.gates(), s.hidden])?);
+        let rows = product(&[s.steps, s.batch])?;
         let batch = Batch {
             dims: [1, 1, 1, dirs],
             b: [0, 0, 0, product(&[wide, s.input])?],
@@ -78,27 +74,71 @@ fn layer<T: Real>(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
             ..GemmSpec::dense(rows, wide, s.input)
         };
         let inputs = Gemm::new(cx.isa, spec)?;
-        if let Some(w) = cx.constant(1) {
-            packed = Some(cx.cache.packed(w, &inputs.packed_format(), inputs.packed_bytes(), |to| {
+        let pack_w = |w: &Tensor| {
+            cx.cache.packed(w, &inputs.packed_format(), inputs.packed_bytes(), |to| {
                 // SAFETY: the constant has the shape the product was made from, the memory the size asked for.
                 unsafe { inputs.pack(w.data_ptr().cast(), to.cast()) };
                 Ok(())
+            })
+        };
+        let w = cx.constant(1).map(pack_w).transpose()?;
+        let (first, last) = parts(op.kind, s.hidden);
+        let of_states = |n: usize| {
+            let dense = GemmSpec::dense(s.batch, n, s.hidden);
+            Gemm::new(cx.isa, GemmSpec { b: Strides::transposed(s.hidden), b_constant: true, c_row: wide, ..dense })
+        };
+        let mut products = Products { inputs, w, states: [of_states(first)?, of_states(last)?], r: None };
+        if let Some(r) = cx.constant(2) {
+            let [a, b] = products.states.each_ref().map(Gemm::packed_format);
+            let bytes = product(&[dirs, products.state_bytes()])?;
+            products.r = Some(cx.cache.packed(r, &format!("recurrent {dirs} {a} {b}"), bytes, |to| {
+                for dir in 0..dirs {
+                    // SAFETY: the constant has the shape the products were made from, the memory their sizes.
+                    unsafe { products.pack_r(dir, r.data_ptr().cast(), to) };
+                }
+                Ok(())
             })?);
         }
-        let state = |n: usize| {
-            let dense = GemmSpec::dense(s.batch, n, s.hidden);
-            Gemm::new(cx.isa, GemmSpec { b: Strides::rows_of(wide), c_row: wide, ..dense })
-        };
-        gemm = Some((inputs, [state(first)?, state(last)?]));
+        Ok(products)
     }
-    if let Some(r) = cx.constant(2) {
-        let format = format!("recurrent turned {} {dirs} {wide} {}", size_of::<T>(), s.hidden);
-        turned = Some(cx.cache.packed(r, &format, r.byte_len(), |to| {
-            // SAFETY: both have the elements of R.
-            unsafe { turn::<T>(dirs, wide, s.hidden, r.data_ptr().cast(), to.cast()) };
-            Ok(())
-        })?);
+    /// Bytes of one direction's R in panels.
+    fn state_bytes(&self) -> usize {
+        self.states.iter().map(Gemm::packed_bytes).sum()
     }
+    /// Packs one direction's R.
+    /// # Safety
+    /// `r` is valid for all directions, need not be aligned; `to` for `state_bytes` of each.
+    unsafe fn pack_r(&self, dir: usize, r: *const f32, to: *mut u8) {
+        let [a, b] = &self.states;
+        let (first, wide, hidden) = (a.spec().n, a.spec().c_row, a.spec().k);
+        // SAFETY: the caller's; the parts' rows follow each other.
+        unsafe {
+            let (r, to) = (r.add(dir * wide * hidden), to.add(dir * self.state_bytes()));
+            a.pack(r, to.cast());
+            b.pack(r.add(first * hidden), to.add(a.packed_bytes()).cast());
+        }
+    }
+    fn scratch_bytes(&self) -> usize {
+        self.states.iter().map(Gemm::scratch_bytes).fold(self.inputs.scratch_bytes(), usize::max)
+    }
+}
+
+struct Layer<T> {
+    op: Recurrent,
+    isa: Isa,
+    s: Sizes,
+    /// Where the type is f32; others multiply what lies in the inputs.
+    products: Option<Products>,
+    room: Room,
+    rows: (usize, usize),
+    _type: PhantomData<T>,
+}
+
+fn layer<T: Real>(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
+    let s = op.sizes(&|i| cx.opt_input(i).map(|o| o.shape.to_vec()))?;
+    let (dirs, wide) = (op.backwards.len(), product(&[op.kind.gates(), s.hidden])?);
+    let rows = product(&[s.steps, s.batch])?;
+    let products = if T::ELEM == Elem::F32 { Some(Products::bind(op, s, cx)?) } else { None };
     let size = size_of::<T>();
     let mut room = Room::default();
     let mut end = 0usize;
@@ -109,19 +149,16 @@ fn layer<T: Real>(op: &Recurrent, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
         Ok(at)
     };
     room.projected = take(product(&[dirs, rows, wide, size])?)?;
-    if turned.is_none() {
-        room.turned = take(product(&[dirs, wide, s.hidden, size])?)?;
-    }
     // Gates, product, hidden, cell, reset state.
     room.state_bytes = round_up(product(&[s.batch, 2 * wide + 3 * s.hidden, size])?, ALIGN);
     room.state = take(product(&[dirs, room.state_bytes])?)?;
-    if let Some((inputs, [a, b])) = &gemm {
-        room.gemm_bytes = round_up(a.workspace_bytes().max(b.workspace_bytes()), ALIGN);
-        room.gemm = take(inputs.workspace_bytes().max(product(&[dirs, room.gemm_bytes])?))?;
+    if let Some(p) = &products {
+        room.inputs = take(p.inputs.workspace_bytes())?;
+        room.states = take(if p.r.is_none() { product(&[dirs, p.state_bytes()])? } else { 0 })?;
     }
     room.end = end;
     let rows = split(rows, (32 * 1024 / product(&[wide, s.input])?.max(1)).max(1));
-    Ok(Box::new(Layer::<T> { op: op.clone(), s, gemm, packed, turned, room, rows, _type: PhantomData }))
+    Ok(Box::new(Layer::<T> { op: op.clone(), isa: cx.isa, s, products, room, rows, _type: PhantomData }))
 }
 
 /// Columns of the products with the state: GRU's last gate stands alone.
@@ -130,19 +167,6 @@ fn parts(kind: CellKind, hidden: usize) -> (usize, usize) {
         CellKind::Rnn => (hidden, 0),
         CellKind::Gru => (2 * hidden, hidden),
         CellKind::Lstm => (4 * hidden, 0),
-    }
-}
-
-/// `[wide, hidden]` to `[hidden, wide]`, by direction; `from` need not be aligned.
-unsafe fn turn<T: Copy>(dirs: usize, wide: usize, hidden: usize, from: *const T, to: *mut T) {
-    for d in 0..dirs {
-        let at = d * wide * hidden;
-        for i in 0..wide {
-            for j in 0..hidden {
-                // SAFETY: the caller's matrices.
-                unsafe { *to.add(at + j * wide + i) = from.add(at + i * hidden + j).read_unaligned() };
-            }
-        }
     }
 }
 
@@ -168,42 +192,33 @@ impl<T: Real> Step for Layer<T> {
         self.projecting() + 1
     }
     fn tasks(&self, phase: usize) -> usize {
-        match &self.gemm {
+        match &self.products {
             _ if phase == self.projecting() => self.op.backwards.len(),
-            Some((g, _)) => g.tasks(phase),
+            Some(p) => p.inputs.tasks(phase),
             None => self.op.backwards.len() * self.rows.0,
         }
     }
     fn scratch_bytes(&self) -> usize {
-        let most = |(g, [a, b]): &(Gemm, [Gemm; 2])| g.scratch_bytes().max(a.scratch_bytes()).max(b.scratch_bytes());
-        self.gemm.as_ref().map_or(0, most)
+        self.products.as_ref().map_or(0, Products::scratch_bytes)
     }
     fn workspace_bytes(&self) -> usize {
         self.room.end
     }
     fn reads(&self, input: usize) -> bool {
-        !(input == 1 && self.packed.is_some() || input == 2 && self.turned.is_some())
+        let packed =
+            |of: fn(&Products) -> &Option<Arc<Packed>>| self.products.as_ref().is_some_and(|p| of(p).is_some());
+        !(input == 1 && packed(|p| &p.w) || input == 2 && packed(|p| &p.r))
     }
     unsafe fn run(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) -> Result<()> {
-        let base = args.workspace::<u8>();
         // SAFETY: the executor's contract (Step::run); all shapes were checked against each other when the step was bound.
         unsafe {
             if phase < self.projecting() {
                 self.project(args, phase, task, scratch);
-                return Ok(());
+            } else {
+                self.walk(args, task, scratch);
             }
-            let (dirs, wide) = (self.op.backwards.len(), self.wide());
-            let turned = match &self.turned {
-                Some(b) => b.ptr().cast(),
-                None => {
-                    let (to, at) = (base.add(self.room.turned).cast::<T>(), task * wide * self.s.hidden);
-                    turn::<T>(1, wide, self.s.hidden, args.input::<T>(2).add(at), to.add(at));
-                    to.cast_const()
-                }
-            };
-            debug_assert!(task < dirs);
-            self.walk(args, task, turned.add(task * wide * self.s.hidden), scratch)
         }
+        Ok(())
     }
     fn kernel(&self) -> &str {
         "recurrent"
@@ -216,7 +231,7 @@ impl<T: Real> Layer<T> {
     }
     /// Phases of the inputs' product.
     fn projecting(&self) -> usize {
-        self.gemm.as_ref().map_or(1, |g| g.0.phases())
+        self.products.as_ref().map_or(1, |p| p.inputs.phases())
     }
     unsafe fn project(&self, args: &StepArgs<'_>, phase: usize, task: usize, scratch: *mut u8) {
         let base = args.workspace::<u8>();
@@ -224,16 +239,16 @@ impl<T: Real> Layer<T> {
         // SAFETY: the caller's.
         unsafe {
             let to = base.add(self.room.projected);
-            match &self.gemm {
-                Some((g, _)) => {
+            match &self.products {
+                Some(p) => {
                     let ptrs = GemmPtrs {
                         a: args.input(0),
-                        b: self.packed.as_ref().map_or(args.input(1), |b| b.ptr().cast()),
+                        b: p.w.as_ref().map_or(args.input(1), |b| b.ptr().cast()),
                         c: to.cast(),
                         bias: std::ptr::null(),
                         residual: std::ptr::null(),
                     };
-                    g.run(phase, task, &ptrs, base.add(self.room.gemm), scratch);
+                    p.inputs.run(phase, task, &ptrs, base.add(self.room.inputs), scratch);
                 }
                 None => {
                     let (d, row) = (task / self.rows.0, task % self.rows.0 * self.rows.1);
@@ -246,56 +261,67 @@ impl<T: Real> Layer<T> {
             }
         }
     }
-    /// `to[batch, columns at..] = h * R` for the first or the last part of the gates.
-    unsafe fn times_r(
-        &self,
-        dir: usize,
-        part: usize,
-        base: *mut u8,
-        h: *const T,
-        r: *const T,
-        to: *mut T,
-        scratch: *mut u8,
-    ) {
+    /// `to[batch, columns of the part] = h * R` for the first or the last part of the gates; `r` is the direction's R.
+    unsafe fn times_r(&self, part: usize, h: *const T, r: *const u8, to: *mut T, scratch: *mut u8) {
         let (first, last) = parts(self.op.kind, self.s.hidden);
         let (n, at) = if part == 0 { (first, 0) } else { (last, first) };
         // SAFETY: the caller's; columns at..at + n exist in R and in the target.
         unsafe {
-            let (r, to) = (r.add(at), to.add(at));
-            match &self.gemm {
-                Some((_, g)) => {
-                    let g = &g[part];
+            let to = to.add(at);
+            match &self.products {
+                Some(p) => {
+                    let g = &p.states[part];
+                    let r = r.add(if part == 0 { 0 } else { p.states[0].packed_bytes() });
                     let (bias, residual) = (std::ptr::null(), std::ptr::null());
                     let ptrs = GemmPtrs { a: h.cast(), b: r.cast(), c: to.cast(), bias, residual };
-                    let workspace = base.add(self.room.gemm + dir * self.room.gemm_bytes);
-                    for phase in 0..g.phases() {
-                        for task in 0..g.tasks(phase) {
-                            g.run(phase, task, &ptrs, workspace, scratch);
-                        }
+                    // Of a packed operand there is one phase, and no workspace.
+                    for task in 0..g.tasks(0) {
+                        g.run(0, task, &ptrs, std::ptr::null_mut(), scratch);
                     }
                 }
                 None => {
-                    let (k, wide) = (self.s.hidden, self.wide());
-                    let p = Product { n, k, a: Strides::rows_of(k), b: Strides::rows_of(wide) };
+                    let k = self.s.hidden;
+                    let p = Product { n, k, a: Strides::rows_of(k), b: Strides::transposed(k) };
                     for b in 0..self.s.batch {
-                        p.run(1, h.add(b * k), r, to.add(b * wide));
+                        p.run(1, h.add(b * k), r.cast::<T>().add(at * k), to.add(b * self.wide()));
                     }
                 }
             }
         }
     }
+    /// One direction's R as `times_r` takes it.
+    unsafe fn recurrence(&self, args: &StepArgs<'_>, dir: usize) -> *const u8 {
+        // SAFETY: the caller's; the workspace has room for a packed R where there is none yet.
+        unsafe {
+            let Some(p) = &self.products else {
+                return args.input::<T>(2).add(dir * self.wide() * self.s.hidden).cast();
+            };
+            let r = p.r.as_ref().map_or_else(
+                || {
+                    let to = args.workspace::<u8>().add(self.room.states);
+                    p.pack_r(dir, args.input(2), to);
+                    to.cast_const()
+                },
+                |r| r.ptr().cast(),
+            );
+            r.add(dir * p.state_bytes())
+        }
+    }
     /// One direction through all steps.
-    unsafe fn walk(&self, args: &StepArgs<'_>, dir: usize, r: *const T, scratch: *mut u8) -> Result<()> {
+    unsafe fn walk(&self, args: &StepArgs<'_>, dir: usize, scratch: *mut u8) {
         let (s, op) = (self.s, &self.op);
         let (n, wide, dirs, hidden) = (s.batch, self.wide(), op.backwards.len(), s.hidden);
         let base = args.workspace::<u8>();
+        let f = Functions::<T>::new(op, dir, self.isa);
         // SAFETY: the state of this direction lies in the workspace; indices stay within the shapes that were checked.
         unsafe {
+            let r = self.recurrence(args, dir);
             let projected = base.add(self.room.projected).cast::<T>().add(dir * s.steps * n * wide);
             let gates = base.add(self.room.state + dir * self.room.state_bytes).cast::<T>();
             let product = gates.add(n * wide);
             let (h, c) = (product.add(n * wide), product.add(n * wide + n * hidden));
             let reset = c.add(n * hidden);
+            let row = |of: *mut T, b: usize, len: usize| std::slice::from_raw_parts_mut(of.add(b * len), len);
             let state_at = |b: usize| if op.batch_first { (b * dirs + dir) * hidden } else { (dir * n + b) * hidden };
             for (i, to) in [(5, h), (6, c)] {
                 let first = args.input::<T>(i);
@@ -316,69 +342,62 @@ impl<T: Real> Layer<T> {
             let bias_of = |half: usize, i: usize| {
                 if bias.is_null() { T::ZERO } else { *bias.add((dir * 2 + half) * wide + i) }
             };
+            let peepholes = args.input::<T>(7);
+            let peepholes =
+                (!peepholes.is_null()).then(|| std::slice::from_raw_parts(peepholes.add(dir * 3 * hidden), 3 * hidden));
+            // The gates that begin as the sum of both products: GRU's last multiplies one of them first.
+            let summed = if op.kind == CellKind::Gru { 2 * hidden } else { wide };
+            // GRU: whether the last product is that of the reset state.
             let late = op.kind == CellKind::Gru && !op.linear_before_reset;
             for step in 0..s.steps {
                 let seen = if op.quantised_state { round_states(h, n * hidden, reset) } else { h };
-                self.times_r(dir, 0, base, seen, r, product, scratch);
-                if op.kind == CellKind::Gru && !late {
-                    self.times_r(dir, 1, base, h, r, product, scratch);
+                self.times_r(0, seen, r, product, scratch);
+                if summed < wide && !late {
+                    self.times_r(1, h, r, product, scratch);
                 }
                 // A backward direction begins at the end of each sequence, so places differ by sequence.
                 let time = |b: usize| if op.backwards[dir] { length(b).wrapping_sub(step + 1) } else { step };
-                for b in (0..n).filter(|&b| step < length(b)) {
+                let live = |b: &usize| step < length(*b);
+                for b in (0..n).filter(live) {
                     let at = if op.batch_first { b * s.steps + time(b) } else { time(b) * n + b };
-                    let split = if op.kind == CellKind::Gru { 2 * hidden } else { wide };
-                    for i in 0..split {
-                        let sum = *product.add(b * wide + i) + *projected.add(at * wide + i);
-                        *gates.add(b * wide + i) = sum + (bias_of(0, i) + bias_of(1, i));
+                    let (gates, product) = (row(gates, b, wide), row(product, b, wide));
+                    for i in 0..summed {
+                        gates[i] = product[i] + *projected.add(at * wide + i) + (bias_of(0, i) + bias_of(1, i));
                     }
-                    for i in split..wide {
-                        *gates.add(b * wide + i) = *projected.add(at * wide + i) + bias_of(0, i);
-                        if !late {
-                            *product.add(b * wide + i) = *product.add(b * wide + i) + bias_of(1, i);
-                        }
+                    for i in summed..wide {
+                        gates[i] = *projected.add(at * wide + i) + bias_of(0, i);
                     }
-                    let row = gates.add(b * wide);
+                    let h = row(h, b, hidden);
                     match op.kind {
-                        CellKind::Rnn => self.rnn(dir, row, h.add(b * hidden)),
-                        CellKind::Lstm => {
-                            let p = args.input::<T>(7);
-                            let p = if p.is_null() { p } else { p.add(dir * 3 * hidden) };
-                            self.lstm(dir, row, h.add(b * hidden), c.add(b * hidden), p);
-                        }
-                        CellKind::Gru => {
-                            let f = op.activations[dir][0];
-                            for i in 0..2 * hidden {
-                                *row.add(i) = f.apply(self.clipped(*row.add(i)));
-                            }
-                            for j in 0..hidden {
-                                *reset.add(b * hidden + j) = *row.add(hidden + j) * *h.add(b * hidden + j);
-                            }
-                        }
+                        CellKind::Rnn => f.rnn(gates, h),
+                        CellKind::Lstm => f.lstm(gates, h, row(c, b, hidden), peepholes),
+                        CellKind::Gru => f.gru_gates(gates, h, row(reset, b, hidden)),
                     }
                 }
                 if op.kind == CellKind::Gru {
                     if late {
                         // Rows of sequences that have ended hold what was there before, which nobody reads.
-                        for i in (0..n).filter(|&b| step >= length(b)).flat_map(|b| b * hidden..(b + 1) * hidden) {
-                            *reset.add(i) = T::ZERO;
+                        for b in (0..n).filter(|b| !live(b)) {
+                            row(reset, b, hidden).fill(T::ZERO);
                         }
-                        self.times_r(dir, 1, base, reset, r, product, scratch);
+                        self.times_r(1, reset, r, product, scratch);
                     }
-                    for b in (0..n).filter(|&b| step < length(b)) {
-                        self.gru(dir, gates.add(b * wide), product.add(b * wide), h.add(b * hidden), &|i| {
-                            if late { bias_of(1, i) } else { T::ZERO }
-                        });
+                    for b in (0..n).filter(live) {
+                        let from_state = &mut row(product, b, wide)[summed..];
+                        for (i, x) in from_state.iter_mut().enumerate() {
+                            *x += bias_of(1, summed + i);
+                        }
+                        f.gru(row(gates, b, wide), from_state, row(h, b, hidden));
                     }
                 }
                 let y = args.output::<T>(0);
                 if !y.is_null() {
                     for b in 0..n {
-                        let live = step < length(b);
-                        let t = if live { time(b) } else { step };
+                        let t = if live(&b) { time(b) } else { step };
                         let to = if op.batch_first { (b * s.steps + t) * dirs + dir } else { (t * dirs + dir) * n + b };
-                        for j in 0..hidden {
-                            *y.add(to * hidden + j) = if live { *h.add(b * hidden + j) } else { T::ZERO };
+                        match live(&b) {
+                            true => row(y, to, hidden).copy_from_slice(row(h, b, hidden)),
+                            false => row(y, to, hidden).fill(T::ZERO),
                         }
                     }
                 }
@@ -390,53 +409,6 @@ impl<T: Real> Layer<T> {
                         std::ptr::copy_nonoverlapping(from.add(b * hidden), to.add(state_at(b)), hidden);
                     }
                 }
-            }
-        }
-        Ok(())
-    }
-    fn clipped(&self, x: T) -> T {
-        match self.op.clip {
-            Some(c) => x.most(T::of(-f64::from(c))).least(T::of(f64::from(c))),
-            None => x,
-        }
-    }
-    unsafe fn rnn(&self, dir: usize, gates: *const T, h: *mut T) {
-        let f = self.op.activations[dir][0];
-        for j in 0..self.s.hidden {
-            // SAFETY: the caller gives one row of each.
-            unsafe { *h.add(j) = f.apply(self.clipped(*gates.add(j))) };
-        }
-    }
-    /// Gates in the order z, r, h; the first two are done.
-    unsafe fn gru(&self, dir: usize, gates: *const T, product: *const T, h: *mut T, late: &dyn Fn(usize) -> T) {
-        let (n, g) = (self.s.hidden, self.op.activations[dir][1]);
-        for j in 0..n {
-            // SAFETY: the caller gives one row of each.
-            unsafe {
-                let (z, r) = (*gates.add(j), *gates.add(n + j));
-                let from_state = *product.add(2 * n + j);
-                let from_state = if self.op.linear_before_reset { r * from_state } else { from_state };
-                let new = g.apply(self.clipped(*gates.add(2 * n + j) + from_state + late(2 * n + j)));
-                *h.add(j) = (T::ONE - z) * new + z * *h.add(j);
-            }
-        }
-    }
-    /// Gates in the order i, o, f, c; peepholes in the order i, o, f.
-    unsafe fn lstm(&self, dir: usize, gates: *const T, h: *mut T, c: *mut T, peepholes: *const T) {
-        let n = self.s.hidden;
-        let [f, g, out] = [0, 1, 2].map(|i| self.op.activations[dir][i]);
-        for j in 0..n {
-            // SAFETY: the caller gives one row of each.
-            unsafe {
-                let old = *c.add(j);
-                let peep = |k: usize, c: T| if peepholes.is_null() { T::ZERO } else { *peepholes.add(k * n + j) * c };
-                let gate = |k: usize, extra: T| self.clipped(*gates.add(k * n + j) + extra);
-                let input = f.apply(gate(0, peep(0, old)));
-                let forget = if self.op.coupled { T::ONE - input } else { f.apply(gate(2, peep(2, old))) };
-                let new = forget * old + input * g.apply(gate(3, T::ZERO));
-                let output = f.apply(gate(1, peep(1, new)));
-                *c.add(j) = new;
-                *h.add(j) = output * out.apply(new);
             }
         }
     }
