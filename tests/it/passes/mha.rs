@@ -169,3 +169,64 @@ fn a_result_is_turned_behind_views() {
         }
     }
 }
+
+/// Keras over two axes of rows and keys: einsums with both in one axis, and a softmax over the keys', which come first in the product.
+#[test]
+fn rows_and_keys_of_two_axes() {
+    for case in ["", "mask", "order"] {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[2, 3, 4, 4, 8]));
+        let (flat, apart) = (d.ints("flat", &[8, 12, 8]), d.ints("apart", &[2, 4, 3, 4, 3, 4]));
+        let (keys, one) = (d.ints("keys", &[2, 4, 3, 4, 12]), d.ints("one", &[8, 12, 12]));
+        // The values' rows are those of the keys, in whichever order both stand.
+        let values = if case == "order" { [0, 3, 2, 1, 4] } else { [0, 3, 1, 2, 4] };
+        let [q, k, v] =
+            [("q", q, [0, 3, 1, 2, 4]), ("k", k, [0, 3, 1, 2, 4]), ("v", v, values)].map(|(n, x, order)| {
+                let x = d.op(&format!("{n}.t"), "Transpose", &[x], perm(&order));
+                d.op(&format!("{n}.flat"), "Reshape", &[x, flat], vec![])
+            });
+        let q = d.op("qt", "Transpose", &[q], perm(&[0, 2, 1]));
+        let s = d.op("s", "MatMul", &[k, q], vec![]);
+        let s = d.op("s6", "Reshape", &[s, apart], vec![]);
+        let last = if case == "order" { [0, 1, 4, 5, 3, 2] } else { [0, 1, 4, 5, 2, 3] };
+        let mut s = d.op("st", "Transpose", &[s], perm(&last));
+        if case == "mask" {
+            let m = d.input("m", &[3, 4, 3, 4]);
+            s = d.op("sm", "Add", &[s, m], vec![]);
+        }
+        let s = d.op("s5", "Reshape", &[s, keys], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+        let p = d.op("p3", "Reshape", &[p, one], vec![]);
+        let o = d.op("o", "MatMul", &[p, v], vec![]);
+        let back = d.ints("back", &[2, 4, 3, 4, 8]);
+        let o = d.op("o5", "Reshape", &[o, back], vec![]);
+        let y = d.op("y", "Transpose", &[o], perm(&[0, 2, 3, 1, 4]));
+        let (before, after, report) = d.check("attention", vec![y]);
+        if case.is_empty() {
+            let steps: Vec<&String> = after.iter().filter(|l| !l.contains("= Reshape(")).collect();
+            assert!(steps.len() == 1 && steps[0].contains("= Attention("), "{after:#?} {:?}", report.misses);
+        } else {
+            assert_eq!(before, after, "{case}");
+        }
+    }
+}
+
+/// Rows cut in three that stand in another order afterwards are no rows of one axis.
+#[test]
+fn pieces_of_rows_in_another_order() {
+    for order in [[0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 3, 5]] {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.input(n, &[2, 3, 12, 8]));
+        let (cut, whole) = (d.ints("cut", &[2, 3, 2, 3, 2, 8]), d.ints("whole", &[2, 3, 12, 8]));
+        let x = d.op("cut.q", "Reshape", &[q, cut], vec![]);
+        let x = d.op("qt", "Transpose", &[x], perm(&order));
+        let q = d.op("whole.q", "Reshape", &[x, whole], vec![]);
+        let k = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+        let s = d.op("s", "MatMul", &[q, k], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+        let y = d.op("y", "MatMul", &[p, v], vec![]);
+        let (_, after, _) = d.check("attention", vec![y]);
+        let moved = after.iter().any(|l| l.contains("= Transpose("));
+        assert_eq!(moved, order[3] == 4, "{after:#?}");
+    }
+}

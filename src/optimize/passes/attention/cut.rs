@@ -16,11 +16,14 @@ pub struct Cut {
 pub fn heads(cx: &PassCtx<'_, '_>, x: ValueId, view: ValueId) -> Option<Dim> {
     let (a, b) = (cx.dims(x)?, cx.dims(view)?);
     let (one, two) = if a.len() < b.len() { (a, b) } else { (b, a) };
-    let ([lead, rows @ ..], [batch @ .., heads, _, _]) = (one, two) else { return None };
-    // A view has as many elements: what is before the same rows is one number in two, or in three.
+    let ([lead, rows @ ..], true) = (one, one.len() == 3) else { return None };
+    // A view has as many elements: what is before as many rows, cut or not, is one number in two, or in three.
+    let mut cuts = (2..4).filter_map(|n| two.split_at_checked(n));
+    let as_many = |own: &[Dim]| own.len() > 2 && Dim::product(own).same(&Dim::product(rows));
+    let (two, _) = cuts.find(|(_, own)| same_shape(Some(own), Some(rows)) || as_many(own))?;
+    let (heads, batch) = two.split_last()?;
     let told = heads.known().is_some_and(|h| h > 0) || (Dim::product(batch) * heads.clone()).same(lead);
-    let fits = rows.len() == 2 && (1..3).contains(&batch.len()) && same_shape(Some(rows), two.get(two.len() - 2..));
-    (fits && told).then(|| heads.clone())
+    told.then(|| heads.clone())
 }
 
 impl Cut {

@@ -13,6 +13,7 @@ use self::mask::Mask;
 use self::place::{exact_scale, joined, lay, operands, place};
 use self::trace::{follow, rearranged, trace};
 use crate::error::Result;
+use crate::ir::op::resolve_axis;
 use crate::ir::{Alias, Dim, NodeId, ValueId};
 use crate::kernels::attention::Scores;
 use crate::kernels::gemm::Activation;
@@ -85,8 +86,8 @@ struct Between {
     masks: Vec<(Mask, ValueId)>,
     /// Heads where views tell them and batches apart.
     heads: Vec<Dim>,
-    /// Keys come before rows, and are the left operand of the first product.
-    turned: bool,
+    /// What the axes stand for where the way up has come to: rows and keys may be several, if those were cut.
+    roles: Vec<Role>,
     scale: f64,
     cap: f64,
     /// The probabilities, where others read them too.
@@ -103,12 +104,20 @@ impl Between {
         if none && dims.is_some_and(|d| mask::meets(cx, m.value(), d, d.len()) == Some(false)) {
             return Ok(());
         }
+        if !ends_with(&self.roles, [Role::Row, Role::Size]) {
+            return near("a mask is of rows and keys that are several axes, or in another order");
+        }
         if (self.scale, self.cap) != (1.0, 0.0) {
             return near("the mask is applied before the scale");
         }
         self.masks.push((m, scores));
         Ok(())
     }
+}
+
+/// Whether axes are those of batches and heads, and these two.
+fn ends_with(roles: &[Role], last: [Role; 2]) -> bool {
+    roles.strip_suffix(&last).is_some_and(|lead| lead.iter().all(|r| *r == Role::Head))
 }
 
 fn is_product(op: &MatMul) -> bool {
@@ -143,7 +152,8 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     let right = if product.trans_b { first.to_vec() } else { turned(first) };
     let v_roles = if v_turned { turned(second) } else { second.to_vec() };
     let mut of = [(q, first), (k, &right[..]), (v, &v_roles[..])];
-    if b.turned {
+    // Keys may come before rows: they are the left operand of the first product.
+    if ends_with(&b.roles, [Role::Size, Role::Row]) {
         of.swap(0, 1);
         if !b.masks.is_empty() {
             return near("keys come before rows, and there are masks");
@@ -245,30 +255,24 @@ fn is_float(d: DType) -> bool {
 
 /// From the probabilities up to the first product.
 fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Stop> {
-    let (mut guard, mut heads, mut turned) = (None, Vec::new(), false);
-    let mut v = p;
+    let (mut guard, mut heads, mut v) = (None, Vec::new(), p);
+    let lead = cx.dims(p).and_then(|d| d.len().checked_sub(2)).ok_or(Stop::No)?;
+    let mut roles = [&vec![Role::Head; lead][..], &[Role::Row, Role::Size]].concat();
     // After the softmax: conversions, and what makes rows of nothing 0.
     let softmax = loop {
         let Some((id, node)) = cx.made_by(v) else { return Err(Stop::No) };
         let x = node.inputs.first().copied().flatten();
         if let Some(s) = node.op.downcast::<Softmax>() {
-            let rank = cx.dims(v).map_or(0, <[Dim]>::len) as i64;
-            let over = if turned { -2 } else { -1 };
-            if s.kind != SoftmaxKind::Softmax || s.axis != over && s.axis != rank + over {
+            let keys = roles.iter().position(|r| *r == Role::Size);
+            let alone = roles.iter().filter(|r| **r == Role::Size).count() == 1;
+            if s.kind != SoftmaxKind::Softmax || !alone || resolve_axis(s.axis, roles.len()).ok() != keys {
                 return Err(Stop::No);
             }
             break (id, x);
         } else if node.op.is::<Identity>() || node.op.downcast::<Cast>().is_some_and(|c| c.to.is_some_and(is_float)) {
             let Some(x) = x else { return Err(Stop::No) };
             v = x;
-        } else if let Some((x, lead)) = through_views(cx, v) {
-            heads.extend(lead);
-            v = x;
-        } else if let Some((x, swapped)) = rearranged(cx, v) {
-            // Batches and heads may come apart on the way.
-            let (from, to) = (cx.dims(x).unwrap_or_default(), cx.dims(v).map_or(0, <[Dim]>::len));
-            heads.extend(from.iter().rev().nth(2).filter(|_| from.len() > to).cloned());
-            turned ^= swapped;
+        } else if let Some(x) = moved(cx, v, &mut roles, &mut heads) {
             v = x;
         } else if node.op.is::<Where>() && guard.is_none() {
             let &[Some(test), Some(yes), Some(no)] = &node.inputs[..] else { return Err(Stop::No) };
@@ -287,20 +291,27 @@ fn between(cx: &PassCtx<'_, '_>, p: ValueId) -> std::result::Result<Between, Sto
         }
     };
     let Some(mut s) = softmax.1 else { return Err(Stop::No) };
-    let mut b = Between { scores: softmax.0, masks: Vec::new(), heads, turned, scale: 1.0, cap: 0.0, shown: None };
+    let mut b = Between { scores: softmax.0, masks: Vec::new(), heads, roles, scale: 1.0, cap: 0.0, shown: None };
     let mut wide = false;
     loop {
         let Some((id, node)) = cx.made_by(s) else { return Err(Stop::No) };
         let at = |i: usize| node.inputs.get(i).copied().flatten();
         let (Some(x), y) = (at(0), at(1)) else { return Err(Stop::No) };
+        if let Some(n) = cx.dims(s).map(<[Dim]>::len).filter(|&n| n != b.roles.len()) {
+            // A sum with a mask of more axes.
+            b.roles = of_rank(&b.roles, n).ok_or(Stop::No)?;
+        }
         if node.op.downcast::<MatMul>().is_some_and(is_product) {
+            let known = [[Role::Row, Role::Size], [Role::Size, Role::Row]].map(|last| ends_with(&b.roles, last));
+            if known == [false; 2] {
+                return near("rows and keys are not the last two axes of the scores");
+            }
             b.scores = id;
             break;
         }
         if node.op.is::<Identity>() {
             s = x;
-        } else if let Some((x, lead)) = through_views(cx, s) {
-            b.heads.extend(lead);
+        } else if let Some(x) = moved(cx, s, &mut b.roles, &mut b.heads) {
             s = x;
         } else if let Some(c) = node.op.downcast::<Cast>() {
             if !c.to.is_some_and(is_float) {
@@ -430,6 +441,33 @@ fn leads_to_product(cx: &PassCtx<'_, '_>, v: ValueId, left: &mut usize) -> bool 
     node.inputs.get(ways).unwrap_or_default().iter().flatten().any(|&x| leads_to_product(cx, x, left))
 }
 
+/// The roles of so many axes that end in the same rows and keys.
+fn of_rank(roles: &[Role], rank: usize) -> Option<Vec<Role>> {
+    let first = roles.iter().position(|r| *r != Role::Head)?;
+    let lead = rank.checked_sub(roles.len() - first)?;
+    Some([&vec![Role::Head; lead][..], &roles[first..]].concat())
+}
+
+/// What views and transpositions of scores were made from; there the axes have other roles, and heads may be told from batches.
+fn moved(cx: &PassCtx<'_, '_>, v: ValueId, roles: &mut Vec<Role>, heads: &mut Vec<Dim>) -> Option<ValueId> {
+    if let Some((x, told)) = through_views(cx, v) {
+        *roles = of_rank(roles, cx.dims(x)?.len())?;
+        heads.extend(told);
+        return Some(x);
+    }
+    let (x, there) = rearranged(cx, v, roles)?;
+    let lead = |roles: &[Role]| roles.iter().filter(|r| **r == Role::Head).count();
+    // Batches and heads may come apart on the way.
+    let (one, two) = ((x, &there), (v, &*roles));
+    let (one, two) = if lead(one.1) > lead(two.1) { (two, one) } else { (one, two) };
+    if lead(one.1) == 1 && lead(two.1) > 1 {
+        let last = two.1.iter().rposition(|r| *r == Role::Head)?;
+        heads.extend(cx.dims(two.0)?.get(last).cloned());
+    }
+    *roles = there;
+    Some(x)
+}
+
 /// What views that keep the last two axes were made from, and the heads if those and the batches are one axis before or after. Axes
 /// of 1 may come and go in front, and the batch of four axes may be cut in two (windows of images) or joined again.
 fn through_views(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, Option<Dim>)> {
@@ -449,7 +487,8 @@ fn through_views(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, Option<Di
         if ones(a) && ones(b) && same_shape(Some(&a[a.len() - n..]), Some(&b[b.len() - n..])) {
             return Some((x, None));
         }
-        if let Some(heads) = cut::heads(cx, x, v) {
+        let rows = |d: &[Dim]| d.len().checked_sub(2).map(|n| d[n..].to_vec());
+        if let Some(heads) = cut::heads(cx, x, v).filter(|_| same_shape(rows(a).as_deref(), rows(b).as_deref())) {
             return Some((x, Some(heads)));
         }
     }

@@ -21,16 +21,21 @@ struct Part {
     size: Dim,
     first: usize,
     count: Option<usize>,
-    /// The faster half of an axis that was cut in two.
-    minor: bool,
+    /// How many of its role lie between two neighbours of it: those of the faster parts of an axis that was cut.
+    step: Dim,
 }
 
 impl Part {
     fn whole(role: Role, size: Dim) -> Part {
-        Part { role, size, first: 0, count: None, minor: false }
+        Part { role, size, first: 0, count: None, step: Dim::Known(1) }
     }
     fn is_one(&self) -> bool {
         self.size.known() == Some(1)
+    }
+    /// Whether both are whole, and one axis: `next` goes on where this one steps.
+    fn is_before(&self, next: &Part) -> bool {
+        let whole = self.role == next.role && self.role != Role::Place && whole(self) && whole(next);
+        whole && self.step.same(&(next.step.clone() * next.size.clone()))
     }
 }
 
@@ -111,14 +116,10 @@ pub fn follow(cx: &PassCtx<'_, '_>, value: ValueId, roles: &[Role], heads: Optio
     }
 }
 
-/// Follows a value, whose last two axes are rows and keys, up through views and transpositions of which each is for this alone: what
-/// they rearrange, and whether its last two axes are keys and rows.
-pub fn rearranged(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, bool)> {
-    let dims = cx.dims(v)?;
-    let (lead, _) = dims.split_at_checked(dims.len().checked_sub(2)?)?;
-    let roles = lead.iter().map(|_| Role::Head).chain([Role::Row, Role::Size]);
-    let parts = roles.zip(dims).map(|(r, d)| Part::whole(r, d.clone())).collect();
-    let mut t = Trace { cx, value: v, parts, joins: false, exact: true, scale: 1.0, past: None };
+/// Follows a value up through views and transpositions of which each is for this alone, and tells the roles of the axes that it had
+/// there: several stand for rows, or for keys, if those were cut.
+pub fn rearranged(cx: &PassCtx<'_, '_>, v: ValueId, roles: &[Role]) -> Option<(ValueId, Vec<Role>)> {
+    let mut t = Trace::new(cx, v, roles, None)?;
     loop {
         let (_, node) = cx.made_by(t.value)?;
         if node.op.alias() != Alias::View && !node.op.is::<Transpose>() || t.value != v && !cx.used_once(t.value) {
@@ -127,11 +128,20 @@ pub fn rearranged(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, bool)> {
         t.step()?;
     }
     let groups = t.groups(t.value).filter(|_| t.value != v)?;
-    let mut order = groups.iter().flatten().filter(|p| p.role != Role::Head).map(|p| p.role);
-    let last: Vec<&[Part]> = groups.iter().rev().take(2).map(Vec::as_slice).collect();
-    let apart = matches!(last[..], [[a], [b]] if a.role != Role::Head && b.role != Role::Head);
-    let turned = apart.then(|| order.next() == Some(Role::Size))?;
-    order.next().filter(|_| order.next().is_none()).map(|_| (t.value, turned))
+    // What was cut stands in its order.
+    let mut last: Vec<&Part> = Vec::new();
+    for p in groups.iter().flatten().filter(|p| !p.is_one()) {
+        match last.iter_mut().find(|l| l.role == p.role) {
+            Some(l) => *l = Some(p).filter(|p| l.is_before(p))?,
+            None => last.push(p),
+        }
+    }
+    let of = |g: &Vec<Part>| {
+        let long = g.iter().find(|p| !p.is_one()).or(g.first());
+        let role = long.map_or(Role::Head, |p| p.role);
+        g.iter().all(|p| p.role == role || p.is_one()).then_some(role)
+    };
+    Some((t.value, groups.iter().map(of).collect::<Option<_>>()?))
 }
 
 struct Trace<'c, 'a, 'g> {
@@ -155,8 +165,10 @@ impl<'c, 'a, 'g> Trace<'c, 'a, 'g> {
             _ => vec![Part::whole(r, d.clone())],
         };
         let mut parts: Vec<Part> = roles.iter().zip(dims).flat_map(part).collect();
-        for i in 1..parts.len() {
-            parts[i].minor = parts[i].role == parts[i - 1].role;
+        for i in (1..parts.len()).rev() {
+            if parts[i].role == parts[i - 1].role {
+                parts[i - 1].step = parts[i].step.clone() * parts[i].size.clone();
+            }
         }
         Some(Trace { cx, value, parts, joins: false, exact: heads.is_none(), scale: 1.0, past: None })
     }
@@ -170,10 +182,9 @@ impl<'c, 'a, 'g> Trace<'c, 'a, 'g> {
                 continue;
             }
             match parts.last_mut() {
-                Some(l)
-                    if l.role == p.role && whole(l) && whole(p) && p.role != Role::Place && (p.minor || !l.minor) =>
-                {
+                Some(l) if l.is_before(p) => {
                     l.size = l.size.clone() * p.size.clone();
+                    l.step = p.step.clone();
                 }
                 _ => parts.push(p.clone()),
             }
@@ -367,8 +378,9 @@ impl<'c, 'a, 'g> Trace<'c, 'a, 'g> {
             // Each key head stands for neighbouring query heads: the faster part of the axis.
             let heads = |p: &Part| p.role == Role::Head && whole(p);
             let (g, others) = (groups.get(i)?, groups.iter().enumerate().filter(|(j, _)| *j != i));
-            let mut others = others.flat_map(|(_, g)| g).filter(|p| p.role == Role::Head && !p.is_one()).peekable();
-            let faster = others.peek().is_none() || g.iter().all(|p| p.minor) && others.all(|p| !p.minor);
+            let mut others = others.flat_map(|(_, g)| g).filter(|p| p.role == Role::Head && !p.is_one());
+            let within = Dim::product(g.iter().map(|p| &p.size));
+            let faster = others.all(|p| p.step.same(&within));
             (a.known() == Some(1) && faster && !g.is_empty() && g.iter().all(heads)).then_some(())?;
             groups[i] = Vec::new();
         }
@@ -414,8 +426,8 @@ fn deal(parts: &[Part], dims: &[Dim]) -> Option<Vec<Vec<Part>>> {
             let rest = p.size.floor_div(d);
             if size.known() == Some(1) && p.size.known().is_none() && !p.size.same(d) && whole(&p) {
                 if (d.clone() * rest.clone()).same(&p.size) {
-                    left.push_front(Part { size: rest, minor: true, ..p.clone() });
-                    p.size = d.clone();
+                    left.push_front(Part { size: rest.clone(), ..p.clone() });
+                    (p.size, p.step) = (d.clone(), p.step * rest);
                 }
             } else if let (Some(have), Some(want), Some(n)) = (size.known(), d.known(), p.size.known())
                 && have > 0
@@ -423,8 +435,9 @@ fn deal(parts: &[Part], dims: &[Dim]) -> Option<Vec<Vec<Part>>> {
             {
                 let outer = want / have;
                 (whole(&p) && outer > 0 && want % have == 0 && n % outer == 0).then_some(())?;
-                left.push_front(Part { size: Dim::Known(n / outer), minor: true, ..p.clone() });
-                p.size = Dim::Known(outer);
+                let rest = Dim::Known(n / outer);
+                left.push_front(Part { size: rest.clone(), ..p.clone() });
+                (p.size, p.step) = (Dim::Known(outer), p.step * rest);
             }
             size = size * p.size.clone();
             group.push(p);
