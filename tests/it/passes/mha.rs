@@ -230,3 +230,49 @@ fn pieces_of_rows_in_another_order() {
         assert_eq!(moved, order[3] == 4, "{after:#?}");
     }
 }
+
+/// TensorFlow's GPT-2: the past is turned to stand before new rows with rows first. Who reads both gets them turned back; a triangle
+/// made from the length of both is not needed.
+#[test]
+fn a_past_before_rows_that_come_first() {
+    for (turned, shown) in [(true, false), (true, true), (false, true)] {
+        let mut d = Draft::new();
+        let [q, k, v] = ["q", "k", "v"].map(|n| d.named_input(n, &["n", "rows", "", ""], &[2, 5, 4, 8]));
+        let [k, v] = [("pk", k), ("pv", v)].map(|(n, new)| {
+            let past = if turned {
+                let past = d.named_input(n, &["n", "", "past", ""], &[2, 4, 3, 8]);
+                d.op(&format!("{n}.t"), "Transpose", &[past], perm(&[0, 2, 1, 3]))
+            } else {
+                d.named_input(n, &["n", "past", "", ""], &[2, 3, 4, 8])
+            };
+            d.op(&format!("{n}.both"), "Concat", &[past, new], vec![("axis", Attr::Int(1))])
+        });
+        let qt = d.op("qt", "Transpose", &[q], perm(&[0, 2, 1, 3]));
+        let kt = d.op("kt", "Transpose", &[k], perm(&[0, 2, 3, 1]));
+        let vt = d.op("vt", "Transpose", &[v], perm(&[0, 2, 1, 3]));
+        let [first, second] = [("first", 0), ("second", 1)].map(|(n, i)| d.ints(n, &[i]));
+        let [zero, one] = [0i64, 1].map(|n| d.b.constant(&format!("n{n}"), Tensor::scalar(n).unwrap()));
+        let [rows, all] = [("rows", q), ("all", k)].map(|(n, x)| {
+            let shape = vec![("start", Attr::Int(1)), ("end", Attr::Int(2))];
+            let length = d.op(&format!("{n}.list"), "Shape", &[x], shape);
+            d.op(n, "Squeeze", &[length, first], vec![])
+        });
+        let [i, j] = [("i", rows), ("j", all)].map(|(n, length)| d.op(n, "Range", &[zero, length, one], vec![]));
+        let i = d.op("column", "Unsqueeze", &[i, second], vec![]);
+        let j = d.op("before", "Sub", &[j, all], vec![]);
+        let j = d.op("own", "Add", &[j, rows], vec![]);
+        let sees = d.op("sees", "GreaterOrEqual", &[i, j], vec![]);
+        let low = d.number(-1e9);
+        let s = d.op("s", "MatMul", &[qt, kt], vec![]);
+        let s = if turned { d.op("masked", "Where", &[sees, s, low], vec![]) } else { s };
+        let p = d.op("p", "Softmax", &[s], vec![("axis", Attr::Int(-1))]);
+        let o = d.op("o", "MatMul", &[p, vt], vec![]);
+        let y = d.op("y", "Transpose", &[o], perm(&[0, 2, 1, 3]));
+        let (_, after, report) = d.check("attention", if shown { vec![y, k, v] } else { vec![y] });
+        let count = |op: &str| after.iter().filter(|l| l.contains(&format!("= {op}("))).count();
+        let left = ["Attention", "Concat", "Transpose"].map(count);
+        let want = if !turned { [1, 2, 0] } else { [1, 0, if shown { 2 } else { 0 }] };
+        assert_eq!(left, want, "{after:#?} {:?}", report.misses);
+        assert_eq!(after.len(), want.iter().sum::<usize>(), "{after:#?}");
+    }
+}

@@ -268,3 +268,26 @@ fn a_block_over_channels_on_opencl() {
         close(&want[0], &got[0], 2e-5, 2e-5).unwrap();
     }
 }
+
+/// What is turned, stacked and turned back, as TensorFlow's GPT-2 has its keys and values.
+#[test]
+fn parts_of_a_stack_that_is_turned_back() {
+    for (back, meets) in [([0, 2, 3, 1, 4], true), ([0, 3, 2, 1, 4], false)] {
+        let mut d = Draft::new();
+        let (axis, stack) = (d.ints("axis", &[2]), vec![("axis", Attr::Int(2))]);
+        let parts = ["a", "b"].map(|n| {
+            let x = d.named_input(n, &["n", "", "rows", ""], &[2, 4, 5, 8]);
+            let t = d.op(&format!("{n}.t"), "Transpose", &[x], perm(&[0, 2, 1, 3]));
+            d.op(&format!("{n}.one"), "Unsqueeze", &[t, axis], vec![])
+        });
+        let s = d.op("s", "Concat", &parts, stack);
+        let t = d.op("t", "Transpose", &[s], perm(&back));
+        let y = d.op("y", "Exp", &[t], vec![]);
+        let (before, after, report) = d.check("transposes", vec![y]);
+        if meets {
+            assert_eq!(names(&after), ["Reshape", "Reshape", "Concat", "Exp"], "{:?}", report.misses);
+        } else {
+            assert_eq!(before, after);
+        }
+    }
+}

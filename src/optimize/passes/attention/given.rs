@@ -57,7 +57,7 @@ pub fn lay_given(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<(), Stop> {
         op.scale = exact_scale(cx, q, own * factor);
     }
     let mut inputs = node.inputs.clone();
-    let [keys, values] = joined(&found, &mut inputs).unwrap_or(presents);
+    let [keys, values] = joined(&found, &mut inputs).unwrap_or(presents.map(|v| Some((v?, None))));
     lay(cx, &mut op, &mut inputs, found, &target.order)?;
-    place(cx, id, op, inputs, [keys, values, output(3)], &target)
+    place(cx, id, op, inputs, [keys, values, output(3).map(|v| (v, None))], &target)
 }

@@ -11,7 +11,7 @@ mod triangle;
 use self::cut::Cut;
 use self::mask::Mask;
 use self::place::{exact_scale, joined, lay, operands, place};
-use self::trace::{follow, rearranged, trace};
+use self::trace::{Operand, follow, rearranged, trace};
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
 use crate::ir::{Alias, Dim, NodeId, ValueId};
@@ -207,15 +207,21 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
         }
     }
     let masks: Vec<ValueId> = b.masks.iter().map(|m| m.0.value()).collect();
-    let found = operands(cx, of, heads, true, &masks)?;
-    let [q_at, k_at, _] = &found;
-    let scores = four(&scores);
     // A triangle need be neither read nor computed, but where all probabilities are shown: there nothing is saved by that, and a
     // NaN under finite numbers is seen. Rows come after the past.
-    let past = k_at.past.map_or(Some(Dim::Known(0)), |(past, _)| cx.dims(past)?.get(2).cloned());
-    let causal = b.shown.is_none()
-        && broadcast == Broadcast::Within
-        && matches!((&b.masks[..], &past), (&[(m, _)], Some(past)) if mask::is_causal(cx, m, past));
+    let is_causal = |cx: &PassCtx<'_, '_>, [_, k, _]: &[Operand; 3]| {
+        let past = k.past.as_ref().map_or(Some(Dim::Known(0)), |p| cx.dims(p.rows)?.get(2).cloned());
+        b.shown.is_none()
+            && broadcast == Broadcast::Within
+            && matches!((&b.masks[..], &past), (&[(m, _)], Some(past)) if mask::is_causal(cx, m, past))
+    };
+    let mut found = operands(cx, of, heads, true, &[])?;
+    if !is_causal(cx, &found) {
+        found = operands(cx, of, heads, true, &masks)?;
+    }
+    let causal = is_causal(cx, &found);
+    let [q_at, k_at, _] = &found;
+    let scores = four(&scores);
     let scale = b.scale * f64::from(product.alpha) * q_at.scale * k_at.scale;
     let mut op =
         Attention { causal, scale: exact_scale(cx, q, scale), cap: b.cap as f32, broadcast, ..Attention::default() };
@@ -246,7 +252,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
     op.scores = b.shown.map_or(op.scores, |_| Scores::Softmax);
     let Some(target) = follow(cx, out, second, heads) else { return near("the axes of the result are not in order") };
     lay(cx, &mut op, &mut inputs, found, &target.order)?;
-    place(cx, id, op, inputs, [keys, values, b.shown], &target)
+    place(cx, id, op, inputs, [keys, values, b.shown.map(|v| (v, None))], &target)
 }
 
 fn is_float(d: DType) -> bool {

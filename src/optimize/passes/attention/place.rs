@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::ir::build::infer_op;
 use crate::ir::{Dim, Fact, NodeId, Op, ValueId};
 use crate::ops::attention::{Attention, Role, Views};
+use crate::ops::movement::Transpose;
 use crate::optimize::PassCtx;
 use crate::optimize::pass::{Regroup, same_shape};
 use crate::tensor::DType;
@@ -26,9 +27,9 @@ pub fn operands(
     };
     let mut found = traced(joins);
     if let [Some(_), Some(k_at), Some(v_at)] = &found {
-        let pasts = [k_at.past, v_at.past].into_iter().flatten();
-        let presents: Vec<ValueId> = pasts.clone().map(|p| p.1).collect();
-        let given = others.iter().copied().chain(pasts.map(|p| p.0)).chain([q, k_at.value, v_at.value]);
+        let pasts = [&k_at.past, &v_at.past].into_iter().flatten();
+        let presents: Vec<ValueId> = pasts.clone().map(|p| p.both).collect();
+        let given = others.iter().copied().chain(pasts.map(|p| p.rows)).chain([q, k_at.value, v_at.value]);
         // A mask made from the length of past and new rows needs them before attention, which cannot join them then.
         if cx.depends_on(given, &presents) {
             found = traced(false);
@@ -58,12 +59,15 @@ pub fn exact_scale(cx: &PassCtx<'_, '_>, q: ValueId, scale: f64) -> Option<f32> 
     (!usual).then_some(scale as f32)
 }
 
+/// A value that the operator makes beside its result, and the order of the operator's axes there, if it is another.
+pub type Other = (ValueId, Option<Vec<usize>>);
+
 /// Gives the operator the past that was told from new rows. The values that held both, which it makes then.
-pub fn joined(found: &[Operand; 3], inputs: &mut Vec<Option<ValueId>>) -> Option<[Option<ValueId>; 2]> {
-    let ((past_k, k), (past_v, v)) = (found[1].past?, found[2].past?);
+pub fn joined(found: &[Operand; 3], inputs: &mut Vec<Option<ValueId>>) -> Option<[Option<Other>; 2]> {
+    let (k, v) = (found[1].past.clone()?, found[2].past.clone()?);
     inputs.resize(inputs.len().max(6), None);
-    (inputs[4], inputs[5]) = (Some(past_k), Some(past_v));
-    Some([Some(k), Some(v)])
+    (inputs[4], inputs[5]) = (Some(k.rows), Some(v.rows));
+    Some([k, v].map(|p| Some((p.both, p.order))))
 }
 
 /// Lets the operator see its operands, its first three inputs, where they lie, and write its result in the order told.
@@ -89,12 +93,12 @@ pub fn place(
     id: NodeId,
     op: Attention,
     inputs: Vec<Option<ValueId>>,
-    others: [Option<ValueId>; 3],
+    others: [Option<Other>; 3],
     target: &Target,
 ) -> std::result::Result<(), Stop> {
     let op: Arc<dyn Op> = Arc::new(op);
     let outputs = 1 + others.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-    if let Some(why) = unfit(cx, id, &op, &inputs, (others, target)) {
+    if let Some(why) = unfit(cx, id, &op, &inputs, (&others, target)) {
         // Views made for it have no other use.
         cx.prune(inputs);
         return near(why);
@@ -102,7 +106,6 @@ pub fn place(
     let name = cx.graph().value(target.value).name.clone();
     let gone = cx.graph().node(id).inputs.clone();
     let values = cx.edit.node(&name, op, inputs, outputs)?;
-    let Some((attention, _)) = cx.graph().value(values[0]).producer else { return Err(Stop::No) };
     let mut made = values[0];
     if target.regrouped {
         let Some(axes) = view_of(cx, cx.graph().fact(made), target.value) else { return Err(Stop::No) };
@@ -110,13 +113,20 @@ pub fn place(
     }
     let Some((maker, _)) = cx.graph().value(made).producer else { return Err(Stop::No) };
     cx.edit.move_output(maker, 0, target.value);
-    for (v, made) in others.into_iter().zip(&values[1..]) {
-        let Some(v) = v else {
-            cx.edit.drop_output(*made);
+    for (other, &made) in others.into_iter().zip(&values[1..]) {
+        let Some((v, order)) = other else {
+            cx.edit.drop_output(made);
             continue;
         };
-        let (maker, place) = (cx.graph().value(v).producer, cx.graph().value(*made).producer);
-        place.into_iter().for_each(|(_, place)| cx.edit.move_output(attention, place as usize, v));
+        let made = match order {
+            Some(order) => {
+                let name = cx.graph().value(v).name.clone();
+                cx.edit.node(&name, Arc::new(Transpose { perm: Some(order) }), vec![Some(made)], 1)?[0]
+            }
+            None => made,
+        };
+        let (maker, place) = (cx.graph().value(v).producer, cx.graph().value(made).producer);
+        place.into_iter().for_each(|(n, place)| cx.edit.move_output(n, place as usize, v));
         maker.into_iter().map(|m| m.0).filter(|&n| n != id).for_each(|n| cx.edit.remove(n));
     }
     cx.edit.remove(id);
@@ -137,7 +147,7 @@ fn unfit(
     id: NodeId,
     op: &Arc<dyn Op>,
     inputs: &[Option<ValueId>],
-    (others, target): ([Option<ValueId>; 3], &Target),
+    (others, target): (&[Option<Other>; 3], &Target),
 ) -> Option<String> {
     let facts: Vec<&Fact> = inputs.iter().map(|v| v.map_or(&Fact::Absent, |v| cx.graph().fact(v))).collect();
     let made = match infer_op(op, &facts, 4) {
@@ -148,7 +158,7 @@ fn unfit(
     if target.regrouped && view_of(cx, y, target.value).is_none() {
         return Some("more than one size of the result is open".into());
     }
-    let [keys, values, scores] = others;
+    let [keys, values, scores] = [0, 1, 2].map(|i| others[i].as_ref().map(|o| o.0));
     let dims = made.get(3).and_then(Fact::as_tensor).and_then(|t| t.dims.as_deref());
     if scores.is_some_and(|v| !same_shape(cx.dims(v), dims)) {
         return Some("the scores that it gives out are not known to be of batches and heads".into());

@@ -4,6 +4,8 @@
 //! a transposition permutes the axes; cutting (Split, Slice, Gather of one place) makes an axis part of a longer one; repeating
 //! key heads drops an axis; a number that multiplies is kept for the scale.
 
+use super::ALL;
+use crate::ir::op::resolve_axis;
 use crate::ir::{Alias, Dim, NodeId, ValueId};
 use crate::ops::attention::{Axis, Role, View};
 use crate::ops::movement::{Concat, Expand, Gather, Slice, Split, Tile, Transpose};
@@ -50,8 +52,19 @@ pub struct Operand {
     pub view: View,
     /// What the numbers on the way multiply it with.
     pub scale: f64,
-    /// Past rows before it, and the value that holds both.
-    pub past: Option<(ValueId, ValueId)>,
+    /// Past rows before it.
+    pub past: Option<Past>,
+}
+
+/// Rows that the operator puts before new ones.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// Of batch, heads, rows, size.
+    pub rows: ValueId,
+    /// The value that holds both.
+    pub both: ValueId,
+    /// The order in which that has the operator's axes, if it is another.
+    pub order: Option<Vec<usize>>,
 }
 
 impl Operand {
@@ -62,6 +75,9 @@ impl Operand {
         whole && roles == [Role::Batch, Role::Head, Role::Row, Role::Size]
     }
 }
+
+/// The axes of keys and values where rows come before heads.
+const ROWS_FIRST: &[Role] = &[Role::Batch, Role::Row, Role::Head, Role::Size];
 
 /// Steps followed at most.
 const STEPS: usize = 32;
@@ -152,7 +168,7 @@ struct Trace<'c, 'a, 'g> {
     /// The parts are the value's own axes.
     exact: bool,
     scale: f64,
-    past: Option<(ValueId, ValueId)>,
+    past: Option<Past>,
 }
 
 impl<'c, 'a, 'g> Trace<'c, 'a, 'g> {
@@ -199,7 +215,7 @@ impl<'c, 'a, 'g> Trace<'c, 'a, 'g> {
         let sizes: Vec<Dim> = parts.iter().map(|p| p.size.clone()).collect();
         let axes = if same { None } else { Some(Regroup::of(&sizes, own)?) };
         let view = parts.iter().map(|p| Axis { role: p.role, first: p.first, count: p.count }).collect();
-        Some(Operand { value: self.value, axes, view, scale: self.scale, past: self.past })
+        Some(Operand { value: self.value, axes, view, scale: self.scale, past: self.past.clone() })
     }
 
     /// One step down, through the node told.
@@ -349,19 +365,27 @@ impl<'c, 'a, 'g> Trace<'c, 'a, 'g> {
     /// The value is past rows and new ones.
     fn join(&mut self, axis: i64, past: ValueId, fresh: ValueId) -> Option<()> {
         (self.joins && self.past.is_none()).then_some(())?;
-        let roles = [Role::Batch, Role::Head, Role::Row, Role::Size];
         let groups = self.groups(self.value)?;
-        let plain = groups.len() == 4
-            && groups.iter().zip(roles).all(|(g, r)| match &g[..] {
-                [] => r == Role::Batch || r == Role::Head,
-                g => g.iter().all(|p| p.role == r && whole(p)),
-            });
-        (plain && (axis == 2 || axis == -2)).then_some(())?;
+        let fits = |(g, &r): (&Vec<Part>, &Role)| match &g[..] {
+            [] => r == Role::Batch || r == Role::Head,
+            g => g.iter().all(|p| p.role == r && whole(p)),
+        };
+        let roles = [ALL, ROWS_FIRST].into_iter().find(|r| groups.len() == 4 && groups.iter().zip(*r).all(fits))?;
+        (roles.get(resolve_axis(axis, 4).ok()?) == Some(&Role::Row)).then_some(())?;
         let dims = self.cx.dims(fresh)?;
         (dims.len() == 4 && self.cx.dims(past)?.len() == 4).then_some(())?;
+        let turned = (roles == ROWS_FIRST).then(|| vec![0, 2, 1, 3]);
+        let rows = match &turned {
+            None => past,
+            // It is its own inverse.
+            order => {
+                let (id, t) = self.cx.maker::<Transpose>(past)?;
+                (t.perm == *order).then_some(self.cx.node(id)?.inputs.first().copied()??)?
+            }
+        };
         self.parts = roles.iter().zip(dims).map(|(&r, d)| Part::whole(r, d.clone())).collect();
         self.exact = true;
-        self.past = Some((past, self.value));
+        self.past = Some(Past { rows, both: self.value, order: turned });
         self.value = fresh;
         Some(())
     }

@@ -2,6 +2,7 @@
 //! operators do is chosen by a least cut: each value whose maker and readers differ costs its bytes once.
 
 mod cut;
+mod ones;
 mod places;
 mod turned;
 
@@ -29,6 +30,7 @@ impl Pass for Transposes {
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
         places::rows_of_places(cx)?;
+        ones::before(cx)?;
         let mut seen: HashSet<Vec<usize>> = HashSet::new();
         let mut best: Option<Plan> = None;
         for id in cx.order().into_iter().filter(|_| cx.graph().order().len() <= MOST_NODES) {
