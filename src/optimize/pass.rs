@@ -14,6 +14,10 @@ use std::sync::Arc;
 pub trait Pass: Send + Sync {
     /// A short name, by which it can be switched off.
     fn name(&self) -> &'static str;
+    /// Whether it runs only in rounds in which no pass before it has changed anything.
+    fn waits(&self) -> bool {
+        false
+    }
     /// Changes the graph through the context's editor.
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()>;
 }

@@ -23,7 +23,7 @@ pub struct Options {
 }
 
 /// Rounds of the whole pipeline at most: a pass may open the way for one before it.
-const MAX_ROUNDS: usize = 6;
+const MAX_ROUNDS: usize = 8;
 
 /// Optimises a graph and the graphs inside it; constants are computed on the threads. Returns what each pass did.
 pub fn optimize(
@@ -95,6 +95,9 @@ impl Run<'_> {
             for (pass, idle_at) in self.all.iter().zip(&mut idle_at) {
                 let name = pass.name();
                 let before = edit.revision();
+                if changed && pass.waits() {
+                    continue;
+                }
                 if *idle_at != Some(before) && self.on.iter().any(|p| p.name() == name) {
                     let fired = self.one(&**pass, edit).context(|| format!("pass '{name}'"));
                     changed |= fired.map_err(|e| (Some(name), e))?;

@@ -4,7 +4,7 @@
 use super::{ChannelNorm, LayerNormalization, LpNormalization};
 use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::step::split;
-use crate::backend::{FnStep, Operand, Step};
+use crate::backend::{Operand, Step};
 use crate::base::checked::product;
 use crate::error::Result;
 use crate::ir::op::resolve_axis;
@@ -14,6 +14,7 @@ use crate::kernels::pointwise::Program;
 use crate::ops::infer::broadcast_all;
 use crate::ops::pointwise::{Bound, MAX_INPUTS, Source, bind_kernel};
 use crate::ops::softmax::{Softmax, SoftmaxKind};
+use crate::ops::steps::Phases;
 use crate::ops::types::need_elem;
 use crate::tensor::DType;
 use crate::{ensure, err};
@@ -44,7 +45,7 @@ impl Norm {
     }
 }
 
-/// Elementwise `before`, a normalisation, elementwise `after`, of f32, f16 or bf16 throughout.
+/// Elementwise `before`, a normalisation, elementwise `after`, whose rows are of f32, f16 or bf16.
 ///
 /// Inputs: those of `before` (without it the numbers themselves), broadcast together; scale and shift as the normalisation has
 /// them; those of `after` but its first, which is what was normalised. Outputs: the result; what was normalised, before it was.
@@ -56,8 +57,10 @@ pub struct FusedNorm {
     pub norm: Norm,
     /// What becomes of each number then.
     pub after: Option<Program>,
-    /// The type of rows and result.
+    /// The type of the rows.
     pub dtype: DType,
+    /// The type of the result: that of the rows, or of 8 bits after those of f32.
+    pub to: DType,
 }
 
 impl FusedNorm {
@@ -92,7 +95,7 @@ impl Op for FusedNorm {
         let alone = self.after.as_ref().is_none_or(|p| p.inputs() == 1);
         // What is read when the result is written in part must lie elsewhere, scale and shift too.
         match (&self.norm, ALL.get(..rows)) {
-            (Norm::Softmax(_), Some(rows)) if self.dtype == DType::F32 && alone => Alias::InPlace(rows),
+            (Norm::Softmax(_), Some(rows)) if self.to == DType::F32 && alone => Alias::InPlace(rows),
             _ => Alias::None,
         }
     }
@@ -104,8 +107,9 @@ impl Op for FusedNorm {
     fn infer(&self, cx: &mut InferCtx<'_>) -> Result<Vec<Fact>> {
         let [rows, ..] = self.parts(cx.inputs.len())?;
         let shapes = rows.map(|i| Ok(cx.tensor(i)?.dims.as_ref())).collect::<Result<Vec<_>>>()?;
-        let fact = broadcast_all(shapes)?.map_or(Fact::any_tensor(self.dtype), |d| Fact::tensor(self.dtype, d));
-        Ok(vec![fact.clone(), fact])
+        let dims = broadcast_all(shapes)?;
+        let fact = |d| dims.as_ref().map_or(Fact::any_tensor(d), |dims| Fact::tensor(d, dims.clone()));
+        Ok(vec![fact(self.to), fact(self.dtype)])
     }
 }
 
@@ -195,27 +199,33 @@ fn bind(op: &FusedNorm, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
     let [rows, lists, rest] = op.parts(all)?;
     ensure!(op.before.is_some() || !cx.has_output(1), Internal, "{name}: rows that are an input were asked for");
     let norm = Rows::new(op, cx, out, lists.clone())?;
-    let bound = |program: &Option<Program>, sources: Result<Vec<Source<'_>>>| -> Result<Option<Bound>> {
+    let bound = |program: &Option<Program>, to: &Operand, sources: Result<Vec<Source<'_>>>| -> Result<Option<Bound>> {
         let Some(p) = program else { return Ok(None) };
-        bind_kernel(cx.isa, name, &[out], &sources?, |b, x| b.inline(p, x)).map(Some)
+        bind_kernel(cx.isa, name, &[to], &sources?, |b, x| b.inline(p, x)).map(Some)
     };
-    let before = bound(&op.before, rows.map(|i| Source::new(cx, i)).collect())?;
-    // The result is what comes after the inputs.
-    let own = Source { index: all, operand: out, shape: out.shape.clone() };
-    let after = bound(&op.after, std::iter::once(Ok(own)).chain(rest.map(|i| Source::new(cx, i))).collect())?;
+    let line = Operand { dtype: op.dtype, ..out.clone() };
+    let before = bound(&op.before, &line, rows.map(|i| Source::new(cx, i)).collect())?;
+    // The normalised rows are what comes after the inputs.
+    let own = Source { index: all, operand: &line, shape: out.shape.clone() };
+    let after = bound(&op.after, out, std::iter::once(Ok(own)).chain(rest.map(|i| Source::new(cx, i))).collect())?;
+    // They lie where the result does, or apart where that is narrower.
+    let apart = op.to != op.dtype;
+    ensure!(!apart || after.is_some(), Internal, "{name}: rows of {} as {}", op.dtype, op.to);
+    let workspace = if apart { line.byte_len()? } else { 0 };
     let programs = [&before, &after].into_iter().flatten();
     let scratch = programs.map(|b| b.kernel.scratch_bytes()).chain([norm.scratch_bytes()]).max().unwrap_or(0);
     let (tasks, per) = split(norm.count, (GRAIN / norm.len.max(1)).max(1));
     let at_once = (AT_ONCE / norm.len.max(1)).max(1);
-    Ok(FnStep::boxed(name, tasks, scratch, move |args, task, scratch| {
+    let phases = Phases::new(name, workspace).then(tasks, scratch, move |args, task, scratch| {
         let (y, kept) = (args.output::<u8>(0), args.output::<u8>(1));
-        let operand = |i: usize| if i == all { y.cast_const() } else { args.input::<u8>(i) };
+        let lines = if apart { args.workspace::<u8>() } else { y };
+        let operand = |i: usize| if i == all { lines.cast_const() } else { args.input::<u8>(i) };
         let read = |b: &Option<Bound>| -> SmallVec<[*const u8; MAX_INPUTS]> {
             b.iter().flat_map(|b| b.reads.iter().map(|&i| operand(i))).collect()
         };
         let (first_reads, last_reads) = (read(&before), read(&after));
         let list = |i: usize| lists.clone().nth(i).map_or(null(), |i| args.input::<u8>(i));
-        let made = if kept.is_null() { y } else { kept };
+        let made = if kept.is_null() { lines } else { kept };
         let last = norm.count.min((task + 1) * per);
         for first in (task * per..last).step_by(at_once) {
             let rows = first..last.min(first + at_once);
@@ -229,12 +239,13 @@ fn bind(op: &FusedNorm, cx: &CpuCtx<'_>) -> Result<Box<dyn Step>> {
                         made.cast_const()
                     }
                 };
-                norm.run(rows, from, [list(0), list(1)], y, scratch);
+                norm.run(rows, from, [list(0), list(1)], lines, scratch);
                 if let Some(b) = &after {
                     b.kernel.span(start, len, &last_reads, &[y], scratch);
                 }
             }
         }
         Ok(())
-    }))
+    });
+    Ok(phases.boxed())
 }

@@ -115,7 +115,8 @@ fn by_layer(
 /// The programs and the normalisation one after the other, in the memory of the result.
 fn fused(op: &FusedNorm, node: &NodeView<'_>) -> Result<Recipe> {
     let out = node.output(0)?;
-    ensure!(op.dtype == DType::F32 && !out.is_empty(), Unsupported, "{} of {} on OpenCL", op.name(), op.dtype);
+    let floats = op.dtype == DType::F32 && op.to == DType::F32;
+    ensure!(floats && !out.is_empty(), Unsupported, "{} of {} on OpenCL", op.name(), op.to);
     let [rows, lists, rest] = op.parts(node.inputs.len())?;
     let operands = |r: std::ops::Range<usize>| {
         r.map(|i| node.input(i).map(|o| (Arg::Input(i), o, &o.shape[..]))).collect::<Result<Vec<_>>>()

@@ -1,5 +1,5 @@
 //! Lets a softmax or a normalisation of rows do what is done to each number before and after it, while a row is in the cache:
-//! scales, masks and residuals, activations and gates.
+//! scales, masks and residuals, activations and gates, changes from and to 8 bits.
 
 use super::fuse_pointwise::as_program;
 use crate::error::Result;
@@ -14,12 +14,15 @@ use crate::tensor::DType;
 use std::sync::Arc;
 
 /// Elementwise operators around a normalisation become its programs. What others read too before it is normalised, a residual
-/// say, is written as well.
+/// say, is written as well. It waits: there is room for one program on each side.
 pub struct FuseNorm;
 
 impl Pass for FuseNorm {
     fn name(&self) -> &'static str {
         "fuse_norm"
+    }
+    fn waits(&self) -> bool {
+        true
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> Result<()> {
         for id in cx.order() {
@@ -42,7 +45,10 @@ fn found(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Found> {
     let out = node.outputs.first().copied().flatten()?;
     let op = match cx.op::<FusedNorm>(id) {
         Some(op) => op.clone(),
-        None => FusedNorm { before: None, norm: Norm::of(&*node.op)?, after: None, dtype: cx.dtype(out)? },
+        None => {
+            let dtype = cx.dtype(out)?;
+            FusedNorm { before: None, norm: Norm::of(&*node.op)?, after: None, dtype, to: dtype }
+        }
     };
     Some(Found { op, inputs: node.inputs.clone(), out })
 }
@@ -97,14 +103,17 @@ fn row(norm: &Norm, dims: &[Dim]) -> Option<i64> {
     Some(Dim::product(dims.get(first..)?).known()? / i64::try_from(groups.max(1)).ok()?)
 }
 
-/// The node as a program whose result is of a type. A narrow type is rounded between operators, as it would be: one operator then.
-fn program(cx: &PassCtx<'_, '_>, id: NodeId, dtype: DType) -> Option<Program> {
+/// The node as a program beside rows of a type, and the type in which it ends: theirs, or one of 8 bits behind rows of f32.
+/// A narrow type is rounded between operators, as it would be: one operator then.
+fn program(cx: &PassCtx<'_, '_>, id: NodeId, dtype: DType) -> Option<(Program, DType)> {
     if let Some((p, to)) = as_program(cx, id) {
-        return (to == dtype && p.outputs().len() == 1).then_some(p);
+        let ends = to == dtype || dtype == DType::F32 && matches!(to, DType::U8 | DType::I8);
+        return (ends && p.outputs().len() == 1).then_some((p, to));
     }
     let node = cx.node(id)?;
     let facts: Vec<&Fact> = cx.graph().input_facts(node).collect();
-    program_of(&*node.op, &facts, dtype).filter(|_| node.outputs.len() == 1)
+    let program = program_of(&*node.op, &facts, dtype).filter(|_| node.outputs.len() == 1)?;
+    Some((program, dtype))
 }
 
 fn is_given(inputs: &[Option<ValueId>]) -> bool {
@@ -116,7 +125,8 @@ fn before(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<NodeId>> {
     let Some(f) = found(cx, id) else { return Ok(None) };
     let rows = f.inputs.first().copied().flatten().filter(|_| f.op.before.is_none());
     let Some((v, maker)) = rows.and_then(|v| Some((v, cx.made_by(v)?.0))) else { return Ok(Some(id)) };
-    let Some(p) = program(cx, maker, f.op.dtype) else { return Ok(Some(id)) };
+    let found = program(cx, maker, f.op.dtype).filter(|(_, to)| *to == f.op.dtype);
+    let Some((p, _)) = found else { return Ok(Some(id)) };
     let made = cx.graph().node(maker).inputs.clone();
     if !is_given(&made) {
         return Ok(Some(id));
@@ -158,7 +168,7 @@ fn before(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<Option<NodeId>> {
 fn after(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
     let Some(f) = found(cx, id).filter(|f| f.op.after.is_none()) else { return Ok(()) };
     let &[user, ..] = cx.edit.users(f.out) else { return Ok(()) };
-    let Some(p) = program(cx, user, f.op.dtype) else { return Ok(()) };
+    let Some((p, to)) = program(cx, user, f.op.dtype) else { return Ok(()) };
     let node = cx.graph().node(user).clone();
     let (Some(&Some(y)), true) = (node.outputs.first(), is_given(&node.inputs)) else { return Ok(()) };
     if cx.op::<FusedNorm>(id).is_none()
@@ -195,7 +205,7 @@ fn after(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Result<()> {
         .collect();
     let loads: Vec<Register> = order.iter().map(|&i| b.load(i)).collect();
     let results = b.inline(&p, &loads)?;
-    let op = FusedNorm { after: Some(b.finish(&results)?), ..f.op };
+    let op = FusedNorm { after: Some(b.finish(&results)?), to, ..f.op };
     let inputs = [&f.inputs[..], &others[..]].concat();
     cx.absorb(id, Arc::new(op), inputs, user, y);
     Ok(())

@@ -23,6 +23,7 @@ mod norms;
 mod product;
 mod products;
 mod quantised;
+mod quantised_ends;
 mod rotary;
 mod shapes;
 mod softmax;
@@ -59,8 +60,9 @@ pub fn all() -> Vec<Box<dyn Pass>> {
         Box::new(conv_affine::ConvAffine),
         Box::new(conv_epilogue::ConvEpilogue),
         Box::new(fuse_pointwise::FusePointwise),
-        Box::new(fuse_norm::FuseNorm),
         Box::new(channels_last::ChannelsLast),
         Box::new(products::JoinProducts),
+        Box::new(quantised_ends::QuantisedEnds),
+        Box::new(fuse_norm::FuseNorm),
     ]
 }

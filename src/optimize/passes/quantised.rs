@@ -471,6 +471,20 @@ fn narrowed(b: &mut ProgramBuilder, x: Register, (scale, zero): (f32, f32)) -> R
     b.add(x, z)
 }
 
+/// A change to or from 8 bits, of one known scale, as an elementwise program of what is changed.
+pub(super) fn change_of_scale(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(Program, ValueId)> {
+    let mut b = ProgramBuilder::new(1);
+    let x = b.load(0);
+    let (y, of) = match quantised_by(cx, id) {
+        Some((v, end, _)) => (narrowed(&mut b, x, known(cx, &end)?), v),
+        None => {
+            let r = real(cx, cx.node(id)?.outputs.first().copied()??, &INT8)?;
+            (widened(&mut b, x, known(cx, &r)?), r.q)
+        }
+    };
+    Some((b.finish(&[y]).ok()?, of))
+}
+
 /// An elementwise operator, or a sole change of scale, as a program over the integers.
 fn elementwise(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
     let (y, out, to) = quantised_by(cx, id)?;

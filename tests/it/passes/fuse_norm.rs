@@ -6,14 +6,14 @@ use ortx::base::parallel::Serial;
 const PASS: &str = "fuse_norm";
 
 /// A normalisation of `x`, whose last axis has so many numbers.
-type Norm = fn(&mut Draft, ValueId, usize) -> ValueId;
+pub(super) type Norm = fn(&mut Draft, ValueId, usize) -> ValueId;
 
-fn lists(d: &mut Draft, n: usize) -> [ValueId; 2] {
+pub(super) fn lists(d: &mut Draft, n: usize) -> [ValueId; 2] {
     [d.constant("w", &[n], 0.5, 1.5), d.constant("b", &[n], -1.0, 1.0)]
 }
 
 /// The name of the fused operator, and what becomes it; of 4 axes, the second of 6.
-const NORMS: [(&str, Norm); 7] = [
+pub(super) const NORMS: [(&str, Norm); 7] = [
     ("FusedSoftmax", |d, x, _| d.op("n", "Softmax", &[x], vec![("axis", Attr::Int(-1))])),
     ("FusedLogSoftmax", |d, x, _| d.op("n", "LogSoftmax", &[x], vec![("axis", Attr::Int(3))])),
     ("FusedLayerNormalization", |d, x, n| {

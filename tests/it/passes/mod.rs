@@ -29,6 +29,7 @@ mod models;
 mod norms;
 mod pipeline;
 mod quantised;
+mod quantised_ends;
 mod rotary;
 mod rows;
 mod shapes;
@@ -179,6 +180,11 @@ const TESTED: &[Tested] = &[
         "quantised",
         quantised::quantised_convolutions_are_of_integers,
         quantised::a_relu_is_kept_where_a_products_integers_go_below_zero,
+    ),
+    (
+        "quantised_ends",
+        quantised_ends::changes_of_scale_go_into_programs_of_floats,
+        quantised_ends::changes_of_scale_stay_that_nothing_takes_in,
     ),
     ("rotary", rotary::heads_that_were_turned_before, rotary::what_is_nearly_rotary_stays),
     ("shapes", shapes::shapes_that_copy_axes_are_constants, shapes::shapes_that_move_axes_stay),

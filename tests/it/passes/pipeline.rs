@@ -1,8 +1,10 @@
-//! What the pipeline does with a pass that fails, one that is switched off, and one that is the last.
+//! What the pipeline does with a pass that fails, one that is switched off, one that is the last, and one that waits.
 
 use super::*;
 use ortx::base::parallel::Serial;
 use ortx::optimize::{Pass, PassCtx, optimize_with};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Renames nothing, removes a node that is still used, then fails.
 struct Broken;
@@ -66,4 +68,43 @@ fn passes_are_switched_off_or_stopped_after() {
     let reports = optimize(&mut g, &cpu, &Serial, &stop).unwrap();
     assert_eq!(reports.last().unwrap().pass, "fold");
     assert_eq!(lines(&g).len(), 2);
+}
+
+/// Changes something in the first three rounds; or waits for such a pass.
+struct Counts(Arc<AtomicUsize>, bool);
+
+impl Pass for Counts {
+    fn name(&self) -> &'static str {
+        if self.1 { "waits" } else { "changes" }
+    }
+    fn waits(&self) -> bool {
+        self.1
+    }
+    fn run(&self, cx: &mut PassCtx<'_, '_>) -> ortx::Result<()> {
+        let round = self.0.load(Ordering::Relaxed);
+        if self.1 {
+            assert_eq!(round, 3, "it runs before the other one has done");
+        } else if round < 3 {
+            let id = cx.order()[0];
+            let node = cx.node(id).unwrap().clone();
+            cx.edit.replace_op(id, node.op, node.inputs);
+        }
+        if self.1 || round < 3 {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            cx.fired();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_pass_may_wait_for_the_others() {
+    let (mut g, _) = graph();
+    let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
+    let count = Arc::new(AtomicUsize::new(0));
+    let both: Vec<Box<dyn Pass>> = [false, true].map(|w| Box::new(Counts(count.clone(), w)) as Box<dyn Pass>).into();
+    let strict = Options { strict: true, ..Options::default() };
+    let reports = optimize_with(&mut g, &both, &cpu, &Serial, &strict).unwrap();
+    let fired: Vec<(&str, usize)> = reports.iter().map(|r| (r.pass, r.fired)).collect();
+    assert_eq!(fired, [("changes", 3), ("waits", 1)]);
 }

@@ -19,16 +19,16 @@ impl Draft {
         self.b.constant(name, Tensor::scalar(x).unwrap())
     }
     /// `name = QuantizeLinear(x)`.
-    fn quantise(&mut self, name: &str, x: ValueId, scale: f32, zero: u8) -> ValueId {
+    pub(super) fn quantise(&mut self, name: &str, x: ValueId, scale: f32, zero: u8) -> ValueId {
         let (s, z) = (self.scalar(&format!("{name}_s"), scale), self.zero(&format!("{name}_z"), zero));
         self.op(name, "QuantizeLinear", &[x, s, z], vec![])
     }
-    fn dequantise(&mut self, name: &str, q: ValueId, scale: f32, zero: u8) -> ValueId {
+    pub(super) fn dequantise(&mut self, name: &str, q: ValueId, scale: f32, zero: u8) -> ValueId {
         let (s, z) = (self.scalar(&format!("{name}_s"), scale), self.zero(&format!("{name}_z"), zero));
         self.op(name, "DequantizeLinear", &[q, s, z], vec![])
     }
     /// A number of 8 bits on its way from f32 to f32.
-    fn through(&mut self, name: &str, x: ValueId, scale: f32, zero: u8) -> (ValueId, ValueId) {
+    pub(super) fn through(&mut self, name: &str, x: ValueId, scale: f32, zero: u8) -> (ValueId, ValueId) {
         let q = self.quantise(&format!("{name}_q"), x, scale, zero);
         (q, self.dequantise(name, q, scale, zero))
     }
