@@ -92,6 +92,8 @@ impl F32 for F {
         fn floor(self: F) -> F = F(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(self.0));
         fn ceil(self: F) -> F = F(_mm512_roundscale_ps::<{ _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC }>(self.0));
         fn trunc(self: F) -> F = F(_mm512_roundscale_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(self.0));
+        fn two_to_whole(self: F) -> F = F(_mm512_scalef_ps(_mm512_set1_ps(1.0), self.0));
+        fn scale(self: F, n: F) -> F = F(_mm512_scalef_ps(self.0, n.0));
         fn to_i32_round(self: F) -> I = I(_mm512_cvtps_epi32(self.0));
         fn to_i32_trunc(self: F) -> I = I(_mm512_cvttps_epi32(self.0));
         fn to_bits(self: F) -> I = I(_mm512_castps_si512(self.0));

@@ -129,6 +129,20 @@ pub trait F32:
     fn ceil(self) -> Self;
     /// To the integer towards zero.
     fn trunc(self) -> Self;
+    /// `2^self` of whole numbers from -126 to 127.
+    #[inline(always)]
+    fn two_to_whole(self) -> Self {
+        (self.to_i32_round() + Self::I::splat(127)).shl(23).to_float_bits()
+    }
+    /// `self * 2^n` of whole `n` from -252 to 128, where `self` is near one: rounded once where it is denormal, infinite at 2^128.
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // In two steps, each of which is a normal number.
+        let (n, bias) = (n.to_i32_round(), Self::I::splat(127));
+        let half = n.sar(1);
+        let (a, b): (Self, Self) = ((half + bias).shl(23).to_float_bits(), (n - half + bias).shl(23).to_float_bits());
+        self * a * b
+    }
     /// To the nearest i32, ties to even; anything for NaN and where it does not fit.
     fn to_i32_round(self) -> Self::I;
     /// To i32 towards zero; anything for NaN and where it does not fit.

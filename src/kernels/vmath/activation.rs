@@ -1,8 +1,8 @@
 //! The smooth activation functions of networks: x times what goes to zero for negative x. Their results stay relatively
 //! accurate down to the denormals, so that what e^x takes is carried as the sum of two f32 where a product made it.
 
-use super::{exp_near_zero, is_scalar, map, map2, poly, reduce_exp, scalar, scale};
-use crate::kernels::simd::F32;
+use super::{exp_near_zero, is_scalar, map, map2, poly, reduce_exp, scalar};
+use crate::kernels::simd::{F32, Mask};
 
 /// Where e^-t times any f32 is zero, and up to where `scale` goes.
 const BEYOND: f32 = 174.0;
@@ -22,8 +22,8 @@ fn x_sigmoid<V: F32>(x: V, high: V, low: V) -> V {
     let low = V::select(t.lt(V::splat(BEYOND)), low, zero);
     let p = exp_near_zero(r - V::select(negative, -low, low));
     // e^-t is p + 1 times a power of two; its product with x is scaled last, since e^-t may be denormal.
-    let e = scale(p + one, n);
-    let product = scale(x.mul_add(p, x), n);
+    let e = (p + one).scale(n);
+    let product = x.mul_add(p, x).scale(n);
     // Less e / (1 + e) of it: so that few roundings count where the factor is near one.
     let base = V::select(negative, product, x);
     let y = (e / (one + e)).neg_mul_add(base, base);
@@ -32,11 +32,31 @@ fn x_sigmoid<V: F32>(x: V, high: V, low: V) -> V {
     V::select(negative & x.abs().eq(V::splat(f32::INFINITY)), V::splat(f32::NAN), V::select(t.is_nan(), high + x, y))
 }
 
+/// x / (1 + e^-x).
+#[inline(always)]
+fn silu<V: F32>(x: V) -> V {
+    let (one, negative) = (V::splat(1.0), x.lt(V::zero()));
+    let bounded = V::splat(BEYOND).min(x.abs());
+    let (n, r) = reduce_exp(-bounded);
+    let p = exp_near_zero(r);
+    let e = (p + one).scale(n);
+    // x, or x e^x: scaled last, since e^x alone may be denormal.
+    let near = V::select(negative, (-bounded).mul_add(p, -bounded).scale(n), bounded);
+    // Infinity times zero.
+    let base = V::select(negative, x.mul_add(V::zero(), near), x);
+    // Less e / (1 + e) of it: so that few roundings count where the factor is near one.
+    (e / (one + e)).neg_mul_add(near, base)
+}
+
 /// x / (1 + e^-(alpha x)).
 #[inline(always)]
 pub fn swish<V: F32>(x: V, alpha: V) -> V {
     if is_scalar::<V>() {
         return map2(x, alpha, scalar::swish);
+    }
+    // Nearly always so, and nothing is lost in the product then.
+    if !(!alpha.eq(V::splat(1.0))).any() {
+        return silu(x);
     }
     let high = x * alpha;
     x_sigmoid(x, high, x.mul_add(alpha, -high))
@@ -108,7 +128,7 @@ pub fn gelu<V: F32>(x: V) -> V {
     let b_lost = a.mul_add(q, -b) + a * q_lost;
     let product = b * series;
     let product_lost = b.mul_add(series, -product) + b.mul_add(series_lost, b_lost * series);
-    let tail = scale(product + product.mul_add(p, product_lost * (one + p)), n);
+    let tail = (product + product.mul_add(p, product_lost * (one + p))).scale(n);
     let far = (zero.max(x) - tail).copysign(x);
     let y = V::select(x.abs().lt(V::splat(0.5)), near, far);
     // Infinity times zero.
@@ -126,8 +146,8 @@ pub fn mish<V: F32>(x: V) -> V {
     let negative = x.lt(zero);
     let (n, r) = reduce_exp(-V::splat(BEYOND).min(x.abs()));
     let p = exp_near_zero(r);
-    let e = scale(p + one, n);
-    let base = V::select(negative, scale(x.mul_add(p, x), n), x);
+    let e = (p + one).scale(n);
+    let base = V::select(negative, x.mul_add(p, x).scale(n), x);
     let above = e + one;
     let below = V::select(negative, e.mul_add(e, two * above), (two * e).mul_add(above, one));
     let less = V::select(negative, e * above, two * e * e) / below;

@@ -59,18 +59,11 @@ fn poly<V: F32, const N: usize>(x: V, c: [f32; N]) -> V {
     y
 }
 
-/// 2^n for -126 <= n <= 127.
+/// x = n ln 2 + r with n whole, |r| <= ln 2 / 2.
 #[inline(always)]
-fn two_to<V: F32>(n: V::I) -> V {
-    (n + V::I::splat(127)).shl(23).to_float_bits()
-}
-
-/// x = n ln 2 + r with |r| <= ln 2 / 2.
-#[inline(always)]
-fn reduce_exp<V: F32>(x: V) -> (V::I, V) {
+fn reduce_exp<V: F32>(x: V) -> (V, V) {
     let n = (x * V::splat(std::f32::consts::LOG2_E)).round();
-    let r = n.neg_mul_add(V::splat(LN2[1]), n.neg_mul_add(V::splat(LN2[0]), x));
-    (n.to_i32_round(), r)
+    (n, n.neg_mul_add(V::splat(LN2[1]), n.neg_mul_add(V::splat(LN2[0]), x)))
 }
 
 /// e^r - 1 for |r| <= ln 2 / 2, good enough to add one to.
@@ -87,13 +80,6 @@ fn expm1_near_zero<V: F32>(r: V) -> V {
     p.mul_add(r * r, r)
 }
 
-/// y 2^n for y near one and -150 <= n <= 128: in two steps, so that denormals round once and large results reach Inf.
-#[inline(always)]
-fn scale<V: F32>(y: V, n: V::I) -> V {
-    let half = n.sar(1);
-    y * two_to::<V>(half) * two_to::<V>(n - half)
-}
-
 /// e^x.
 #[inline(always)]
 pub fn exp<V: F32>(x: V) -> V {
@@ -103,7 +89,7 @@ pub fn exp<V: F32>(x: V) -> V {
     // Beyond the bounds the result is 0 or Inf; NaN passes both.
     let x = V::splat(-104.0).max(V::splat(89.0).min(x));
     let (n, r) = reduce_exp(x);
-    scale(exp_near_zero(r) + V::splat(1.0), n)
+    (exp_near_zero(r) + V::splat(1.0)).scale(n)
 }
 
 /// e^x for x <= 0 where results below 1.2e-38 may become zero: softmax and its kin.
@@ -114,7 +100,7 @@ pub fn exp_of_nonpositive<V: F32>(x: V) -> V {
     }
     let (n, r) = reduce_exp(V::splat(-87.5).max(x));
     // The bound itself gives n = -126; what lies below it becomes zero.
-    let y = (exp_near_zero(r) + V::splat(1.0)) * two_to::<V>(n);
+    let y = (exp_near_zero(r) + V::splat(1.0)) * n.two_to_whole();
     V::select(x.lt(V::splat(-87.3)), V::zero(), y)
 }
 
@@ -129,7 +115,7 @@ pub fn exp2<V: F32>(x: V) -> V {
     // The difference is exact; ln 2 in two parts keeps its product so nearly.
     let d = x - n;
     let r = d.mul_add(V::splat(LN2[0]), d * V::splat(LN2[1]));
-    scale(exp_near_zero(r) + V::splat(1.0), n.to_i32_round())
+    (exp_near_zero(r) + V::splat(1.0)).scale(n)
 }
 
 /// e^x - 1.
@@ -141,7 +127,7 @@ pub fn expm1<V: F32>(x: V) -> V {
     let bounded = V::splat(-18.0).max(V::splat(89.0).min(x));
     let (n, r) = reduce_exp(bounded);
     // Half the result, since 2^128 is no f32.
-    let s = two_to::<V>(n - V::I::splat(1));
+    let s = (n - V::splat(1.0)).two_to_whole();
     let half = s.mul_add(expm1_near_zero(r), s - V::splat(0.5));
     // A denormal's half would lose a bit; near zero the function is x.
     V::select(x.abs().lt(V::splat(1e-9)), x, half + half)
@@ -158,7 +144,7 @@ fn log_of_sum<V: F32>(u: V, c: Option<V>, exponent: V::I) -> V {
     let mut f = m - V::splat(1.0);
     if let Some(c) = c {
         // The bound matters where c is zero.
-        f = f + c * two_to::<V>(V::I::splat(-126).max(V::I::splat(0) - e));
+        f = f + c * V::I::splat(-126).max(V::I::splat(0) - e).to_f32().two_to_whole();
     }
     log_series(f, (e + exponent).to_f32())
 }
@@ -229,7 +215,7 @@ pub fn tanh<V: F32>(x: V) -> V {
     }
     let a = V::splat(10.0).min(x.abs());
     let (n, r) = reduce_exp(a * V::splat(-2.0));
-    let s = two_to::<V>(n);
+    let s = n.two_to_whole();
     // e^-2a - 1, which keeps its relative accuracy near zero.
     let e = s.mul_add(expm1_near_zero(r), s - V::splat(1.0));
     (e / (e + V::splat(2.0))).copysign(x)
@@ -278,7 +264,7 @@ pub fn erf<V: F32>(x: V) -> V {
         [-1.6643933e-4, -1.1277972, -6.369761e-1, -1.04113616e-1, 2.2315178e-2, -3.065483e-3, 1.9821929e-4],
     );
     let (n, r) = reduce_exp(z);
-    let s = two_to::<V>(n);
+    let s = n.two_to_whole();
     let far = V::splat(1.0) - s.mul_add(exp_near_zero(r), s);
     V::select(a.lt(V::splat(0.9217)), near, far.copysign(x))
 }

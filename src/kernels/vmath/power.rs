@@ -1,6 +1,6 @@
 //! The power function. The logarithm is carried as the sum of two f32, since an exponent multiplies its error.
 
-use super::{exp_near_zero, is_scalar, map2, poly, scalar, scale};
+use super::{exp_near_zero, is_scalar, map2, poly, scalar};
 use crate::kernels::simd::{F32, I32, Mask};
 
 /// 2 / ln 2 as the sum of two f32.
@@ -51,7 +51,7 @@ pub fn pow<V: F32>(a: V, b: V) -> V {
     let p = V::splat(-151.0).max(V::splat(129.0).min(p));
     let n = p.round();
     let f = (p - n) + p_low;
-    let y = scale(exp_near_zero(f * V::splat(std::f32::consts::LN_2)) + one, n.to_i32_round());
+    let y = (exp_near_zero(f * V::splat(std::f32::consts::LN_2)) + one).scale(n);
 
     // Zero to a power, and the sign of negative numbers. From 2^24 on all numbers are even.
     let y = V::select(a.eq(zero), V::select(b.lt(zero), infinite, zero), y);
