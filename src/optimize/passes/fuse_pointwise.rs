@@ -38,7 +38,7 @@ pub(super) fn as_program(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(Program, D
     }
     let facts: Vec<&Fact> = cx.graph().input_facts(node).collect();
     let to = cx.dtype(node.outputs.first().copied()??)?;
-    if node.op.is::<Cast>() {
+    if cx.op::<Cast>(id).is_some_and(|c| c.to.is_some()) {
         let from = facts.first().and_then(|f| f.dtype());
         let read = matches!(from, Some(DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64));
         let mut b = ProgramBuilder::new(1);

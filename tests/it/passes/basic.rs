@@ -198,6 +198,15 @@ fn pointwise_converts_integers_where_it_reads_them() {
             assert_eq!(after == ["y = Pointwise(%m)"], fits, "{from} {to}: {after:#?}");
         }
     }
+    // The type of another operand, which is no number for the program.
+    let mut d = Draft::new();
+    d.inputs.push(Value::Tensor(random(DType::I32, &[3, 40], 0.0, 100.0, 5).unwrap()));
+    let m = d.b.input("m", Fact::sized(DType::I32, &[3, 40]));
+    let like = d.number(0.0);
+    let c = d.op("c", "CastLike", &[m, like], vec![]);
+    let y = d.op("y", "Neg", &[c], vec![]);
+    let (before, after, _) = d.check("fuse_pointwise", vec![y]);
+    assert_eq!(before, after);
     // Others read the number, too.
     let mut d = Draft::new();
     d.inputs.push(Value::Tensor(random(DType::I32, &[3, 40], 0.0, 100.0, 5).unwrap()));
