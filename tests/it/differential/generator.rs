@@ -242,7 +242,9 @@ impl<'a> Gen<'a> {
     }
     /// An input of the model.
     pub fn feed(&mut self, dtype: DType, dims: &[Size], low: f64, high: f64) -> Id {
-        let mut v = self.blank(dtype, dims).bounds(low, high, 0.0);
+        // What is drawn between numbers of the type does not leave them when it is rounded.
+        let own = |x: f64| if dtype == F16 { half::f16::from_f64(x).to_f64() } else { x };
+        let mut v = self.blank(dtype, dims).bounds(own(low), own(high), 0.0);
         (v.name, v.scope) = (self.fresh('x'), 0);
         self.vals.push(v);
         let id = self.vals.len() - 1;
