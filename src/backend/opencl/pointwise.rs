@@ -8,7 +8,7 @@ use super::gemm::lanes;
 use crate::base::checked::product;
 use crate::error::{Context as _, Result};
 use crate::kernels::nd::collapse;
-use crate::kernels::pointwise::{BinaryOp, Instruction, Program, UnaryOp};
+use crate::kernels::pointwise::{BinaryOp, Instruction, Program, TernaryOp, UnaryOp};
 use crate::{bail, ensure, err};
 use std::fmt::Write;
 
@@ -320,7 +320,12 @@ fn expression(instruction: &Instruction, t: &str) -> String {
                 BinaryOp::Xor => truth(format!("({is_a} ^ {is_b})")),
             }
         }
-        Instruction::MultiplyAdd { a, b, c } => format!("MAD(r{a}, r{b}, r{c})"),
+        Instruction::Ternary { op, a, b, c } => match op {
+            TernaryOp::MultiplyAdd => format!("MAD(r{a}, r{b}, r{c})"),
+            TernaryOp::Dequantize => format!("(r{a} - r{b}) * r{c}"),
+            TernaryOp::Quantize => format!("rint(r{a} / r{b}) + r{c}"),
+            TernaryOp::Limit => format!("fmin(fmax(rint(r{a}), r{b}), r{c})"),
+        },
         Instruction::Select { condition, yes, no } => format!("select(r{no}, r{yes}, r{condition} != {zero})"),
         // A load is printed by its caller.
         Instruction::Load { .. } => zero,
@@ -424,6 +429,20 @@ mod tests {
             let inputs = [(x, operand(&[30, 1], &dims)), (y, operand(&[30], &dims))];
             check(&program, &dims, &inputs, 16.0, f32::MIN_POSITIVE, &format!("{ops:?}"));
         }
+    }
+
+    #[test]
+    fn changes_of_scale() {
+        let mut b = ProgramBuilder::new(1);
+        let x = b.load(0);
+        // Divided without rounding on every device.
+        let [scale, zero, low, high] = [0.25, 120.0, 0.0, 255.0].map(|c| b.constant(c));
+        let q = b.ternary(TernaryOp::Quantize, x, scale, zero);
+        let q = b.ternary(TernaryOp::Limit, q, low, high);
+        let y = b.ternary(TernaryOp::Dequantize, q, zero, scale);
+        let program = b.finish(&[q, y]).unwrap();
+        let dims = [300];
+        check(&program, &dims, &[(numbers(300, 40.0), operand(&dims, &dims))], 0.0, 1.0, "changes of scale");
     }
 
     #[test]

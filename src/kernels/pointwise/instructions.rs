@@ -1,6 +1,6 @@
 //! What each instruction does: to one number, and to a tile of them with vectors.
 
-use super::program::{BinaryOp, Instruction, UnaryOp};
+use super::program::{BinaryOp, Instruction, TernaryOp, UnaryOp};
 use crate::kernels::elem::Number;
 use crate::kernels::simd::{F32, Kernel};
 use crate::kernels::vmath;
@@ -19,7 +19,7 @@ pub(super) fn evaluate(instruction: &Instruction, inputs: &[f32], values: &[f32]
         Instruction::Constant { value } => value,
         Instruction::Unary { op, a } => unary(op, at(a)),
         Instruction::Binary { op, a, b } => binary(op, at(a), at(b)),
-        Instruction::MultiplyAdd { a, b, c } => scalar::multiply_add(at(a), at(b), at(c)),
+        Instruction::Ternary { op, a, b, c } => ternary(op, at(a), at(b), at(c)),
         Instruction::Select { condition, yes, no } => {
             if at(condition) != 0.0 {
                 at(yes)
@@ -93,6 +93,19 @@ fn binary(op: BinaryOp, a: f32, b: f32) -> f32 {
     }
 }
 
+fn ternary(op: TernaryOp, a: f32, b: f32, c: f32) -> f32 {
+    match op {
+        TernaryOp::MultiplyAdd => scalar::multiply_add(a, b, c),
+        TernaryOp::Dequantize => (a - b) * c,
+        TernaryOp::Quantize => (a / b).round_ties_even() + c,
+        TernaryOp::Limit => {
+            let x = a.round_ties_even();
+            let x = if x > b { x } else { b };
+            if x < c { x } else { c }
+        }
+    }
+}
+
 /// Where an operand's tile lies. A scalar repeats one vector of 16 equal numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
@@ -101,15 +114,10 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// Which bits of a number's index count.
     #[inline(always)]
-    unsafe fn get<V: F32>(self, i: usize) -> V {
-        // SAFETY: the tile has `i + LANES` numbers, or is a scalar's 16.
-        unsafe { V::load(self.at.add(if self.scalar { 0 } else { i })) }
-    }
-    #[inline(always)]
-    unsafe fn get_n<V: F32>(self, i: usize, n: usize) -> V {
-        // SAFETY: the tile has `i + n` numbers, or is a scalar's 16.
-        unsafe { V::load_n(self.at.add(if self.scalar { 0 } else { i }), n) }
+    fn bits(self) -> usize {
+        if self.scalar { 0 } else { usize::MAX }
     }
 }
 
@@ -121,21 +129,43 @@ pub(super) struct Tile<'a> {
     pub len: usize,
 }
 
-/// The loop over a tile; a macro, since a closure would be compiled without the vector instructions.
+/// The loop over a tile; a macro, since a closure would be compiled without the vector instructions. What is `quick` is done to
+/// two vectors at a time: else the loop itself takes longest.
 macro_rules! over {
-    ($t:ident, $V:ident; $($x:ident = $k:literal),+; $e:expr) => {{
+    ($t:ident, $V:ident; $($x:ident = $k:literal),+; quick $e:expr) => {{
+        let bits = $t.sources.map(Source::bits);
         let mut i = 0;
-        // SAFETY: the caller of `Tile` answers for `len` elements of sources and target.
+        // SAFETY: the caller of `Tile` answers for `len` elements of sources and target; of scalars the 16 are read.
         unsafe {
-            while i + $V::LANES <= $t.len {
-                $(let $x: $V = $t.sources[$k].get(i);)+
-                $e.store($t.target.add(i));
-                i += $V::LANES;
+            while i + 2 * $V::LANES <= $t.len {
+                $(let $x = $V::load($t.sources[$k].at.add(i & bits[$k]));)+
+                let first: $V = $e;
+                $(let $x = $V::load($t.sources[$k].at.add((i + $V::LANES) & bits[$k]));)+
+                let second: $V = $e;
+                first.store($t.target.add(i));
+                second.store($t.target.add(i + $V::LANES));
+                i += 2 * $V::LANES;
             }
-            if i < $t.len {
-                let n = $t.len - i;
-                $(let $x: $V = $t.sources[$k].get_n(i, n);)+
-                $e.store_n($t.target.add(i), n);
+        }
+        over!($t, $V; i, bits; $($x = $k),+; $e)
+    }};
+    ($t:ident, $V:ident; $($x:ident = $k:literal),+; $e:expr) => {{
+        let bits = $t.sources.map(Source::bits);
+        let mut i = 0;
+        over!($t, $V; i, bits; $($x = $k),+; $e)
+    }};
+    ($t:ident, $V:ident; $i:ident, $bits:ident; $($x:ident = $k:literal),+; $e:expr) => {{
+        // SAFETY: the caller of `Tile` answers for `len` elements of sources and target; of scalars the 16 are read.
+        unsafe {
+            while $i + $V::LANES <= $t.len {
+                $(let $x = $V::load($t.sources[$k].at.add($i & $bits[$k]));)+
+                $e.store($t.target.add($i));
+                $i += $V::LANES;
+            }
+            if $i < $t.len {
+                let n = $t.len - $i;
+                $(let $x = $V::load_n($t.sources[$k].at.add($i & $bits[$k]), n);)+
+                $e.store_n($t.target.add($i), n);
             }
         }
     }};
@@ -157,15 +187,15 @@ impl Kernel for Tile<'_> {
     fn run<V: F32>(self) {
         let t = self;
         match *t.instruction {
-            Instruction::Load { .. } | Instruction::Constant { .. } => over!(t, V; a = 0; a),
+            Instruction::Load { .. } | Instruction::Constant { .. } => over!(t, V; a = 0; quick a),
             Instruction::Unary { op, .. } => match op {
-                UnaryOp::Neg => over!(t, V; a = 0; -a),
-                UnaryOp::Abs => over!(t, V; a = 0; a.abs()),
+                UnaryOp::Neg => over!(t, V; a = 0; quick -a),
+                UnaryOp::Abs => over!(t, V; a = 0; quick a.abs()),
                 UnaryOp::Sign => over!(t, V; a = 0; vmath::sign(a)),
-                UnaryOp::Floor => over!(t, V; a = 0; a.floor()),
-                UnaryOp::Ceil => over!(t, V; a = 0; a.ceil()),
-                UnaryOp::Round => over!(t, V; a = 0; a.round()),
-                UnaryOp::Trunc => over!(t, V; a = 0; a.trunc()),
+                UnaryOp::Floor => over!(t, V; a = 0; quick a.floor()),
+                UnaryOp::Ceil => over!(t, V; a = 0; quick a.ceil()),
+                UnaryOp::Round => over!(t, V; a = 0; quick a.round()),
+                UnaryOp::Trunc => over!(t, V; a = 0; quick a.trunc()),
                 UnaryOp::Sqrt => over!(t, V; a = 0; a.sqrt()),
                 UnaryOp::Rsqrt => over!(t, V; a = 0; vmath::rsqrt(a)),
                 UnaryOp::Reciprocal => over!(t, V; a = 0; vmath::reciprocal(a)),
@@ -192,18 +222,18 @@ impl Kernel for Tile<'_> {
                 UnaryOp::Gelu => over!(t, V; a = 0; vmath::gelu(a)),
                 UnaryOp::GeluTanh => over!(t, V; a = 0; vmath::gelu_tanh(a)),
                 UnaryOp::Mish => over!(t, V; a = 0; vmath::mish(a)),
-                UnaryOp::Relu => over!(t, V; a = 0; V::zero().max(a)),
+                UnaryOp::Relu => over!(t, V; a = 0; quick V::zero().max(a)),
                 UnaryOp::Not => over!(t, V; a = 0; ones::<V>(a.eq(V::zero()))),
                 UnaryOp::IsNan => over!(t, V; a = 0; ones::<V>(a.is_nan())),
                 UnaryOp::IsInf => over!(t, V; a = 0; ones::<V>(a.abs().eq(V::splat(f32::INFINITY)))),
             },
             Instruction::Binary { op, .. } => match op {
-                BinaryOp::Add => over!(t, V; a = 0, b = 1; (a + b)),
-                BinaryOp::Sub => over!(t, V; a = 0, b = 1; (a - b)),
-                BinaryOp::Mul => over!(t, V; a = 0, b = 1; (a * b)),
-                BinaryOp::Div => over!(t, V; a = 0, b = 1; (a / b)),
-                BinaryOp::Min => over!(t, V; a = 0, b = 1; vmath::least(a, b)),
-                BinaryOp::Max => over!(t, V; a = 0, b = 1; vmath::most(a, b)),
+                BinaryOp::Add => over!(t, V; a = 0, b = 1; quick a + b),
+                BinaryOp::Sub => over!(t, V; a = 0, b = 1; quick a - b),
+                BinaryOp::Mul => over!(t, V; a = 0, b = 1; quick a * b),
+                BinaryOp::Div => over!(t, V; a = 0, b = 1; quick a / b),
+                BinaryOp::Min => over!(t, V; a = 0, b = 1; quick vmath::least(a, b)),
+                BinaryOp::Max => over!(t, V; a = 0, b = 1; quick vmath::most(a, b)),
                 BinaryOp::Pow => over!(t, V; a = 0, b = 1; vmath::pow(a, b)),
                 BinaryOp::Fmod => over!(t, V; a = 0, b = 1; vmath::fmod(a, b)),
                 BinaryOp::Mod => over!(t, V; a = 0, b = 1; vmath::modulo(a, b)),
@@ -215,8 +245,13 @@ impl Kernel for Tile<'_> {
                 BinaryOp::Or => over!(t, V; a = 0, b = 1; ones::<V>(is_true(a) | is_true(b))),
                 BinaryOp::Xor => over!(t, V; a = 0, b = 1; ones::<V>(is_true(a) ^ is_true(b))),
             },
-            Instruction::MultiplyAdd { .. } => over!(t, V; a = 0, b = 1, c = 2; vmath::multiply_add(a, b, c)),
-            Instruction::Select { .. } => over!(t, V; a = 0, b = 1, c = 2; V::select(is_true(a), b, c)),
+            Instruction::Ternary { op, .. } => match op {
+                TernaryOp::MultiplyAdd => over!(t, V; a = 0, b = 1, c = 2; quick vmath::multiply_add(a, b, c)),
+                TernaryOp::Dequantize => over!(t, V; a = 0, b = 1, c = 2; quick (a - b) * c),
+                TernaryOp::Quantize => over!(t, V; a = 0, b = 1, c = 2; quick (a / b).round() + c),
+                TernaryOp::Limit => over!(t, V; a = 0, b = 1, c = 2; quick a.round().max(b).min(c)),
+            },
+            Instruction::Select { .. } => over!(t, V; a = 0, b = 1, c = 2; quick V::select(is_true(a), b, c)),
         }
     }
 }

@@ -13,7 +13,7 @@ mod tiles;
 
 pub use cast::Cast;
 pub use generic::{Binary, BinaryKind, Unary, UnaryKind, binary_result};
-pub use program::{BinaryOp, Instruction, Program, ProgramBuilder, Register, UnaryOp};
+pub use program::{BinaryOp, Instruction, Program, ProgramBuilder, Register, TernaryOp, UnaryOp};
 pub use select::Select;
 pub use tiles::{Operand, Pointwise};
 

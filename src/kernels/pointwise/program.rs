@@ -150,6 +150,20 @@ impl BinaryOp {
     }
 }
 
+/// Operations of three operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TernaryOp {
+    /// a * b + c, rounded once or twice as suits the processor.
+    MultiplyAdd,
+    /// (a - b) * c: integers with a zero point and a scale.
+    Dequantize,
+    /// a / b, rounded to even, + c: with a scale and a zero point.
+    Quantize,
+    /// a, rounded to even, no less than b and no more than c; b for NaN.
+    Limit,
+}
+
 /// One step of a program.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -180,13 +194,15 @@ pub enum Instruction {
         /// Its right operand.
         b: Register,
     },
-    /// a * b + c, rounded once or twice as suits the processor.
-    MultiplyAdd {
-        /// A factor.
+    /// Three operands.
+    Ternary {
+        /// What to do.
+        op: TernaryOp,
+        /// Its first operand.
         a: Register,
-        /// A factor.
+        /// Its second.
         b: Register,
-        /// The summand.
+        /// Its third.
         c: Register,
     },
     /// `yes` where the condition is not 0, else `no`.
@@ -207,7 +223,7 @@ impl Instruction {
             Instruction::Load { .. } | Instruction::Constant { .. } => ([0; 3], 0),
             Instruction::Unary { a, .. } => ([a, 0, 0], 1),
             Instruction::Binary { a, b, .. } => ([a, b, 0], 2),
-            Instruction::MultiplyAdd { a, b, c } => ([a, b, c], 3),
+            Instruction::Ternary { a, b, c, .. } => ([a, b, c], 3),
             Instruction::Select { condition, yes, no } => ([condition, yes, no], 3),
         };
         a.into_iter().take(n)
@@ -218,7 +234,7 @@ impl Instruction {
             Instruction::Load { .. } | Instruction::Constant { .. } => self,
             Instruction::Unary { op, a } => Instruction::Unary { op, a: to(a) },
             Instruction::Binary { op, a, b } => Instruction::Binary { op, a: to(a), b: to(b) },
-            Instruction::MultiplyAdd { a, b, c } => Instruction::MultiplyAdd { a: to(a), b: to(b), c: to(c) },
+            Instruction::Ternary { op, a, b, c } => Instruction::Ternary { op, a: to(a), b: to(b), c: to(c) },
             Instruction::Select { condition, yes, no } => {
                 Instruction::Select { condition: to(condition), yes: to(yes), no: to(no) }
             }
@@ -371,9 +387,13 @@ impl ProgramBuilder {
     pub fn greater_or_equal(&mut self, a: Register, b: Register) -> Register {
         self.binary(BinaryOp::LessOrEqual, b, a)
     }
+    /// Three operands.
+    pub fn ternary(&mut self, op: TernaryOp, a: Register, b: Register, c: Register) -> Register {
+        self.push(Instruction::Ternary { op, a, b, c })
+    }
     /// a * b + c
     pub fn multiply_add(&mut self, a: Register, b: Register, c: Register) -> Register {
-        self.push(Instruction::MultiplyAdd { a, b, c })
+        self.ternary(TernaryOp::MultiplyAdd, a, b, c)
     }
     /// `yes` where the condition is not 0, else `no`.
     pub fn select(&mut self, condition: Register, yes: Register, no: Register) -> Register {

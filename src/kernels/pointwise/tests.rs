@@ -131,6 +131,16 @@ fn every_operation() {
                 check(&mut rng, isa, &Program::binary(op), &shape);
             }
         }
+        for op in [TernaryOp::Dequantize, TernaryOp::Quantize, TernaryOp::Limit] {
+            let mut b = ProgramBuilder::new(3);
+            let [x, y, z] = [0, 1, 2].map(|i| b.load(i));
+            let r = b.ternary(op, x, y, z);
+            let program = b.finish(&[r]).unwrap();
+            for _ in 0..4 {
+                let shape = random::shape(&mut rng);
+                check(&mut rng, isa, &program, &shape);
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::{Dim, Fact, NodeId, ValueId};
-use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
+use crate::kernels::pointwise::{Program, ProgramBuilder, Register, TernaryOp};
 use crate::ops::cast::Cast;
 use crate::ops::pointwise::{MAX_INPUTS, Pointwise, program_of};
 use crate::optimize::pass::same_shape;
@@ -61,10 +61,8 @@ fn as_producer(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Program> {
     let mut b = ProgramBuilder::new(program.inputs());
     let x: Vec<Register> = (0..program.inputs()).map(|i| b.load(i)).collect();
     let y = b.inline(&program, &x).ok()?[0];
-    let y = b.unary(UnaryOp::Round, y);
     let (low, high) = (b.constant(bounds.0), b.constant(bounds.1));
-    let y = b.max(y, low);
-    let y = b.min(y, high);
+    let y = b.ternary(TernaryOp::Limit, y, low, high);
     b.finish(&[y]).ok()
 }
 

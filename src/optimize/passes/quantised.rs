@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::ir::{Fact, Node, NodeId, Op, ValueId};
 use crate::kernels::gemm::Activation;
 use crate::kernels::movement::PadMode;
-use crate::kernels::pointwise::{Program, ProgramBuilder, Register, UnaryOp};
+use crate::kernels::pointwise::{Program, ProgramBuilder, Register, TernaryOp, UnaryOp};
 use crate::kernels::reduce::ReduceKind;
 use crate::ops::cast::Cast;
 use crate::ops::conv::Conv;
@@ -459,16 +459,13 @@ fn rescaled(mut b: ProgramBuilder, x: Register, from: (f32, f32), to: (f32, f32)
 
 fn widened(b: &mut ProgramBuilder, x: Register, (scale, zero): (f32, f32)) -> Register {
     let (s, z) = (b.constant(scale), b.constant(zero));
-    let x = b.sub(x, z);
-    b.mul(x, s)
+    b.ternary(TernaryOp::Dequantize, x, z, s)
 }
 
 /// What is left is to keep it within the type's bounds.
 fn narrowed(b: &mut ProgramBuilder, x: Register, (scale, zero): (f32, f32)) -> Register {
     let (s, z) = (b.constant(scale), b.constant(zero));
-    let x = b.div(x, s);
-    let x = b.unary(UnaryOp::Round, x);
-    b.add(x, z)
+    b.ternary(TernaryOp::Quantize, x, s, z)
 }
 
 /// A change to or from 8 bits, of one known scale, as an elementwise program of what is changed.
