@@ -91,9 +91,8 @@ unsafe fn rows_of<T: Stored>(
                     let y = read(mask.elem, p, at, mask.fill);
                     match mask.replaces {
                         true if y != 0.0 => *x = y,
-                        false if y == f64::NEG_INFINITY => *x = y,
-                        false => *x += y,
                         true => {}
+                        false => *x += y,
                     }
                 }
                 if !(low..high).contains(&j) {

@@ -171,12 +171,8 @@ impl Softmax<'_> {
                     }
                     continue;
                 }
-                let none = V::splat(f32::NEG_INFINITY);
                 for j in (first..end).step_by(V::LANES) {
-                    let m = load_part::<V>(bias.add(j - first), b - j);
-                    // A masked score is out whatever it was.
-                    let x = V::select(m.eq(none), none, V::load(row.add(j)) + m);
-                    x.store(row.add(j));
+                    (V::load(row.add(j)) + load_part::<V>(bias.add(j - first), b - j)).store(row.add(j));
                 }
             }
             let rest = if self.only_mask { f32::NEG_INFINITY } else { 0.0 };

@@ -377,6 +377,25 @@ fn a_mask_of_where_takes_the_place_of_nan() {
     }
 }
 
+/// A mask that is added hides no NaN, not even one of minus infinity; nor does it in the operator itself.
+#[test]
+fn a_mask_that_is_added_leaves_nan() {
+    for dtype in [DType::F32, DType::F16, DType::F64] {
+        let mut d = Draft::new();
+        let [q, k, v] = with_a_key_of_nan(&mut d, dtype);
+        let kt = d.op("kt", "Transpose", &[k], perm(&[0, 1, 3, 2]));
+        let s = d.op("s", "MatMul", &[q, kt], vec![]);
+        let mask: Vec<f32> = (0..25).map(|i| if i % 5 == 2 { f32::NEG_INFINITY } else { 0.0 }).collect();
+        let mask = d.b.constant("mask", Tensor::from_slice(&[5, 5], &mask).unwrap());
+        let mask = d.op("narrow", "CastLike", &[mask, q], vec![]);
+        let s = d.op("masked", "Add", &[s, mask], vec![]);
+        let p = d.op("p", "Softmax", &[s], vec![]);
+        let y = d.op("y", "MatMul", &[p, v], vec![]);
+        let (_, _, report) = d.check_within(if dtype == DType::F16 { 2e-2 } else { 1e-5 }, "attention", vec![y]);
+        assert_eq!(report.fired, 1, "{:?}", report.misses);
+    }
+}
+
 /// Triangles of whatever size the run has: Trilu, comparisons of ranges, a part of a constant.
 #[test]
 fn triangles_computed_at_run_time() {
