@@ -378,7 +378,7 @@ pub fn redundant(g: &mut Gen) -> Option<Id> {
     }
 }
 
-/// Q/DQ groups: around convolutions, products, elementwise operators and what only moves numbers.
+/// Q/DQ groups: around convolutions, products, elementwise operators, softmax, norms and what only moves numbers.
 pub fn quantised(g: &mut Gen) -> Option<Id> {
     if g.odd {
         return None;
@@ -396,7 +396,7 @@ pub fn quantised(g: &mut Gen) -> Option<Id> {
         let mut y = g.steps(x, dtype)?;
         for _ in 0..1 + g.d.below(3) {
             let v = g.get(y);
-            let next = match g.d.below(6) {
+            let next = match g.d.below(8) {
                 0 | 1 if picture => g.quantised_conv(y),
                 0 | 1 => g.quantised_product(y),
                 2 => {
@@ -426,6 +426,15 @@ pub fn quantised(g: &mut Gen) -> Option<Id> {
                     )
                 }
                 4 => g.transpose(y, &[1, 0]).filter(|&t| fixed(g.val(t).dims.last().expect("two axes"))),
+                5 => g.softmax(y, -1, v.most()),
+                6 if v.dims.last().is_some_and(fixed) => {
+                    let n = v.dims.last()?[0];
+                    let (scale, shift) = (g.weights(F32, &[n], 1.0), g.weights(F32, &[n], 1.0));
+                    let (most, error) = Gen::normalised(&v, n, 0.1);
+                    let out = v.bounds(-most - 1.0, most + 1.0, error + rounding(F32, 2.0, most));
+                    let attrs = vec![("axis", A::I(-1)), ("epsilon", A::F(0.1))];
+                    g.one("LayerNormalization", &[y, scale, shift], attrs, out)
+                }
                 _ => g.concat(&[y, y], 1),
             };
             let Some(next) = next else { break };
