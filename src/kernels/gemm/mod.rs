@@ -227,7 +227,7 @@ impl Gemm {
             // A's block should stay in L2 beside B's panel: 128 KiW of it. Where there are few panels, rows are split instead.
             let most_rows = (128 * 1024 / kc).max(4 * set.narrow.len());
             let pieces = flops.div_ceil(target);
-            let (mut split_m, mut split_n) = (m.div_ceil(most_rows), 1);
+            let (mut split_m, mut split_n) = (m.div_ceil(most_rows).max(1), 1);
             if split_m < pieces {
                 split_n = pieces.div_ceil(split_m).min(panels);
             }

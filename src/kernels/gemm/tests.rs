@@ -294,6 +294,19 @@ fn an_empty_stack_packs_nothing() {
     }
 }
 
+/// No rows are no work, however much a row would be; no more are no columns, or no steps.
+#[test]
+fn empty_products_have_nothing_to_do() {
+    for isa in Isa::detect().levels() {
+        for (m, n, k) in [(0, 4096, 4096), (4096, 0, 4096), (0, 0, 0)] {
+            for b_constant in [false, true] {
+                let gemm = Gemm::new(isa, GemmSpec { b_constant, ..GemmSpec::dense(m, n, k) }).unwrap();
+                assert_eq!(gemm.tasks(gemm.phases() - 1), 0);
+            }
+        }
+    }
+}
+
 #[test]
 fn impossible_sizes_are_errors() {
     let huge = 1 << 40;
