@@ -65,8 +65,9 @@ fn length(g: &mut Gen) -> Option<Id> {
             g.reduce(op, x, &[axis], true)?
         };
         let half = g.number(x, 0.5);
-        let l = g.get(norm);
-        let norm = g.one("Max", &[norm, half], vec![], l.bounds(l.low.max(0.5), l.high.max(0.5), l.error))?;
+        let length = g.get(norm);
+        let (low, high, error) = (length.low.max(0.5), length.high.max(0.5), length.error);
+        let norm = g.one("Max", &[norm, half], vec![], length.bounds(low, high, error))?;
         // No element is longer than its row. What a row's length is off by, all elements are.
         let error = 2.0 * v.error * (1.0 + n) + rounding(v.dtype, 20.0 + 2.0 * n, 2.0);
         g.one("Div", &[x, norm], vec![], v.bounds(-1.1, 1.1, error))
