@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub trait Pass: Send + Sync {
     /// A short name, by which it can be switched off.
     fn name(&self) -> &'static str;
-    /// Whether it runs only in rounds in which no pass before it has changed anything.
+    /// Whether it runs only in rounds in which no pass before it has changed anything, and in the last.
     fn waits(&self) -> bool {
         false
     }

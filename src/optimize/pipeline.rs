@@ -90,12 +90,14 @@ impl Run<'_> {
         self.inner_graphs(edit)?;
         // The graph in which a pass last found nothing.
         let mut idle_at = vec![None; self.all.len()];
-        for _ in 0..MAX_ROUNDS {
+        for round in 1..=MAX_ROUNDS {
+            // There is nothing to wait for.
+            let last = self.options.stop_after.is_some() || round == MAX_ROUNDS;
             let mut changed = false;
             for (pass, idle_at) in self.all.iter().zip(&mut idle_at) {
                 let name = pass.name();
                 let before = edit.revision();
-                if changed && pass.waits() {
+                if changed && !last && pass.waits() {
                     continue;
                 }
                 if *idle_at != Some(before) && self.on.iter().any(|p| p.name() == name) {

@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn perm(p: &[i64]) -> Vec<(&'static str, Attr)> {
-    vec![("perm", ints(p))]
-}
-
 type Attrs = Vec<(&'static str, Attr)>;
 
 /// Attention of operator set 23, with as many outputs: the result is `o`.

@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn perm(p: &[i64]) -> Vec<(&'static str, Attr)> {
-    vec![("perm", ints(p))]
-}
-
 /// Rows first: projections in one, parts by Gather, heads of all items in one axis, a number of rows that the exporter took for
 /// a constant.
 fn block(d: &mut Draft, x: ValueId) -> ValueId {

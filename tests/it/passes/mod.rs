@@ -17,6 +17,7 @@ mod algebra;
 mod attention;
 mod attention_given;
 mod attention_masks;
+mod attention_nan;
 mod basic;
 mod branches;
 mod conv;
@@ -39,6 +40,11 @@ mod transposes;
 struct Draft {
     b: GraphBuilder,
     inputs: Vec<Value>,
+}
+
+/// Transpose's attribute.
+fn perm(p: &[i64]) -> Vec<(&'static str, Attr)> {
+    vec![("perm", ints(p))]
 }
 
 impl Draft {

@@ -70,41 +70,41 @@ fn passes_are_switched_off_or_stopped_after() {
     assert_eq!(lines(&g).len(), 2);
 }
 
-/// Changes something in the first three rounds; or waits for such a pass.
-struct Counts(Arc<AtomicUsize>, bool);
+/// Changes something in so many rounds; or waits for such a pass, and tells after how many changes it ran.
+struct Counts(usize, Arc<AtomicUsize>, bool);
 
 impl Pass for Counts {
     fn name(&self) -> &'static str {
-        if self.1 { "waits" } else { "changes" }
+        if self.2 { "waits" } else { "changes" }
     }
     fn waits(&self) -> bool {
-        self.1
+        self.2
     }
     fn run(&self, cx: &mut PassCtx<'_, '_>) -> ortx::Result<()> {
-        let round = self.0.load(Ordering::Relaxed);
-        if self.1 {
-            assert_eq!(round, 3, "it runs before the other one has done");
-        } else if round < 3 {
-            let id = cx.order()[0];
+        let (round, id) = (self.1.load(Ordering::Relaxed), cx.order()[0]);
+        if self.2 {
+            cx.miss(id, || format!("after {round}"));
+        } else if round < self.0 {
             let node = cx.node(id).unwrap().clone();
             cx.edit.replace_op(id, node.op, node.inputs);
-        }
-        if self.1 || round < 3 {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.1.fetch_add(1, Ordering::Relaxed);
             cx.fired();
         }
         Ok(())
     }
 }
 
+/// Until the others have done, but not for ever; and where it is the last, it has nothing to wait for.
 #[test]
 fn a_pass_may_wait_for_the_others() {
-    let (mut g, _) = graph();
     let cpu = CpuBackend::new(Isa::detect(), ops::cpu_bindings());
-    let count = Arc::new(AtomicUsize::new(0));
-    let both: Vec<Box<dyn Pass>> = [false, true].map(|w| Box::new(Counts(count.clone(), w)) as Box<dyn Pass>).into();
-    let strict = Options { strict: true, ..Options::default() };
-    let reports = optimize_with(&mut g, &both, &cpu, &Serial, &strict).unwrap();
-    let fired: Vec<(&str, usize)> = reports.iter().map(|r| (r.pass, r.fired)).collect();
-    assert_eq!(fired, [("changes", 3), ("waits", 1)]);
+    for (changes, stop_after, after) in [(3, None, 3), (1000, None, 8), (3, Some("waits"), 1)] {
+        let (mut g, _) = graph();
+        let count = Arc::new(AtomicUsize::new(0));
+        let both = [false, true].map(|w| Box::new(Counts(changes, count.clone(), w)) as Box<dyn Pass>);
+        let options = Options { strict: true, stop_after: stop_after.map(Into::into), ..Options::default() };
+        let reports = optimize_with(&mut g, &both, &cpu, &Serial, &options).unwrap();
+        let [miss] = &reports[1].misses[..] else { panic!("{:?}", reports[1].misses) };
+        assert!(miss.ends_with(&format!(": after {after}")), "{changes} {stop_after:?}: {miss}");
+    }
 }
