@@ -3,9 +3,6 @@
 use super::*;
 use ortx::base::parallel::Serial;
 
-fn perm(p: &[i64]) -> Vec<(&'static str, Attr)> {
-    vec![("perm", ints(p))]
-}
 const LAST: [i64; 4] = [0, 2, 3, 1];
 const FIRST: [i64; 4] = [0, 3, 1, 2];
 
