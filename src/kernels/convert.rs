@@ -5,6 +5,16 @@ use super::isa::Isa;
 use super::simd::{F32, I32, Kernel, dispatch};
 use half::{bf16, f16};
 
+/// Whether [`load_strided`] reads elements of a type.
+pub const fn loads(elem: Elem) -> bool {
+    stores(elem) || matches!(elem, Elem::I32 | Elem::I64)
+}
+
+/// Whether [`store_strided`] writes elements of a type.
+pub const fn stores(elem: Elem) -> bool {
+    elem.is_f32_like() || matches!(elem, Elem::Bool | Elem::U8 | Elem::I8)
+}
+
 /// Reads `count` elements of type `elem`, `stride` elements apart, as f32. Bool and integers become their number, or
 /// the nearest to it.
 /// # Safety

@@ -32,7 +32,7 @@ pub mod softmax;
 mod steps;
 pub mod text;
 pub mod training;
-mod types;
+pub(crate) mod types;
 pub mod vision;
 mod widen;
 pub mod window;

@@ -4,13 +4,13 @@
 use super::GRAIN;
 use super::instructions::{Source, Tile};
 use super::program::{Instruction, Program};
+use crate::ensure;
 use crate::error::Result;
-use crate::kernels::convert::{load_strided, store_strided};
+use crate::kernels::convert::{load_strided, loads, store_strided, stores};
 use crate::kernels::elem::Elem;
 use crate::kernels::isa::Isa;
 use crate::kernels::nd::{Nest, Walk};
 use crate::kernels::simd::dispatch;
-use crate::{bail, ensure};
 
 /// An input or output of a program.
 #[derive(Clone, Copy, Debug)]
@@ -102,10 +102,8 @@ impl Pointwise {
         );
         for (i, o) in inputs.iter().chain(outputs).enumerate() {
             ensure!(o.strides.len() == shape.len(), Internal, "{} strides for shape {shape:?}", o.strides.len());
-            let wide = i < inputs.len() && matches!(o.elem, Elem::I32 | Elem::I64);
-            if !wide && !o.elem.is_f32_like() && !matches!(o.elem, Elem::Bool | Elem::U8 | Elem::I8) {
-                bail!(Internal, "a pointwise program over {:?}", o.elem);
-            }
+            let fits = if i < inputs.len() { loads(o.elem) } else { stores(o.elem) };
+            ensure!(fits, Internal, "a pointwise program over {:?}", o.elem);
         }
         let all: Vec<&[isize]> = inputs.iter().chain(outputs).map(|o| o.strides).collect();
         let nest = Nest::new(shape, &all)?;

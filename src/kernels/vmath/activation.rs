@@ -4,7 +4,7 @@
 use super::{exp_near_zero, is_scalar, map, map2, poly, reduce_exp, scalar};
 use crate::kernels::simd::{F32, Mask};
 
-/// Where e^-t times any f32 is zero, and up to where `scale` goes.
+/// Where t e^-t is zero, and up to where `scale` goes.
 const BEYOND: f32 = 174.0;
 
 /// Coefficients of x and x³ in 2√(2/π) (x + 0.044715 x³), as sums of two f32.

@@ -5,6 +5,7 @@ use crate::backend::cpu::{CpuBindings, CpuCtx};
 use crate::backend::{Layout, NodeLayouts, NodeView, Operand, Step, StepArgs};
 use crate::error::Result;
 use crate::ir::{Alias, Fact, InferCtx, Op, elements};
+use crate::kernels::convert::{loads, stores};
 use crate::kernels::elem::Elem;
 use crate::kernels::isa::Isa;
 use crate::kernels::nd::{Dims, Strides, broadcast_strides, dense_strides};
@@ -113,14 +114,14 @@ pub fn bind_program(
     let outs: SmallVec<[&Operand; 2]> = cx.outputs.iter().flatten().collect();
     ensure!(outs.len() == cx.outputs.len(), Internal, "{name}: an output is not asked for");
     let bound = bind_kernel(cx.isa, name, &outs, sources, write)?;
-    let sizes = outs.iter().map(|o| elem_of(name, o, false).map(Elem::size)).collect::<Result<_>>()?;
+    let sizes = outs.iter().map(|o| elem_of(name, o, stores).map(Elem::size)).collect::<Result<_>>()?;
     Ok(Box::new(ProgramStep { name, bound, sizes }))
 }
 
-fn elem_of(name: &str, o: &Operand, is_read: bool) -> Result<Elem> {
+/// An operand's type, if programs read it, or write it.
+fn elem_of(name: &str, o: &Operand, fits: fn(Elem) -> bool) -> Result<Elem> {
     match elem(o.dtype) {
-        Some(e) if e.is_f32_like() || matches!(e, Elem::Bool | Elem::U8 | Elem::I8) => Ok(e),
-        Some(e @ (Elem::I32 | Elem::I64)) if is_read => Ok(e),
+        Some(e) if fits(e) => Ok(e),
         _ => bail!(Unsupported, "{name} of {}", o.dtype),
     }
 }
@@ -157,7 +158,7 @@ pub fn bind_kernel(
         let Some(st) = place.strides(s.operand, &s.shape) else {
             bail!(Internal, "{name}: {:?} does not broadcast to {:?}", s.shape, out.shape)
         };
-        strides.push((elem_of(name, s.operand, true)?, st));
+        strides.push((elem_of(name, s.operand, loads)?, st));
     }
     let dense = dense_strides(&place.dims);
     let inputs: Vec<_> = strides.iter().map(|(elem, s)| KernelOperand { elem: *elem, strides: s }).collect();
@@ -165,7 +166,7 @@ pub fn bind_kernel(
         .iter()
         .map(|o| {
             ensure!(o.shape == out.shape && o.layout == out.layout, Internal, "{name}: outputs of different shapes");
-            Ok(KernelOperand { elem: elem_of(name, o, false)?, strides: &dense })
+            Ok(KernelOperand { elem: elem_of(name, o, stores)?, strides: &dense })
         })
         .collect::<Result<Vec<_>>>()?;
     let kernel = Kernel::new(isa, &program, &place.dims, &inputs, &outputs)?;

@@ -53,6 +53,11 @@ fn found(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<Found> {
     Some(Found { op, inputs: node.inputs.clone(), out })
 }
 
+/// Whether it is a normalisation with room for a program before it, or behind it.
+pub(super) fn has_room(cx: &PassCtx<'_, '_>, id: NodeId, before: bool) -> bool {
+    found(cx, id).is_some_and(|f| if before { f.op.before } else { f.op.after }.is_none())
+}
+
 /// Why rows of this normalisation cannot be had one after the other.
 fn refused(cx: &PassCtx<'_, '_>, id: NodeId, f: &Found) -> Option<String> {
     let Some(dims) = cx.dims(f.out) else { return Some("its rank is not known".into()) };

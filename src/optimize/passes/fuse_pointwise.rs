@@ -2,9 +2,11 @@
 
 use crate::error::Result;
 use crate::ir::{Dim, Fact, NodeId, ValueId};
+use crate::kernels::convert::loads;
 use crate::kernels::pointwise::{Program, ProgramBuilder, Register, TernaryOp};
 use crate::ops::cast::Cast;
 use crate::ops::pointwise::{MAX_INPUTS, Pointwise, program_of};
+use crate::ops::types::elem;
 use crate::optimize::pass::same_shape;
 use crate::optimize::{Pass, PassCtx};
 use crate::tensor::DType;
@@ -40,7 +42,7 @@ pub(super) fn as_program(cx: &PassCtx<'_, '_>, id: NodeId) -> Option<(Program, D
     let to = cx.dtype(node.outputs.first().copied()??)?;
     if cx.op::<Cast>(id).is_some_and(|c| c.to.is_some()) {
         let from = facts.first().and_then(|f| f.dtype());
-        let read = matches!(from, Some(DType::Bool | DType::U8 | DType::I8 | DType::I32 | DType::I64));
+        let read = from.filter(|d| !d.is_float()).and_then(elem).is_some_and(loads);
         let mut b = ProgramBuilder::new(1);
         let x = b.load(0);
         return (read && to == DType::F32).then(|| Some((b.finish(&[x]).ok()?, to)))?;

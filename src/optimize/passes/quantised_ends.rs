@@ -1,11 +1,11 @@
 //! What groups of quantised operators leave to floats: DequantizeLinear and QuantizeLinear beside elementwise operators and
 //! normalisations become programs, which those take in.
 
+use super::fuse_norm::has_room;
 use super::fuse_pointwise::as_program;
 use super::quantised::change_of_scale;
 use crate::error::Result;
 use crate::ir::NodeId;
-use crate::ops::norm::{FusedNorm, Norm};
 use crate::ops::pointwise::Pointwise;
 use crate::optimize::{Pass, PassCtx};
 use std::sync::Arc;
@@ -42,9 +42,5 @@ fn lower(cx: &mut PassCtx<'_, '_>, id: NodeId) -> Option<()> {
 
 /// Whether a node can take in what is done to each number before it, or behind it.
 fn takes(cx: &PassCtx<'_, '_>, id: NodeId, before: bool) -> bool {
-    let norm = match cx.op::<FusedNorm>(id) {
-        Some(f) => (if before { &f.before } else { &f.after }).is_none(),
-        None => cx.node(id).is_some_and(|n| Norm::of(&*n.op).is_some()),
-    };
-    norm || as_program(cx, id).is_some() || change_of_scale(cx, id).is_some()
+    has_room(cx, id, before) || as_program(cx, id).is_some() || change_of_scale(cx, id).is_some()
 }

@@ -216,7 +216,7 @@ fn fuse(cx: &mut PassCtx<'_, '_>, id: NodeId) -> std::result::Result<(), Stop> {
             && matches!((&b.masks[..], &past), (&[(m, _)], Some(past)) if mask::is_causal(cx, m, past))
     };
     let mut found = operands(cx, of, heads, true, &[])?;
-    if !is_causal(cx, &found) {
+    if !masks.is_empty() && !is_causal(cx, &found) {
         found = operands(cx, of, heads, true, &masks)?;
     }
     let causal = is_causal(cx, &found);
@@ -493,8 +493,8 @@ fn through_views(cx: &PassCtx<'_, '_>, v: ValueId) -> Option<(ValueId, Option<Di
         if ones(a) && ones(b) && same_shape(Some(&a[a.len() - n..]), Some(&b[b.len() - n..])) {
             return Some((x, None));
         }
-        let rows = |d: &[Dim]| d.len().checked_sub(2).map(|n| d[n..].to_vec());
-        if let Some(heads) = cut::heads(cx, x, v).filter(|_| same_shape(rows(a).as_deref(), rows(b).as_deref())) {
+        let [rows, there] = [a, b].map(|d| d.last_chunk::<2>().map(<[Dim; 2]>::as_slice));
+        if let Some(heads) = cut::heads(cx, x, v).filter(|_| same_shape(rows, there)) {
             return Some((x, Some(heads)));
         }
     }
